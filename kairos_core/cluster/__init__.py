@@ -1,0 +1,1 @@
+"""The decisions, pure: a view of the ledger in, actions out."""

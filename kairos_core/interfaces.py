@@ -1,0 +1,237 @@
+"""The abstract classes that a plugin implements, and those through which it sees the node.
+
+A provider (Discovery, Transport, LedgerStore, Network, Engine) is made by the factory that a plugin registers
+and is driven by the node. A host (Beacon, TransportHost, NetworkHost) is what the node hands to a provider.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+from kairos_core.model import Address, Attachment, EngineStatus, NodePlan, PeerId
+from kairos_core.protocol.identity import Identity
+from kairos_core.protocol.otp import NetworkKey
+
+
+@dataclass(frozen=True, slots=True)
+class BeaconNames:
+    """Under which rendezvous names to announce now, and which to look for.
+
+    Names are 26 lower-case base32 characters; they rotate with the token's epochs and say nothing of it.
+    """
+
+    announce: tuple[str, ...]
+    accept: frozenset[str]
+
+
+class Beacon(ABC):
+    """What a discovery sees of the node: what to announce, and whom to tell of what it found."""
+
+    port: int
+
+    @abstractmethod
+    def names(self) -> BeaconNames:
+        """Say which names hold at this moment."""
+
+    @abstractmethod
+    async def changed(self) -> None:
+        """Wait until `names()` differs from what it was at the call."""
+
+    @abstractmethod
+    def found(self, address: Address) -> None:
+        """Report an address that may lead to a peer. Cheap, may be called again and again, own addresses included."""
+
+
+class Discovery(ABC):
+    """Finds peers. A hint only: whether a peer lives is for the gossip network to say."""
+
+    @abstractmethod
+    async def run(self, beacon: Beacon) -> None:
+        """Announce this node and look for others until cancelled; withdraw the announcement on the way out.
+
+        Raises NetworkError when it cannot start at all; the node reports it and goes on without.
+        """
+
+
+class Stream(ABC):
+    """A reliable, ordered, mutually authenticated lane of whole messages to one peer."""
+
+    peer: PeerId
+    address: Address
+
+    @abstractmethod
+    async def send(self, message: bytes) -> None:
+        """Send one message (at most `MAX_MESSAGE` bytes). Raises TransportError when the peer is gone."""
+
+    @abstractmethod
+    async def receive(self) -> bytes:
+        """Return the next message. Raises TransportError at the end, ProtocolError for one that is too large."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close both directions; never raises."""
+
+
+MAX_MESSAGE = 1 << 20
+"""Bytes in one stream message. Raising it lets a peer make us hold more memory for each open stream."""
+
+MAX_DATAGRAM = 1200
+"""Bytes in one datagram: fits the IPv6 minimum MTU of 1280 with its headers, so nothing is fragmented."""
+
+
+class TransportHost(ABC):
+    """What a transport sees of the node. All calls are made in the event loop's thread."""
+
+    identity: Identity
+
+    @abstractmethod
+    def network_keys(self) -> tuple[NetworkKey, ...]:
+        """Return the keys accepted now, the one to use first: current epoch, next, previous, clock-free join key."""
+
+    @abstractmethod
+    def datagram_received(self, data: bytes, source: Address) -> None:
+        """Take a datagram. Never raises; what is wrong with it is counted."""
+
+    @abstractmethod
+    def stream_accepted(self, stream: Stream) -> None:
+        """Take over a stream that a peer opened."""
+
+    @abstractmethod
+    def dropped(self, drop: str) -> None:
+        """Count something refused, by the name of the reason."""
+
+
+class Transport(ABC):
+    """Carries bytes between peers: a datagram lane (best effort) and streams. Opens no socket before `start`."""
+
+    @abstractmethod
+    async def start(self, host: TransportHost) -> int:
+        """Listen, and return the port (the same for datagrams and streams). Raises TransportError."""
+
+    @abstractmethod
+    def send(self, datagram: bytes, destination: Address) -> None:
+        """Send a datagram, best effort: it may be lost without a word. Never blocks, never raises."""
+
+    @abstractmethod
+    async def connect(self, address: Address) -> Stream:
+        """Open a stream, authenticated on both sides. Raises TransportError within 10 s."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop listening and close all streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreBatch:
+    """Changes to save together: entries by (bucket, key), each as its signed bytes, and keys to forget."""
+
+    put: tuple[tuple[str, str, bytes], ...] = ()
+    delete: tuple[tuple[str, str], ...] = ()
+
+
+class LedgerStore(ABC):
+    """Keeps the ledger on this machine. Calls come from one thread at a time and may block."""
+
+    @abstractmethod
+    def load(self) -> Iterable[bytes]:
+        """Return all saved entries. Raises StoreError; a damaged store is set aside, never silently emptied."""
+
+    @abstractmethod
+    def save(self, batch: StoreBatch) -> None:
+        """Save a batch atomically; on return it survives kill -9. Raises StoreError (for example: disk full)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLink:
+    """A peer as a network sees it: who, where it was last reached (underlay), and whether it answers."""
+
+    peer: PeerId
+    address: Address | None
+    alive: bool
+
+
+class NetworkHost(ABC):
+    """What a network sees of the node: its identity, its part of the ledger, addresses, and the other peers."""
+
+    identity: Identity
+    state_directory: Path
+
+    @abstractmethod
+    def secret(self, purpose: str) -> bytes:
+        """Derive 32 bytes from the token for a purpose; the same on every node, independent of the epoch."""
+
+    @abstractmethod
+    def publish(self, topic: str, value: Mapping[str, Any] | None) -> None:
+        """Write this node's own entry of a topic (a ledger bucket of policy `own`); None deletes it."""
+
+    @abstractmethod
+    def published(self, topic: str) -> Mapping[PeerId, Mapping[str, Any]]:
+        """Return what every node (this one too) has published under a topic."""
+
+    @abstractmethod
+    def links(self) -> tuple[PeerLink, ...]:
+        """Return the other peers of the network."""
+
+    @abstractmethod
+    async def lease(self, pool: IPv4Network, wanted: IPv4Address | None = None) -> IPv4Address:
+        """Hold an address of the pool that no other node holds; the same as last time where possible.
+
+        Raises NetworkError when the pool is exhausted. Should the address be lost later (two halves of a split
+        network met), the node leaves the attachment and enters it again.
+        """
+
+    @abstractmethod
+    def leases(self, pool: IPv4Network) -> Mapping[IPv4Address, PeerId]:
+        """Return who holds which address of the pool."""
+
+    @abstractmethod
+    def changes(self) -> AsyncIterator[None]:
+        """Yield whenever topics, leases or links may have changed; changes in between are merged into one."""
+
+    @abstractmethod
+    def dropped(self, drop: str, count: int = 1) -> None:
+        """Count something refused, by the name of the reason."""
+
+
+class Network(ABC):
+    """Attaches the node to a network that Kubernetes uses."""
+
+    @abstractmethod
+    def attach(self, host: NetworkHost) -> AbstractAsyncContextManager[Attachment]:
+        """Bring the network up on entry, keep it working meanwhile, take it down on exit.
+
+        Raises NetworkError on entry when the network cannot be brought up.
+        """
+
+
+class Engine(ABC):
+    """Runs Kubernetes on this node."""
+
+    @abstractmethod
+    async def installed(self) -> str | None:
+        """Return the version of the installed program, None when there is none."""
+
+    @abstractmethod
+    async def apply(self, plan: NodePlan) -> None:
+        """Make the node run this plan: install, configure, start, restart, or nothing if it runs already.
+
+        Returns when the engine is on its way, not when it is ready. Raises EngineError.
+        """
+
+    @abstractmethod
+    async def status(self) -> EngineStatus:
+        """Say how far it is. Cheap enough for once a second. Never raises EngineError: failure is a state."""
+
+    @abstractmethod
+    async def remove(self) -> None:
+        """Undo everything that `apply` made. Raises EngineError."""

@@ -1,0 +1,77 @@
+"""What the HTTP interface and the commands may ask of a running node."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kairos_core.model import PeerId, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One node of the network as the ledger and the liveness check show it."""
+
+    peer: PeerId
+    name: str
+    kind: str  # "node" or "operator" (a bridge)
+    role: Role | None
+    address: str | None  # in the VPN, or in the LAN without one
+    underlay: str | None  # HOST:PORT where the gossip network reaches it
+    alive: bool
+    engine: str  # an EngineState value, "" before any
+    message: str  # one sentence: what it is doing or waiting for
+    os: str = ""
+    arch: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """The state of this node and its network."""
+
+    me: Machine
+    network_id: str
+    phase: str  # discovering, deciding, attaching, starting, ready, waiting, failed
+    cluster_id: str | None
+    guarantee: str  # one sentence: what is promised about "never two clusters" with this configuration
+    machines: tuple[Machine, ...]  # this one too, by name
+    entries: int
+    drops: Mapping[str, int]
+    plugins: tuple[Mapping[str, str], ...]
+    warnings: tuple[str, ...]
+    milestones: Mapping[str, float]  # unix time at which: started, discovered, role, attached, engine
+
+
+class Control(ABC):
+    """The running node, as its HTTP interface sees it. All calls are made in the event loop's thread."""
+
+    @abstractmethod
+    def status(self) -> NodeStatus:
+        """Return the state of this node and its network."""
+
+    @abstractmethod
+    def ledger(self, bucket: str | None = None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the values that readers see, as JSON types, by bucket and key (bytes appear as base64)."""
+
+    @abstractmethod
+    async def put(self, bucket: str, key: str, value: Any) -> None:
+        """Write an entry and return when it is saved. Raises ControlError where policy or limits forbid it."""
+
+    @abstractmethod
+    async def delete(self, bucket: str, key: str) -> None:
+        """Delete an entry. Raises ControlError."""
+
+    @abstractmethod
+    def watch(self) -> AsyncIterator[tuple[str, str, Any]]:
+        """Yield (bucket, key, value) of each change from now on; value None is a delete."""
+
+    @abstractmethod
+    async def set_role(self, peer: PeerId, role: Role | None) -> None:
+        """Set the role that a node should take (None: let the network decide). Raises ControlError."""
+
+    @abstractmethod
+    def kubeconfig(self) -> str:
+        """Return the cluster's kubeconfig with a server address that works from here. Raises ControlError."""

@@ -1,0 +1,1 @@
+"""Kairos discovery across networks by a distributed hash table."""

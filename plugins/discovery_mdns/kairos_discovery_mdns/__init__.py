@@ -1,0 +1,1 @@
+"""Kairos discovery on the local network by multicast DNS."""

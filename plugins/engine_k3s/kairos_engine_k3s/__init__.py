@@ -1,0 +1,1 @@
+"""Kairos Kubernetes engine: k3s."""

@@ -1,0 +1,1 @@
+"""Kairos elastic IP for the control plane, by kube-vip."""

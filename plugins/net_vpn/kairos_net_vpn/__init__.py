@@ -1,0 +1,1 @@
+"""Kairos virtual private network between the nodes."""

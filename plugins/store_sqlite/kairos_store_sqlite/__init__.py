@@ -1,0 +1,1 @@
+"""Kairos ledger storage in SQLite."""

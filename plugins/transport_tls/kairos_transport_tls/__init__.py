@@ -1,0 +1,1 @@
+"""Kairos transport: TLS 1.3 streams and UDP datagrams."""
