@@ -177,19 +177,19 @@ def _share(base: Actions, view: View, spec: Spec, decision: Decision) -> Actions
         return base
     endpoint = local.attachment.endpoint or local.attachment.node_ip
     server = Publication(buckets.CLUSTERS, f"{decision.cluster_id}/{view.me}", {"endpoint": endpoint})
-    masters = {decision.init, *roles.ha_masters(view, decision)}
     operators = {peer for peer, node in view.nodes.items() if node.kind == "operator"}
     members = {peer for peer, node in view.nodes.items() if node.kind == "node" and view.wish_of(peer) is not Role.NONE}
     share = {
         "join-token": tuple(sorted(members - {view.me})),
-        "kubeconfig": tuple(sorted((masters | operators) & set(view.nodes))),
+        "kubeconfig": tuple(sorted((roles.masters(view, decision) | operators) & set(view.nodes))),
     }
     return replace(base, publish=(*base.publish, server), share=share)
 
 
 def _join(view: View, decision: Decision, local: Local) -> tuple[Join | None, str]:
     """Return how to join, or what is missing."""
-    servers = [s for s in view.servers if s.cluster_id == decision.cluster_id and s.peer != view.me]
+    masters = roles.masters(view, decision) - {view.me}
+    servers = [s for s in view.servers if s.cluster_id == decision.cluster_id and s.peer in masters]
     first = view.nodes.get(decision.init)
     name = first.name if first else decision.init.short
     if not servers:

@@ -33,6 +33,11 @@ def ha_masters(view: View, decision: Decision) -> tuple[PeerId, ...]:
     return view.assignments.get((decision.cluster_id, decision.init), decision.ha)
 
 
+def masters(view: View, decision: Decision) -> set[PeerId]:
+    """Return the masters of the cluster: only these are believed when they offer an API server or a token."""
+    return {decision.init, *ha_masters(view, decision)}
+
+
 def assignment(view: View, decision: Decision) -> tuple[PeerId, ...]:
     """Return what the initialiser should assign now: its last list, completed by nodes that are no workers yet."""
     kept = tuple(p for p in ha_masters(view, decision) if view.wish_of(p) not in (Role.WORKER, Role.NONE))

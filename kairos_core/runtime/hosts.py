@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -45,7 +46,7 @@ class NodeBeacon(Beacon):
 
     async def changed(self) -> None:
         before = self.names()
-        while self.names() == before:
+        while self.names() == before:  # noqa: ASYNC110 - what changes is the wall clock, which tells nobody
             await asyncio.sleep(min(10.0, max(0.1, self._keyring.epoch_ends(time.time()) - time.time())))
 
     def found(self, address: Address) -> None:
@@ -127,9 +128,8 @@ class NodeNetworkHost(NetworkHost):
 
     async def _introduction(self) -> None:
         """Wait for the first peer's ledger, so that we see the leases that exist."""
-        deadline = time.monotonic() + INTRODUCTION
-        while not self._pump.has_synced and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._pump.introduced.wait(), INTRODUCTION)
 
     def _candidate(self, pool: IPv4Network, wanted: IPv4Address | None) -> IPv4Address:
         held = self.leases(pool)

@@ -35,7 +35,7 @@ class Pump:
         self.gossip, self.ledger = gossip, gossip.ledger
         self.sync_wanted: Callable[[Address], None] = lambda _: None
         self.store_error: str | None = None
-        self.has_synced = False
+        self.introduced = asyncio.Event()
         self._transport, self._store = transport, store
         self._thread = ThreadPoolExecutor(1, "ledger-store")
         self._unsaved: dict[tuple[str, str], bytes | None] = {}
@@ -89,7 +89,7 @@ class Pump:
 
     def synced(self, peer: PeerId) -> None:
         """Note that our ledger and a peer's were brought to their union."""
-        self.has_synced = True
+        self.introduced.set()
         self.gossip.synced(peer, time.monotonic())
 
     def flush(self) -> None:
