@@ -28,17 +28,16 @@ PROJECT = "kairos"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-T_co = TypeVar("T_co", covariant=True)
-T = TypeVar("T")
+Provider = TypeVar("Provider", contravariant=True)
 
 
-class Register(Protocol[T]):
+class Register(Protocol[Provider]):
     """Offers a provider under a name."""
 
     def __call__(
         self,
         name: str,
-        factory: Callable[..., T],
+        factory: Callable[..., Provider],
         *,
         settings: type[BaseModel] | None = None,
         section: str | None = None,

@@ -8,7 +8,7 @@ import time
 
 from kairos_core.errors import ProtocolError, TransportError
 from kairos_core.interfaces import Stream, Transport
-from kairos_core.model import Address
+from kairos_core.model import Address, PeerId
 from kairos_core.protocol import reconciliation
 from kairos_core.protocol.drops import Drop
 from kairos_core.protocol.wire import Done, Entries, Hello, Message, decode_message, encode_message
@@ -37,15 +37,18 @@ class Sessions:
         self._tasks: set[asyncio.Task[None]] = set()
         self._dialling: set[Address] = set()
         self._not_before: dict[Address, float] = {}
+        self._leads_to: dict[Address, PeerId] = {}
         self._slots = asyncio.Semaphore(MAX_DIALS)
         self._inbound = 0
 
     def found(self, address: Address) -> None:
         """Dial an address that a discovery found, unless it leads to a peer that we know to be alive."""
         alive = self._pump.gossip.membership.alive()
-        if any(address in member.candidates for member in alive) or time.monotonic() < self._not_before.get(address, 0):
+        known = self._leads_to.get(address)
+        if any(address in member.candidates or member.peer == known for member in alive):
             return
-        self.reconcile(address)
+        if time.monotonic() >= self._not_before.get(address, 0.0):
+            self.reconcile(address)
 
     def reconcile(self, address: Address) -> None:
         """Open a session to an address, unless one is being opened."""
@@ -77,6 +80,7 @@ class Sessions:
         try:
             async with self._slots:
                 stream = await self._transport.connect(address)
+                self._leads_to[address] = stream.peer
                 await self._run(stream, self._initiate(stream))
         except TransportError as error:
             self._not_before[address] = time.monotonic() + DIAL_AGAIN
