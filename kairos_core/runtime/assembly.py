@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
-import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -164,7 +163,10 @@ def host_name(config: Config) -> str:
     """Return this machine's name: the rendered `hostname` of the configuration, else the system's."""
     if config.hostname is None:
         return socket.gethostname().partition(".")[0]
-    return render_hostname(config.hostname, machine_id(), lambda length: secrets.token_hex(length)[:length])
+    identifier = machine_id()
+    # "Random" stays the same on one machine: a name that changed at each start would be another node each time.
+    chance = hashlib.sha256(b"hostname " + identifier.encode()).hexdigest()
+    return render_hostname(config.hostname, identifier, lambda length: chance[:length])
 
 
 def machine_id() -> str:
