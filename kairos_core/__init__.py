@@ -13,7 +13,7 @@ from kairos_core.errors import (
     StoreError,
     TransportError,
 )
-from kairos_core.hookspecs import hookimpl
+from kairos_core.hookspecs import Register, hookimpl
 from kairos_core.interfaces import (
     MAX_DATAGRAM,
     MAX_MESSAGE,
@@ -41,6 +41,9 @@ from kairos_core.model import (
     PeerId,
     Role,
 )
+from kairos_core.protocol.drops import Drop
+from kairos_core.protocol.identity import Identity
+from kairos_core.protocol.otp import NetworkKey
 from kairos_core.version import __version__
 
 __all__ = [
@@ -52,10 +55,12 @@ __all__ = [
     "BeaconNames",
     "ConfigError",
     "Discovery",
+    "Drop",
     "Engine",
     "EngineError",
     "EngineState",
     "EngineStatus",
+    "Identity",
     "Join",
     "KairosError",
     "LedgerStore",
@@ -63,11 +68,13 @@ __all__ = [
     "Network",
     "NetworkError",
     "NetworkHost",
+    "NetworkKey",
     "NodePlan",
     "PeerId",
     "PeerLink",
     "PluginError",
     "ProtocolError",
+    "Register",
     "Role",
     "StoreBatch",
     "StoreError",
