@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         StoreError,
         TransportError,
     )
-    from kairos_core.hookspecs import hookimpl
+    from kairos_core.hookspecs import Register, hookimpl
     from kairos_core.interfaces import (
         MAX_DATAGRAM,
         MAX_MESSAGE,
@@ -73,6 +73,7 @@ __all__ = [
     "PeerLink",
     "PluginError",
     "ProtocolError",
+    "Register",
     "Role",
     "StoreBatch",
     "StoreError",

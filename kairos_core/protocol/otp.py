@@ -78,8 +78,10 @@ class Keyring:
 
     def epoch_ends(self, unix_now: float) -> float:
         """Return the wall time of the next rotation of keys or rendezvous names."""
-        return min((int(unix_now) // interval + 1) * float(interval)
-                   for interval in (self._crypto.interval, self._dht.interval))
+        return min(
+            (int(unix_now) // interval + 1) * float(interval)
+            for interval in (self._crypto.interval, self._dht.interval)
+        )
 
     def accepted(self, unix_now: float) -> tuple[NetworkKey, ...]:
         """Return the accepted keys, the one to use first: current, next, previous epoch, join key."""
