@@ -15,14 +15,18 @@ section, and a factory without a model, are fine: the factory is then called wit
 opened or started before the node calls the provider. Which offer is used is configuration, never call order.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import click
 import pluggy
-from pydantic import BaseModel
 
-from kairos_core.interfaces import Discovery, Engine, LedgerStore, Network, Transport
+if TYPE_CHECKING:
+    import click
+    from pydantic import BaseModel
+
+    from kairos_core.interfaces import Discovery, Engine, LedgerStore, Network, Transport
 
 PROJECT = "kairos"
 hookspec = pluggy.HookspecMarker(PROJECT)
