@@ -30,6 +30,7 @@ from kairos_core.interfaces import (
     Transport,
     TransportHost,
 )
+from kairos_core.lan import is_lan_interface
 from kairos_core.model import (
     Address,
     Attachment,
@@ -77,4 +78,5 @@ __all__ = [
     "TransportHost",
     "__version__",
     "hookimpl",
+    "is_lan_interface",
 ]
