@@ -24,7 +24,7 @@ _NOT_LAN = re.compile(
 def is_lan_interface(name: str) -> bool:
     """Say whether an interface of this name may lead to the local network.
 
-    False for loopback, tunnels and what containers, Kubernetes and virtual machines make (`docker0`, `veth1a2b`,
-    `cni0`, `flannel.1`, `kairos0`). Loopback, tunnels and bridges with names of an operator's own are not known.
+    False for loopback, tunnels and what containers, Kubernetes and virtual machines make (`docker0`,
+    `veth1a2b`, `cni0`, `flannel.1`, `kairos0`). Names that an operator gave to such are not known.
     """
     return _NOT_LAN.fullmatch(name) is None

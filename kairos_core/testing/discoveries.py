@@ -1,7 +1,7 @@
 """For authors of a discovery: a beacon without a node, and the check that every discovery must pass.
 
-    async def test_my_discovery_keeps_the_contract() -> None:
-        await check_discovery(lambda: MyDiscovery(directory))
+async def test_my_discovery_keeps_the_contract() -> None:
+    await check_discovery(lambda: MyDiscovery(directory))
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from kairos_core.interfaces import Beacon, BeaconNames, Discovery
 from kairos_core.model import Address
@@ -29,7 +29,7 @@ class FakeBeacon(Beacon):
     """
 
     def __init__(self, network: str, port: int, epoch: int = 1, accept: Iterable[int] | None = None) -> None:
-        """Announce the name of `epoch` and accept those of `accept` (default: the epoch and its neighbours)."""
+        """Announce the name of `epoch`; accept those of `accept` (default: the epoch and its neighbours)."""
         self.port = port
         self.network = network
         self.addresses: set[Address] = set()
@@ -76,27 +76,31 @@ class FakeBeacon(Beacon):
 async def check_discovery(make: Callable[[], Discovery], *, within: float = 10.0) -> None:
     """Check that what `make` returns keeps the contract of `Discovery`.
 
-    `make` is called for each of seven nodes, all in this process, that can reach each other: nodes of one network
-    find each other, strangers do not; a change of names is announced; cancellation withdraws the announcement and
-    leaves no task behind. `within` is the time in seconds for each step. Raises AssertionError.
+    `make` is called for each of seven nodes, all in this process, that can reach each other: nodes of one
+    network find each other, strangers do not; a change of names is announced; cancellation withdraws the
+    announcement and leaves no task behind. `within` is the time in seconds for each step. Raises
+    AssertionError.
     """
     before = asyncio.all_tasks()
-    first, second = FakeBeacon("ours", 7001), FakeBeacon("ours", 7002)
-    strangers = FakeBeacon("theirs", 7003), FakeBeacon("theirs", 7004)
-    async with _running(make(), first, within) as stop_first:
-        async with _running(make(), second, within), _running(make(), strangers[0], within):
-            async with _running(make(), strangers[1], within):
-                await _meet((first, second), within)
-                await _meet(strangers, within)
-                await _check_turn(make, (first, second), within)
-                await stop_first()
-                await _check_withdrawn(make, first, second, within)
-        _check_apart((first, second), strangers)
+    first, second = ours = FakeBeacon("ours", 7001), FakeBeacon("ours", 7002)
+    theirs = FakeBeacon("theirs", 7003), FakeBeacon("theirs", 7004)
+    async with AsyncExitStack() as stack:
+        stop_first = await stack.enter_async_context(_running(make(), first, within))
+        for beacon in (second, *theirs):
+            await stack.enter_async_context(_running(make(), beacon, within))
+        await _meet(ours, within)
+        await _meet(theirs, within)
+        await _check_turn(make, ours, within)
+        await stop_first()
+        await _check_withdrawn(make, first, second, within)
+    _check_apart(ours, theirs)
     left = {task.get_name() for task in asyncio.all_tasks() - before}
     assert not left, f"tasks are left behind after cancellation: {left}"
 
 
-async def _check_turn(make: Callable[[], Discovery], nodes: tuple[FakeBeacon, FakeBeacon], within: float) -> None:
+async def _check_turn(
+    make: Callable[[], Discovery], nodes: tuple[FakeBeacon, FakeBeacon], within: float
+) -> None:
     for node in nodes:
         node.turn(2)
     newcomer = FakeBeacon("ours", 7005, epoch=3, accept=(2,))
@@ -134,7 +138,9 @@ async def _running(
     task = asyncio.create_task(discovery.run(beacon), name=f"discovery {beacon.port}")
 
     async def stop() -> None:
-        if task.done() and not task.cancelled():
+        if task.cancelled():
+            return
+        if task.done():
             task.result()
             raise AssertionError("run returned; it should go on until it is cancelled")
         task.cancel()

@@ -35,7 +35,7 @@ def addresses_of(port: int | None, hosts: Iterable[str], links: Mapping[int, str
     """Return where a peer may be reached, IPv4 first and link-local last; at most `MAX_ADDRESSES`.
 
     `hosts` are addresses as text, link-local ones with their scope (`fe80::1%2`); `links` names interfaces by
-    index. What cannot be a peer on the local network is left out: loopback, multicast, a scope we do not know.
+    index. Left out is what cannot be a peer on the local network: loopback, multicast, an unknown scope.
     """
     if port is None or not 0 < port < 65536:
         return ()
