@@ -129,7 +129,7 @@ class Responder:
         )
 
     def report_known(self) -> None:
-        """Report all peers heard of and not expired: names may have changed, or the node has forgotten one."""
+        """Report all peers heard of and not expired: names change, and nodes forget."""
         accept, pointers = self._accept(), self._engine.cache.async_all_by_details(SERVICE_TYPE, _PTR, _IN)
         names = (str(getattr(pointer, "alias", "")) for pointer in pointers)
         for name in islice((name for name in names if self._is_wanted(name, accept)), MAX_REPORTED):
@@ -201,8 +201,8 @@ def _check_port(family: socket.AddressFamily) -> None:
 def _refused(error: Exception) -> NetworkError:
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return NetworkError(
-            "cannot announce this node by mDNS: another program holds UDP port 5353 for itself. If it is avahi, "
-            "set disallow-other-stacks=no in /etc/avahi/avahi-daemon.conf; or list the nodes under p2p.peers"
+            "cannot announce this node by mDNS: another program holds UDP port 5353 for itself. If it is "
+            "avahi, set disallow-other-stacks=no in /etc/avahi/avahi-daemon.conf; or list the nodes under p2p.peers"
         )
     return NetworkError(
         f"cannot announce this node by mDNS: {error}. Nodes can also be listed under p2p.peers as host:port"

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -30,39 +31,43 @@ async def finish(task: "asyncio.Task[None]") -> None:
         await task
 
 
-def node(
-    port: int, seconds: float, *, wanted: int = 1000, network: str = "ours", interfaces: tuple[str, ...] = ()
-) -> Main:
-    """A node that runs for some seconds, or until it found so many addresses; says after how long it found which."""
+class Timed(FakeBeacon):
+    """Notes after how many seconds an address was found; `enough` is set when there are `wanted` of them."""
+
+    def __init__(self, network: str, port: int, wanted: int) -> None:
+        super().__init__(network, port)
+        self.started = time.monotonic()
+        self.after: dict[Address, float] = {}
+        self.wanted, self.enough = wanted, asyncio.Event()
+
+    def found(self, address: Address) -> None:
+        self.after.setdefault(address, time.monotonic() - self.started)
+        if len(self.after) >= self.wanted:
+            self.enough.set()
+
+
+def node(port: int, within: float, *, wanted: int = 1000, network: str = "ours", **more: Any) -> Main:
+    """A node that runs until it found so many addresses, at most `within` seconds; gives who was found when.
+
+    `together` is a barrier at which nodes that are done wait for the others; `interfaces` a setting.
+    """
+    together = more.pop("together", Barrier(1))
 
     async def main() -> dict[Address, float]:
-        found: dict[Address, float] = {}
-        enough = asyncio.Event()
-        started = time.monotonic()
-
-        class Timed(FakeBeacon):
-            def found(self, address: Address) -> None:
-                found.setdefault(address, time.monotonic() - started)
-                if len(found) >= wanted:
-                    enough.set()
-
-        settings = MdnsSettings(interfaces=list(interfaces))
-        task = asyncio.create_task(MdnsDiscovery(settings).run(Timed(network, port)))
-        await asyncio.wait(
-            [task, waiting := asyncio.create_task(enough.wait())],
-            timeout=seconds,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        await asyncio.wait([task], timeout=0.5)  # the other one shall find us too
-        await finish(waiting)
+        beacon = Timed(network, port, wanted)
+        task = asyncio.create_task(MdnsDiscovery(MdnsSettings(**more)).run(beacon))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(beacon.enough.wait(), within)
+        await asyncio.to_thread(together.wait, 30)
         await finish(task)
-        return found
+        return beacon.after
 
     return main
 
 
 def test_two_machines_find_each_other_by_ipv4_and_ipv6_within_a_second_and_a_half(lan) -> None:
-    results = [machine.start(node(7001 + n, 10, wanted=2)) for n, machine in enumerate(lan)]
+    together = Barrier(2)
+    results = [m.start(node(7001 + n, 10, wanted=2, together=together)) for n, m in enumerate(lan)]
     first, second = (result.result(20) for result in results)
     assert first[Address("10.77.0.2", 7002)] < 1.5
     assert second[Address("10.77.0.1", 7001)] < 1.5
@@ -73,9 +78,10 @@ def test_two_machines_find_each_other_by_ipv4_and_ipv6_within_a_second_and_a_hal
 
 
 def test_a_node_that_starts_later_is_found_within_half_a_second(lan) -> None:
-    early = lan[0].start(node(7001, 15, wanted=1))
+    together = Barrier(2)
+    early = lan[0].start(node(7001, 15, wanted=1, together=together))
     time.sleep(2)  # the wall time of another process, not a wait for a result
-    late = lan[1].start(node(7002, 10, wanted=1)).result(20)
+    late = lan[1].start(node(7002, 10, wanted=1, together=together)).result(20)
     assert late[Address("10.77.0.1", 7001)] < 0.5
     assert Address("10.77.0.2", 7002) in early.result(20)
 
@@ -112,7 +118,8 @@ def test_an_old_name_is_withdrawn_after_the_overlap(lan) -> None:
 
 
 def test_an_interface_that_gets_its_address_later_is_followed(machines) -> None:
-    results = [machine.start(node(7001 + n, 10, wanted=2)) for n, machine in enumerate(machines)]
+    together = Barrier(2)
+    results = [m.start(node(7001 + n, 10, wanted=2, together=together)) for n, m in enumerate(machines)]
     time.sleep(1)
     for n, machine in enumerate(machines, 1):
         machine.ip("link", "set", "eth0", "up")
@@ -124,8 +131,9 @@ def test_an_interface_that_gets_its_address_later_is_followed(machines) -> None:
 
 
 def test_an_address_that_changes_is_announced_anew(lan) -> None:
-    looking = lan[0].start(node(7001, 15, wanted=3))
-    moving = lan[1].start(node(7002, 5))
+    together = Barrier(2)
+    looking = lan[0].start(node(7001, 15, wanted=3, together=together))
+    moving = lan[1].start(node(7002, 15, wanted=1, together=together))
     time.sleep(2)
     lan[1].ip("addr", "del", "10.77.0.2/24", "dev", "eth0")
     lan[1].ip("addr", "add", "10.77.0.99/24", "dev", "eth0")
@@ -140,9 +148,10 @@ def test_nothing_is_announced_on_what_is_no_lan(machines) -> None:
         machine.ip("link", "set", "cni0", "up")
     silent = [machine.start(node(7001 + n, 3)) for n, machine in enumerate(machines)]
     assert [result.result(20) for result in silent] == [{}, {}]
+    together = Barrier(2)
     forced = [
-        machine.start(node(7001 + n, 10, wanted=1, interfaces=("cni0",)))
-        for n, machine in enumerate(machines)
+        m.start(node(7001 + n, 10, wanted=1, interfaces=["cni0"], together=together))
+        for n, m in enumerate(machines)
     ]
     assert all(result.result(20) for result in forced)
 
@@ -164,11 +173,12 @@ def test_port_5353_in_the_hands_of_another_is_an_error_with_advice(lan) -> None:
             return str(caught.value)
 
     message = lan[0].start(refused).result(20)
-    assert "5353" in message and "disallow-other-stacks" in message and "p2p.peers" in message
+    for word in ("5353", "disallow-other-stacks", "p2p.peers"):
+        assert word in message
 
 
 def test_garbage_on_the_wire_does_not_stop_discovery(lan) -> None:
-    noise = random.Random(7)
+    noise, together = random.Random(7), Barrier(2)
 
     async def shout() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as loud:
@@ -180,9 +190,9 @@ def test_garbage_on_the_wire_does_not_stop_discovery(lan) -> None:
                 )  # every other one claims to be answers
                 loud.sendto(head + body, ("224.0.0.251", 5353))
                 await asyncio.sleep(0.0005)
-            await node(7002, 10, wanted=1)()
+            await node(7002, 10, wanted=1, together=together)()
 
-    listening = lan[0].start(node(7001, 20, wanted=1))
+    listening = lan[0].start(node(7001, 20, wanted=1, together=together))
     lan[1].start(shout).result(30)
     assert Address("10.77.0.2", 7002) in listening.result(20)
 
