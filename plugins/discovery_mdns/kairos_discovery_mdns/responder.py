@@ -201,8 +201,9 @@ def _check_port(family: socket.AddressFamily) -> None:
 def _refused(error: Exception) -> NetworkError:
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return NetworkError(
-            "cannot announce this node by mDNS: another program holds UDP port 5353 for itself. If it is "
-            "avahi, set disallow-other-stacks=no in /etc/avahi/avahi-daemon.conf; or list the nodes under p2p.peers"
+            "cannot announce this node by mDNS: another program holds UDP port 5353 for itself. "
+            "If it is avahi, set disallow-other-stacks=no in /etc/avahi/avahi-daemon.conf; "
+            "or list the nodes under p2p.peers"
         )
     return NetworkError(
         f"cannot announce this node by mDNS: {error}. Nodes can also be listed under p2p.peers as host:port"
