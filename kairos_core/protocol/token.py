@@ -88,7 +88,7 @@ def _decode(text: str) -> dict[str, Any]:
     if len(compact) > MAX_TOKEN:
         raise ConfigError(f"the network token has {len(compact)} characters, more than {MAX_TOKEN}. {advice}")
     try:
-        document = yaml.load(base64.b64decode(compact, validate=True), yaml.CSafeLoader)  # noqa: S506 - a safe loader
+        document = yaml.load(base64.b64decode(compact, validate=True), yaml.CSafeLoader)
     except binascii.Error:
         raise ConfigError(
             f"the network token is not base64 ({len(compact)} characters: is its end cut off?). {advice}"
