@@ -27,14 +27,15 @@ class EventStream:
     Every change made after the response's head was sent is in the stream.
     """
 
-    def __init__(
-        self, changes: AsyncIterator[Change], stopping: asyncio.Event, bucket: str | None = None
-    ) -> None:
+    def __init__(self, changes: AsyncIterator[Change], stopping: asyncio.Event, bucket: str | None = None) -> None:
         self._changes, self._stopping, self._bucket = changes, stopping, bucket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
-        tasks = [asyncio.create_task(_left(receive)), asyncio.create_task(_set(self._stopping))]
+        tasks: list[asyncio.Task[Change | None]] = [
+            asyncio.create_task(_left(receive)),
+            asyncio.create_task(_set(self._stopping)),
+        ]
         try:
             # Subscribed before the head goes out: a generator subscribes only when first asked.
             change = asyncio.create_task(self._next())

@@ -58,9 +58,7 @@ def inherited_listener(environment: MutableMapping[str, str]) -> socket.socket |
         raise ControlError(f"systemd passed {count} sockets for the API, expected 1: fix the .socket unit.")
     sock = socket.socket(fileno=_SYSTEMD_FIRST)
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise ControlError(
-            "the socket that systemd passed does not listen: use ListenStream in the .socket unit."
-        )
+        raise ControlError("the socket that systemd passed does not listen: use ListenStream in the .socket unit.")
     sock.set_inheritable(False)
     return sock
 
@@ -78,13 +76,9 @@ def _remove_stale(path: Path) -> None:
     except OSError:
         return  # nothing there; if its directory is at fault, bind says so
     if not stat.S_ISSOCK(mode):
-        raise ControlError(
-            f"cannot listen on {path}: it is not a socket. Move it away, or give another path."
-        )
+        raise ControlError(f"cannot listen on {path}: it is not a socket. Move it away, or give another path.")
     if _is_served(path):
-        raise ControlError(
-            f"cannot listen on {path}: another agent answers there. Stop it, or give another path."
-        )
+        raise ControlError(f"cannot listen on {path}: another agent answers there. Stop it, or give another path.")
     path.unlink(missing_ok=True)
 
 

@@ -67,9 +67,7 @@ def _network(status: NodeStatus) -> Iterator[Metric]:
 
 
 def _traffic(traffic: Traffic) -> Metric:
-    family = CounterMetricFamily(
-        "kairos_transport_bytes", "Bytes carried by the transport", labels=["direction"]
-    )
+    family = CounterMetricFamily("kairos_transport_bytes", "Bytes carried by the transport", labels=["direction"])
     family.add_metric(["received"], traffic.received)
     family.add_metric(["sent"], traffic.sent)
     return family

@@ -80,7 +80,5 @@ def openapi_operation(operations: Sequence[Operation]) -> Operation:
     async def serve(_call: Call) -> Response:
         return json_response(describe([*operations, itself]))
 
-    itself = Operation(
-        "GET", "/api/v1/openapi.json", serve, "This API as an OpenAPI document", dict[str, Any]
-    )
+    itself = Operation("GET", "/api/v1/openapi.json", serve, "This API as an OpenAPI document", dict[str, Any])
     return itself

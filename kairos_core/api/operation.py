@@ -18,7 +18,7 @@ from kairos_core.api.document import format_json
 from kairos_core.runtime.control import Control
 
 
-class Refusal(Exception):  # noqa: N818 - what the caller did wrong, not what went wrong here
+class Refusal(Exception):
     """A request that is answered with an error: an HTTP status, a word for programs, a sentence for people."""
 
     def __init__(self, status: int, code: str, message: str, advice: str | None = None) -> None:

@@ -10,85 +10,57 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypedDict
 
 from starlette.responses import Response
 
 from kairos_core.api.document import format_json
 from kairos_core.api.operation import Call, Operation, Refusal, json_response
+from kairos_core.api.schema import (
+    Announced,
+    Bandwidth,
+    Block,
+    DnsRow,
+    MachineRow,
+    PeerRow,
+    ServiceRow,
+    Summary,
+    UserRow,
+)
 from kairos_core.api.v1 import read_body
 from kairos_core.runtime.control import Machine
-
-Summary = TypedDict(
-    "Summary",
-    {
-        "Files": int,
-        "Machines": int,
-        "Users": int,
-        "Services": int,
-        "BlockChain": int,
-        "OnChainNodes": int,
-        "Peers": int,
-        "NodeID": str,
-    },
-)
-MachineRow = TypedDict(
-    "MachineRow",
-    {
-        "PeerID": str,
-        "Hostname": str,
-        "OS": str,
-        "Arch": str,
-        "Address": str,
-        "Version": str,
-        "Connected": bool,
-        "OnChain": bool,
-        "Online": bool,
-    },
-)
-PeerRow = TypedDict("PeerRow", {"ID": str, "Online": bool})
-UserRow = TypedDict("UserRow", {"PeerID": str, "Timestamp": str})
-ServiceRow = TypedDict("ServiceRow", {"PeerID": str, "Name": str})
-DnsRow = TypedDict("DnsRow", {"Regex": str, "Records": dict[str, str]})
-Block = TypedDict(
-    "Block",
-    {"Index": int, "Timestamp": str, "Storage": dict[str, dict[str, str]], "Hash": str, "PrevHash": str},
-)
-Bandwidth = TypedDict("Bandwidth", {"TotalIn": int, "TotalOut": int, "RateIn": float, "RateOut": float})
-Announced = TypedDict("Announced", {"State": str})
 
 
 async def _summary(call: Call) -> Response:
     status, ledger = call.control.status(), call.control.ledger()
-    summary: Summary = {
-        "Files": len(ledger.get("files", {})),
-        "Machines": len(status.machines),
-        "Users": len(ledger.get("users", {})),
-        "Services": len(ledger.get("services", {})),
-        "BlockChain": status.entries,
-        "OnChainNodes": sum(machine.alive for machine in status.machines if machine.peer != status.me.peer),
-        "Peers": len(status.machines),
-        "NodeID": str(status.me.peer),
-    }
-    return json_response(summary)
+    summary = Summary(
+        Files=len(ledger.get("files", {})),
+        Machines=len(status.machines),
+        Users=len(ledger.get("users", {})),
+        Services=len(ledger.get("services", {})),
+        BlockChain=status.entries,
+        OnChainNodes=sum(machine.alive for machine in status.machines if machine.peer != status.me.peer),
+        Peers=len(status.machines),
+        NodeID=str(status.me.peer),
+    )
+    return json_response(summary.model_dump())
 
 
 async def _machines(call: Call) -> Response:
-    return json_response([_machine_row(machine) for machine in call.control.status().machines])
+    return json_response([_machine_row(machine).model_dump() for machine in call.control.status().machines])
 
 
 def _machine_row(machine: Machine) -> MachineRow:
-    return {
-        "PeerID": str(machine.peer),
-        "Hostname": machine.name,
-        "OS": machine.os,
-        "Arch": machine.arch,
-        "Address": machine.address or "",
-        "Version": machine.version,
-        "Connected": machine.alive,
-        "OnChain": machine.alive,
-        "Online": machine.alive,
-    }
+    return MachineRow(
+        PeerID=str(machine.peer),
+        Hostname=machine.name,
+        OS=machine.os,
+        Arch=machine.arch,
+        Address=machine.address or "",
+        Version=machine.version,
+        Connected=machine.alive,
+        OnChain=machine.alive,
+        Online=machine.alive,
+    )
 
 
 async def _nodes(call: Call) -> Response:
@@ -122,7 +94,7 @@ def _rows(call: Call, bucket: str, names: tuple[str, ...]) -> list[dict[str, str
 
 async def _dns(call: Call) -> Response:
     entries = call.control.ledger("dns").get("dns", {})
-    rows: list[DnsRow] = [
+    rows = [
         {"Regex": regex, "Records": {str(kind): str(value) for kind, value in records.items()}}
         for regex, records in entries.items()
         if isinstance(records, Mapping)
@@ -141,21 +113,19 @@ async def _put_dns(call: Call) -> Response:
 def _storage(call: Call) -> dict[str, dict[str, str]]:
     """Return the live values, each as JSON text in a string: the reference stores text."""
     ledger = call.control.ledger()
-    return {
-        name: {key: format_json(value) for key, value in bucket.items()} for name, bucket in ledger.items()
-    }
+    return {name: {key: format_json(value) for key, value in bucket.items()} for name, bucket in ledger.items()}
 
 
 async def _blockchain(call: Call) -> Response:
     storage = _storage(call)
-    block: Block = {
-        "Index": call.control.status().entries,
-        "Timestamp": datetime.now(UTC).isoformat(),
-        "Storage": storage,
-        "Hash": hashlib.sha256(format_json(storage).encode()).hexdigest(),
-        "PrevHash": "",  # our ledger is a map, not a chain
-    }
-    return json_response(block)
+    block = Block(
+        Index=call.control.status().entries,
+        Timestamp=datetime.now(UTC).isoformat(),
+        Storage=storage,
+        Hash=hashlib.sha256(format_json(storage).encode()).hexdigest(),
+        PrevHash="",  # our ledger is a map, not a chain
+    )
+    return json_response(block.model_dump())
 
 
 async def _ledger(call: Call) -> Response:
@@ -165,9 +135,7 @@ async def _ledger(call: Call) -> Response:
 async def _bucket(call: Call) -> Response:
     name = call.parameters["bucket"]
     bucket = call.control.ledger(name).get(name)
-    return json_response(
-        None if bucket is None else {key: format_json(value) for key, value in bucket.items()}
-    )
+    return json_response(None if bucket is None else {key: format_json(value) for key, value in bucket.items()})
 
 
 async def _entry(call: Call) -> Response:
@@ -197,13 +165,13 @@ async def _metrics(call: Call) -> Response:
     traffic = call.control.traffic()
     if traffic is None:  # as the reference answers without a bandwidth counter
         raise Refusal(404, "not_counted", "this node's transport does not count its traffic", "see /metrics")
-    bandwidth: Bandwidth = {
-        "TotalIn": traffic.received,
-        "TotalOut": traffic.sent,
-        "RateIn": traffic.receive_rate,
-        "RateOut": traffic.send_rate,
-    }
-    return json_response(bandwidth)
+    bandwidth = Bandwidth(
+        TotalIn=traffic.received,
+        TotalOut=traffic.sent,
+        RateIn=traffic.receive_rate,
+        RateOut=traffic.send_rate,
+    )
+    return json_response(bandwidth.model_dump())
 
 
 _TEXTS = dict[str, str]
@@ -222,9 +190,7 @@ OPERATIONS = (
     Operation("GET", "/api/ledger", _ledger, "All values, each as JSON text", dict[str, _TEXTS]),
     Operation("GET", "/api/ledger/{bucket}", _bucket, "A bucket; null when unknown", _TEXTS | None),
     Operation("GET", "/api/ledger/{bucket}/{key}", _entry, 'A value as JSON text; "" when unknown', str),
-    Operation(
-        "PUT", "/api/ledger/{bucket}/{key}/{value}", _put, "Write the text of the last segment", Announced
-    ),
+    Operation("PUT", "/api/ledger/{bucket}/{key}/{value}", _put, "Write the text of the last segment", Announced),
     Operation("DELETE", "/api/ledger/{bucket}/{key}", _delete, "Delete an entry", Announced),
     Operation("DELETE", "/api/ledger/{bucket}", _delete_bucket, "Delete all entries of a bucket", Announced),
     Operation("GET", "/api/metrics", _metrics, "Bytes carried; 404 when not counted", Bandwidth),

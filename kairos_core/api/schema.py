@@ -1,4 +1,7 @@
-"""The shapes of /api/v1, as pydantic models: one source for the answers and for openapi.json."""
+"""The shapes of what the API answers, as pydantic models: one source for the answers and for openapi.json.
+
+First those of /api/v1, then EdgeVPN's, whose names are PascalCase.
+"""
 
 from __future__ import annotations
 
@@ -81,6 +84,86 @@ class ErrorShape(BaseModel):
     model_config = ConfigDict(title="Error")
 
     error: ErrorDetail
+
+
+class Summary(BaseModel):
+    """Counts, and this node's peer id."""
+
+    Files: int
+    Machines: int
+    Users: int
+    Services: int
+    BlockChain: int
+    OnChainNodes: int
+    Peers: int
+    NodeID: str
+
+
+class MachineRow(BaseModel):
+    """A node of the network."""
+
+    PeerID: str
+    Hostname: str
+    OS: str
+    Arch: str
+    Address: str
+    Version: str
+    Connected: bool
+    OnChain: bool
+    Online: bool
+
+
+class PeerRow(BaseModel):
+    """A peer id, and whether it answers."""
+
+    ID: str
+    Online: bool
+
+
+class UserRow(BaseModel):
+    """An entry of the bucket users."""
+
+    PeerID: str
+    Timestamp: str
+
+
+class ServiceRow(BaseModel):
+    """An entry of the bucket services or files."""
+
+    PeerID: str
+    Name: str
+
+
+class DnsRow(BaseModel):
+    """Records for the names that a regular expression matches."""
+
+    Regex: str
+    Records: dict[str, str]
+
+
+class Block(BaseModel):
+    """The ledger in the form of a block."""
+
+    Index: int
+    Timestamp: str
+    Storage: dict[str, dict[str, str]]
+    Hash: str
+    PrevHash: str
+
+
+class Bandwidth(BaseModel):
+    """Bytes carried, and bytes per second of late."""
+
+    TotalIn: int
+    TotalOut: int
+    RateIn: float
+    RateOut: float
+
+
+class Announced(BaseModel):
+    """What a write answers."""
+
+    State: str
 
 
 def status_document(status: NodeStatus) -> dict[str, Any]:

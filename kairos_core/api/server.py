@@ -100,7 +100,7 @@ class _Server(uvicorn.Server):
         self._ready = asyncio.Event()
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Leave the signals to the agent."""
         yield
 
@@ -159,9 +159,7 @@ def _write_token(path: Path, token: str) -> None:
             file.write(token + "\n")
         fresh.rename(path)
     except OSError as error:
-        raise ControlError(
-            f"cannot write the API token to {path}: {error.strerror}. Give another path."
-        ) from None
+        raise ControlError(f"cannot write the API token to {path}: {error.strerror}. Give another path.") from None
 
 
 def _endpoint(sock: socket.socket) -> str:

@@ -115,14 +115,10 @@ def find_peer(machines: Sequence[Machine], text: str) -> PeerId:
     found = sorted({machine.peer for machine in machines if text in (machine.name, machine.peer.short)})
     if not found:
         known = ", ".join(f"{machine.name} ({machine.peer.short})" for machine in machines[:20])
-        raise Refusal(
-            404, "no_node", f"no node is called {text!r}; known: {known or 'none'}", "give its peer id"
-        )
+        raise Refusal(404, "no_node", f"no node is called {text!r}; known: {known or 'none'}", "give its peer id")
     if len(found) > 1:
         which = ", ".join(map(str, found))
-        raise Refusal(
-            409, "ambiguous", f"{text!r} names {len(found)} nodes: {which}", "give the peer id of one"
-        )
+        raise Refusal(409, "ambiguous", f"{text!r} names {len(found)} nodes: {which}", "give the peer id of one")
     return found[0]
 
 
@@ -137,9 +133,7 @@ OPERATIONS = (
     Operation("GET", _ENTRY, _entry, "One entry", EntryShape),
     Operation("PUT", _ENTRY, _put, "Write an entry; answers when it is saved", EntryShape, Any),
     Operation("DELETE", _ENTRY, _delete, "Delete an entry"),
-    Operation(
-        "GET", "/api/v1/events", _events, "Changes of the ledger", EntryShape, media="text/event-stream"
-    ),
+    Operation("GET", "/api/v1/events", _events, "Changes of the ledger", EntryShape, media="text/event-stream"),
     Operation(
         "GET",
         "/api/v1/kubeconfig",

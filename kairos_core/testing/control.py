@@ -12,9 +12,7 @@ from kairos_core.model import PeerId, Role
 from kairos_core.runtime.control import Control, Machine, NodeStatus, Traffic
 
 
-def fake_machine(
-    number: int, role: Role | None = Role.WORKER, *, name: str = "", alive: bool = True
-) -> Machine:
+def fake_machine(number: int, role: Role | None = Role.WORKER, *, name: str = "", alive: bool = True) -> Machine:
     """Return machine `number` (1 to 250): its peer id and addresses follow from the number."""
     return Machine(
         peer=PeerId(bytes([number]) * 32),
@@ -109,9 +107,7 @@ class FakeControl(Control):
     def kubeconfig(self) -> str:
         """Return `config`. Raises ControlError while it is None."""
         if self.config is None:
-            raise ControlError(
-                "there is no kubeconfig: no master is ready yet. `kairos status` shows the progress."
-            )
+            raise ControlError("there is no kubeconfig: no master is ready yet. `kairos status` shows the progress.")
         return self.config
 
     def traffic(self) -> Traffic | None:
