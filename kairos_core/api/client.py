@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
@@ -47,7 +47,7 @@ class ApiClient:
         """Delete what is at a path. Raises ControlError."""
         self._request("DELETE", segments)
 
-    def changes(self, bucket: str | None = None) -> Iterator[dict[str, Any]]:
+    def changes(self, bucket: str | None = None) -> Generator[dict[str, Any], None, None]:
         """Yield each change of the ledger, `{"bucket", "key", "value"}`, until closed. Raises ControlError."""
         path = _path(("events",)) + (f"?bucket={quote(bucket, safe='')}" if bucket else "")
         connection, endpoint = self._open(SILENCE)
