@@ -1,10 +1,10 @@
 """One node: made from its configuration and plugins, and run until it is told to stop.
 
-                    discoveries ──found──> Sessions ──streams──┐
-    Transport ──datagrams──> Pump ── Gossip · Ledger (pure) <──┘      LedgerStore <── Pump
-                              │ changes
-                              v
-    networks ──attachment──> Reconciler ── controller (pure) ──plan──> EngineRunner ── Engine
+                discoveries ──found──> Sessions ──streams──┐
+Transport ──datagrams──> Pump ── Gossip · Ledger (pure) <──┘      LedgerStore <── Pump
+                          │ changes
+                          v
+networks ──attachment──> Reconciler ── controller (pure) ──plan──> EngineRunner ── Engine
 """
 
 from __future__ import annotations
