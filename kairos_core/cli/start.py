@@ -87,7 +87,7 @@ def start(paths: tuple[Path, ...], state: Path, run_dir: Path, api: str | None) 
     help="Directory of the API socket.",
 )
 @click.option("--log-level", default="info", show_default=True)
-def bridge(  # noqa: PLR0913 - one parameter for each option
+def bridge(  # noqa: PLR0913, PLR0917 - one parameter for each option
     token: str | None, paths: tuple[Path, ...], network_id: str | None, address: str | None, interface: str | None,
     peers: tuple[str, ...], api: str, run_dir: Path, log_level: str,
 ) -> None:  # fmt: skip
