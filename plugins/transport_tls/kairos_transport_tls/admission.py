@@ -20,7 +20,7 @@ HANDSHAKE_TIME = 10.0
 Raising it lets a slower link in and an idle attacker hold its place longer."""
 
 MAX_HANDSHAKES = 64
-"""Unfinished handshakes at once, about 100 kB each. Stops a flood of half-open connections from taking memory.
+"""Unfinished handshakes at once, about 100 kB each. Stops a flood of half-open connections.
 The oldest is pushed out by the newest, so to keep a member out an attacker must open 64 in its few ms."""
 
 MAX_STREAMS = 512

@@ -65,6 +65,7 @@ class TlsStream(Stream):
         self.address = address
         self._lane, self._reader, self._writer = lane, lane.reader, lane.writer
         self._decoder = FrameDecoder(MAX_GREETING)
+        self._is_broken = False
         tls = self._writer.get_extra_info("ssl_object")
         assert isinstance(tls, ssl.SSLObject)
         self.peer: PeerId = peer_of(tls.getpeercert(binary_form=True))
@@ -106,11 +107,14 @@ class TlsStream(Stream):
             raise self._gone(error.strerror or str(error)) from error
 
     async def receive(self) -> bytes:
+        if self._is_broken:
+            raise self._gone("a message was over the limit")
         try:
             while (message := self._decoder.next_message()) is None:
                 self._decoder.receive_data(await self._read())
         except ProtocolError:
-            self._lane.abort()  # where the next message would begin is unknown now
+            self._is_broken = True  # where the next message would begin is unknown now
+            self._lane.abort()
             raise
         return message
 
