@@ -70,7 +70,7 @@ async def open_lane(connection: socket.socket, context: ssl.SSLContext, server_n
 
     The socket is closed if that fails. Raises OSError (of which ssl.SSLError is a kind).
     """
-    _notice_death(connection)
+    _tune(connection)
     loop = asyncio.get_running_loop()
     plain, _ = await loop.create_connection(_Hold, sock=connection)
     lane = Lane()
@@ -93,7 +93,9 @@ async def open_lane(connection: socket.socket, context: ssl.SSLContext, server_n
     return lane
 
 
-def _notice_death(connection: socket.socket) -> None:
+def _tune(connection: socket.socket) -> None:
+    # A handshake and a short message must not wait 40 ms for the acknowledgement of the one before.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # A machine that loses power says no goodbye. Unanswered data and unanswered probes both end the stream.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(_DEAD_AFTER / 2))

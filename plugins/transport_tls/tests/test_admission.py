@@ -294,3 +294,11 @@ async def test_a_caller_that_gives_up_leaves_no_stream_behind(friend, member):
     assert not friend.transport._dialler._dials
     near, _ = await friend.open_stream(member)
     await near.close()
+
+
+async def test_neither_end_of_a_stream_waits_to_send_a_short_message(friend, member):
+    """With Nagle's algorithm each handshake and each short answer would take 40 ms."""
+    for stream in await friend.open_stream(member):
+        connection = stream._lane.writer.get_extra_info("socket")
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
