@@ -21,11 +21,11 @@ HANDSHAKE_TIME = 10.0
 Raising it lets a slower link in and an idle attacker hold its place longer."""
 
 MAX_HANDSHAKES = 64
-"""Unfinished handshakes at once, about 100 kB each. Stops a flood of half-open connections.
+"""Unfinished handshakes at once, about 300 kB each. Stops a flood of half-open connections.
 The oldest is pushed out by the newest, so to keep a member out an attacker must open 64 in its few ms."""
 
 MAX_STREAMS = 512
-"""Streams that peers hold open. Stops members from using up our file descriptors (1024 is a usual limit)."""
+"""Streams that peers hold open, about 220 kB each. Stops members from using up our file descriptors (1024 is a usual limit)."""
 
 MAX_STREAMS_PER_PEER = 32
 """Streams that one peer holds open. Stops one broken member from taking the places of all others."""

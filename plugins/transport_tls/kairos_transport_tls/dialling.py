@@ -40,9 +40,8 @@ class Dialler:
             if caller is not None and not caller.cancelling():
                 raise TransportError(f"cannot reach {address}: the transport was closed meanwhile") from None
             if dial.done() and not dial.cancelled() and dial.exception() is None:
-                await (
-                    dial.result().close()
-                )  # ready just when the caller was cancelled: nobody else will close it
+                # Ready just when the caller was cancelled: nobody else will close it.
+                await dial.result().close()
             raise
 
     async def close(self) -> None:

@@ -60,6 +60,18 @@ async def test_a_hello_cut_short_or_altered_is_no_tls(member, dial, cut, hand_ma
     assert await member.host.saw_drop() == "not_tls"
 
 
+async def test_a_server_name_that_is_not_text_harms_nobody_and_is_not_logged(member, friend, dial, hand_made):
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = hand_made().wrap_bio(incoming, outgoing, server_hostname="join.kairos.invalid")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    async with dial() as (reader, writer):
+        writer.write(outgoing.read().replace(b"join.kairos", b"\xff\xfe\n\xc3.kairos"))
+        await is_cut_off(reader)
+    assert await member.host.saw_drop() == "not_tls"
+    await friend.open_stream(member)
+
+
 async def test_a_client_of_tls_1_2_is_refused(member, dial, hand_made, key):
     old = hand_made(key, STRANGER)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -69,7 +81,8 @@ async def test_a_client_of_tls_1_2_is_refused(member, dial, hand_made, key):
     assert await member.host.saw_drop() == "not_tls"
 
 
-@pytest.mark.parametrize("name", ["e1.kairos.invalid", "kairos.invalid", "example.com"])
+# An IP address stands for no server name at all: TLS has none for it.
+@pytest.mark.parametrize("name", ["e1.kairos.invalid", "kairos.invalid", "example.com", "127.0.0.1"])
 async def test_a_key_that_is_not_accepted_is_unknown(member, dial, hand_made, key, name):
     with pytest.raises((ssl.SSLError, ConnectionError)):
         async with dial(hand_made(key, STRANGER), name=name):

@@ -92,3 +92,17 @@ def test_no_repr_shows_a_secret(make_tls):
     assert repr(seed) not in shown
     assert "PRIVATE" not in shown
     assert host.network_keys()[0].derive("network ca").hex() not in shown
+
+
+def test_other_unraisable_errors_are_still_shown(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", shown.append)
+    Contexts(RecordingHost("one"))
+    Contexts(RecordingHost("two"))
+
+    class Broken:
+        def __del__(self):
+            raise ValueError("as arranged")
+
+    Broken()
+    assert [type(each.exc_value) for each in shown] == [ValueError]
