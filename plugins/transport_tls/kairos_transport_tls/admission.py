@@ -25,7 +25,8 @@ MAX_HANDSHAKES = 64
 The oldest is pushed out by the newest, so to keep a member out an attacker must open 64 in its few ms."""
 
 MAX_STREAMS = 512
-"""Streams that peers hold open, about 220 kB each. Stops members from using up our file descriptors (1024 is a usual limit)."""
+"""Streams that peers hold open, about 220 kB each. Stops members from using up our memory and our file
+descriptors (1024 is a usual limit)."""
 
 MAX_STREAMS_PER_PEER = 32
 """Streams that one peer holds open. Stops one broken member from taking the places of all others."""
