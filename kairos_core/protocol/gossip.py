@@ -240,10 +240,8 @@ class Gossip:
         targets = [m for m in self.membership.alive() if m.peer not in (sender, entry.author) and m.address]
         self._random.shuffle(targets)
         is_eager = len(entry.raw) <= EAGER_BYTES
-        eager, lazy = (
-            (targets[:FANOUT], targets[FANOUT : FANOUT + LAZY]) if is_eager else ([], targets[: FANOUT + LAZY])
-        )
-        for member in eager:
+        split = FANOUT if is_eager else 0
+        for member in targets[:split]:
             if member.address:
                 self._send(Push((entry.raw,)), member.address, unix_now)
         due = now + LAZY_DELAY if is_eager else now
