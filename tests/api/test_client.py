@@ -13,6 +13,7 @@ from kairos_core.api import endpoint
 from kairos_core.api.client import ApiClient
 from kairos_core.api.endpoint import Endpoint, find_endpoints
 from kairos_core.errors import ConfigError, ControlError
+from kairos_core.testing.served import ServedNode
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,8 @@ def test_the_forms_of_an_endpoint_are_read(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "unix://", "unix://x", "https://a:1", "ftp://a", "http://", "a:b", "a:70000", "http://a/api", "http://u@a"]
+    "text",
+    ["", "unix://", "unix://x", "https://a:1", "ftp://a", "http://", "a:b", "a:70000", "http://a/api", "http://u@a"],
 )
 def test_what_is_no_endpoint_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(ConfigError, match="write unix:///PATH or http://HOST:PORT"):
@@ -48,15 +50,15 @@ def test_the_flag_comes_before_the_environment_and_that_before_the_defaults() ->
 
 
 @pytest.fixture
-def defaults(agent: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def defaults(agent: ServedNode, monkeypatch: pytest.MonkeyPatch) -> ServedNode:
     """The defaults, moved to the test's agent."""
     monkeypatch.setattr(endpoint, "DEFAULTS", (agent.unix, agent.tcp))
     monkeypatch.setattr(client_module, "TOKEN_FILE", str(agent.listen.token_file))
     return agent
 
 
-def test_where_there_is_no_socket_the_client_goes_to_tcp_with_the_token(defaults: Any) -> None:
-    defaults.listen.socket.unlink()
+def test_where_there_is_no_socket_the_client_goes_to_tcp_with_the_token(defaults: ServedNode) -> None:
+    Path(str(defaults.listen.socket)).unlink()
     defaults.control.config = "kind: Config\n"
     client = ApiClient(None, {})
     assert client.text("kubeconfig") == "kind: Config\n"
@@ -65,7 +67,9 @@ def test_where_there_is_no_socket_the_client_goes_to_tcp_with_the_token(defaults
     assert "b" not in defaults.control.buckets
 
 
-def test_without_the_token_file_the_refusal_says_where_the_token_is(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_token_file_the_refusal_says_where_the_token_is(
+    agent: ServedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client_module, "TOKEN_FILE", "/nonexistent")
     with pytest.raises(ControlError, match=f"needs the API token. send .* {agent.listen.token_file}"):
         ApiClient(agent.tcp, {}).put(1, "ledger", "b", "k")
@@ -88,7 +92,7 @@ def test_where_nobody_answers_the_error_names_all_that_was_tried(
 
 
 @pytest.mark.parametrize("name", ["", "\udcff"])
-def test_a_name_that_cannot_be_in_a_path_is_refused_before_it_is_sent(agent: Any, name: str) -> None:
+def test_a_name_that_cannot_be_in_a_path_is_refused_before_it_is_sent(agent: ServedNode, name: str) -> None:
     with pytest.raises(ConfigError, match="on the command line"):
         ApiClient(agent.unix, {}).get("ledger", name)
 
@@ -131,16 +135,16 @@ def test_the_token_of_this_machine_is_sent_to_no_other(monkeypatch: pytest.Monke
     assert client._token(Endpoint.parse("127.0.0.1:80")) == "mine"
 
 
-def test_a_stream_that_ends_is_an_error(agent: Any) -> None:
+def test_a_stream_that_ends_is_an_error(agent: ServedNode) -> None:
     changes = ApiClient(agent.unix, {}).changes()
-    timer = threading.Timer(0.1, agent.close)
+    timer = threading.Timer(0.1, agent.stop.set)
     timer.start()
     with pytest.raises(ControlError, match="ended the stream"):
         next(changes)
     timer.join()
 
 
-def test_what_the_agent_refuses_is_said_as_it_said_it(agent: Any) -> None:
+def test_what_the_agent_refuses_is_said_as_it_said_it(agent: ServedNode) -> None:
     agent.control.refusal = ControlError("the bucket 'role' is closed. Ask its author.")
     with pytest.raises(ControlError, match=r"^the bucket 'role' is closed\. Ask its author\.$"):
         ApiClient(agent.unix, {}).put(json.loads("1"), "ledger", "role", "k")

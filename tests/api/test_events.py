@@ -10,9 +10,10 @@ from kairos_core.api import events
 from kairos_core.api.client import ApiClient
 from kairos_core.api.events import EventStream, encode_event
 from kairos_core.testing.control import FakeControl
+from kairos_core.testing.served import ServedNode
 
 
-def test_each_change_after_the_head_is_in_the_stream_in_order(agent: Any) -> None:
+def test_each_change_after_the_head_is_in_the_stream_in_order(agent: ServedNode) -> None:
     changes = ApiClient(agent.unix, {}).changes()
     _await_watchers(agent, 0)
     first = _next_after(agent, changes, b'{"a":"x\\n\\ndata: forged"}')
@@ -25,7 +26,7 @@ def test_each_change_after_the_head_is_in_the_stream_in_order(agent: Any) -> Non
     _await_watchers(agent, 0)
 
 
-def test_a_stream_of_one_bucket_has_only_its_changes(agent: Any) -> None:
+def test_a_stream_of_one_bucket_has_only_its_changes(agent: ServedNode) -> None:
     changes = ApiClient(agent.tcp, {}).changes("a/ b")
     reader = _start(changes)
     _await_watchers(agent, 1)
@@ -35,7 +36,7 @@ def test_a_stream_of_one_bucket_has_only_its_changes(agent: Any) -> None:
     changes.close()
 
 
-def test_a_quiet_stream_shows_signs_of_life(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quiet_stream_shows_signs_of_life(agent: ServedNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "KEEPALIVE", 0.05)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(agent.listen.socket))
@@ -46,7 +47,7 @@ def test_a_quiet_stream_shows_signs_of_life(agent: Any, monkeypatch: pytest.Monk
         assert b"content-type: text/event-stream; charset=utf-8" in received
 
 
-def test_a_reader_that_stops_reading_is_cut_off(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_stops_reading_is_cut_off(agent: ServedNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "SLOW_READER", 0.2)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(agent.listen.socket))
@@ -97,7 +98,7 @@ async def _never() -> Any:
     await asyncio.Event().wait()
 
 
-def _await_watchers(agent: Any, count: int) -> None:
+def _await_watchers(agent: ServedNode, count: int) -> None:
     until = time.monotonic() + 10
     while agent.control.watchers != count:
         assert time.monotonic() < until, f"{agent.control.watchers} watchers, expected {count}"
@@ -119,7 +120,7 @@ def _start(changes: Any) -> Any:
     return result
 
 
-def _next_after(agent: Any, changes: Any, body: bytes) -> Any:
+def _next_after(agent: ServedNode, changes: Any, body: bytes) -> Any:
     reader = _start(changes)
     _await_watchers(agent, 1)
     agent.ask("PUT", "/api/v1/ledger/b/k", body)

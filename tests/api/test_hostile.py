@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kairos_core.api.app import OPERATIONS
 from kairos_core.api.document import format_json, parse_json
+from kairos_core.testing.served import ServedNode
 
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SEGMENT = st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#?"), max_size=20)
@@ -28,7 +29,7 @@ JSON = st.recursive(
 @SETTINGS
 @given(METHOD, PATH, st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()), st.booleans())
 def test_any_request_gets_an_answer_that_is_no_defect(
-    shared_agent: Any, method: str, path: str, body: bytes, tcp: bool
+    shared_agent: ServedNode, method: str, path: str, body: bytes, tcp: bool
 ) -> None:
     answer = shared_agent.ask(method, path, body, tcp=tcp)
     assert answer.status < 500
@@ -38,7 +39,7 @@ def test_any_request_gets_an_answer_that_is_no_defect(
 
 @SETTINGS
 @given(st.binary(max_size=400))
-def test_any_bytes_leave_the_server_alive(shared_agent: Any, data: bytes) -> None:
+def test_any_bytes_leave_the_server_alive(shared_agent: ServedNode, data: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(shared_agent.listen.socket))
         client.sendall(data)
@@ -47,7 +48,7 @@ def test_any_bytes_leave_the_server_alive(shared_agent: Any, data: bytes) -> Non
 
 @SETTINGS
 @given(st.binary(max_size=60))
-def test_a_valid_request_followed_by_any_bytes_is_answered(shared_agent: Any, data: bytes) -> None:
+def test_a_valid_request_followed_by_any_bytes_is_answered(shared_agent: ServedNode, data: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(shared_agent.listen.socket))
         client.sendall(b"GET /api/summary HTTP/1.1\r\nHost: x\r\n\r\n" + data)
@@ -67,8 +68,8 @@ def test_what_was_parsed_can_be_written_and_read_again(value: Any) -> None:
 def test_any_text_is_parsed_or_refused(text: str | bytes) -> None:
     try:
         parse_json(text)
-    except ValueError as error:
-        assert str(error)
+    except ValueError:
+        pass  # the one way to refuse
 
 
 @given(JSON)

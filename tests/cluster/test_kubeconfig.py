@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 import yaml
 from hypothesis import given
@@ -156,10 +158,8 @@ def test_any_name_and_address_come_back_from_the_rewritten_text(name: str, addre
 @given(st.text(max_size=300) | st.text(alphabet="kind: Cofglustersnamerv[]{}-\n&*!'\"|>", max_size=200))
 def test_any_text_is_rewritten_or_refused(text: str) -> None:
     for candidate in (text, "kind: Config\n" + text, K3S + text):
-        try:
-            rewrite_kubeconfig(candidate, SERVER, "home")
-        except EngineError as error:
-            assert str(error).startswith("what the engine gave out is not a kubeconfig")
+        with contextlib.suppress(EngineError):  # the one way to refuse
+            assert SERVER in rewrite_kubeconfig(candidate, SERVER, "home") or "127.0.0.1" not in candidate
 
 
 def _server(text: str) -> object:
