@@ -14,7 +14,6 @@ from pathlib import Path
 
 import click
 
-DEFAULT_PATHS = ("/etc/kairos", "/oem")
 DEFAULT_RUN = Path("/run/kairos")
 
 
@@ -49,7 +48,7 @@ def start(paths: tuple[Path, ...], state: Path, run_dir: Path, api: str | None) 
     from kairos_core.runtime.plugins import load_plugins
 
     plugins = load_plugins()
-    documents = read_documents(paths or tuple(Path(path) for path in DEFAULT_PATHS))
+    documents = read_documents(paths)
     config = parse_config(documents, plugins.sections())
     disabled = config.p2p.plugins.disabled if config.p2p else ()
     if disabled:
@@ -87,7 +86,7 @@ def start(paths: tuple[Path, ...], state: Path, run_dir: Path, api: str | None) 
     help="Directory of the API socket.",
 )
 @click.option("--log-level", default="info", show_default=True)
-def bridge(  # noqa: PLR0913 - one parameter for each option
+def bridge(  # noqa: PLR0913, PLR0917 - one parameter for each option
     token: str | None, paths: tuple[Path, ...], network_id: str | None, address: str | None, interface: str | None,
     peers: tuple[str, ...], api: str, run_dir: Path, log_level: str,
 ) -> None:  # fmt: skip
