@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,22 @@ def test_a_keep_alive_connection_serves_many_requests(shared_agent: ServedNode) 
     request = b"GET /api/summary HTTP/1.1\r\nHost: localhost\r\n\r\n"
     last = b"GET /api/summary HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert _exchange(shared_agent, request * 5 + last).count(b"HTTP/1.1 200") == 6
+
+
+def test_whoever_takes_all_tcp_connections_does_not_lock_the_commands_out(
+    agent: ServedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 3)
+    with ExitStack() as stack:
+        for _ in range(3):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", agent.port)))
+            client.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+        assert _exchange(agent, b"GET /api/summary HTTP/1.1\r\nHost: localhost\r\n\r\n") == b""
+        assert agent.ask("GET", "/api/summary").status == 200
+    until = time.monotonic() + 10
+    while not _exchange(agent, b"GET /api/summary HTTP/1.0\r\nHost: localhost\r\n\r\n"):
+        assert time.monotonic() < until, "the connections were not given back"
 
 
 def _exchange(agent: ServedNode, data: bytes, *, tcp: bool = True) -> bytes:

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from kairos_core.cli import control, status
+from kairos_core.cli import control, kairos, status
 from kairos_core.cli.columns import format_columns, printable
 from kairos_core.errors import ControlError
 from kairos_core.model import Role
@@ -99,6 +99,14 @@ def test_the_kubeconfig_is_printed_as_it_is(agent: ServedNode) -> None:
 
 def test_without_a_kubeconfig_the_command_fails_with_the_reason(agent: ServedNode) -> None:
     assert "no master is ready yet" in _fail(agent, control.get_kubeconfig)
+
+
+def test_a_failure_is_one_line_on_stderr_and_exit_code_1(agent: ServedNode) -> None:
+    for command in (["get-kubeconfig"], ["ledger", "get", "none"], ["role", "set", "x", "worker"]):
+        result = CliRunner().invoke(kairos, [*command, "--api", agent.unix])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.count("\n") == 1
 
 
 def test_the_kubeconfig_of_another_network_is_not_printed(agent: ServedNode) -> None:
