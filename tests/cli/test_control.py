@@ -173,7 +173,14 @@ def test_uuid_fails_where_there_is_neither(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_entry_is_set_read_and_deleted(agent: ServedNode) -> None:
-    for text, value in (('{"a": 1}', {"a": 1}), ("plain words", "plain words"), ("NaN", "NaN"), ("7", 7), ('"7"', "7")):
+    for text, value in (
+        ('{"a": 1}', {"a": 1}),
+        ("plain words", "plain words"),
+        ("NaN", "NaN"),
+        ("-1.5", -1.5),
+        ("7", 7),
+        ('"7"', "7"),
+    ):
         _run(agent, control.ledger, "set", "b", "k", text)
         assert agent.control.buckets["b"] == {"k": value}
         assert json.loads(_run(agent, control.ledger, "get", "b", "k", "--json").stdout) == value
