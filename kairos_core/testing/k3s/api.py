@@ -81,7 +81,7 @@ class Api:
         self.store.add_member(name, url)
 
     def beat(self, headers: Mapping[str, str], body: Mapping[str, Any]) -> list[str]:
-        """Take an agent's heartbeat (header names in lower case); return the servers' addresses. Raises Answer."""
+        """Take an agent's heartbeat (header names in lower case); return all servers. Raises Answer."""
         if not self.has_quorum():
             raise Answer(HTTPStatus.SERVICE_UNAVAILABLE, "etcdserver: no leader")
         name, password = headers.get("k3s-node-name", ""), headers.get("k3s-node-password", "")
