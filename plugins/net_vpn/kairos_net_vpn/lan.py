@@ -1,5 +1,4 @@
-"""This machine's addresses in its LAN, which peers may try, and the MTU there. Linux only: ioctl and
-/proc."""
+"""This machine's addresses in its LAN, which peers may try, and the MTU there. From ioctl and /proc."""
 
 from __future__ import annotations
 
