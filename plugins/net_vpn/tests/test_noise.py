@@ -1,7 +1,8 @@
 """The handshake, against an independent implementation and against itself."""
 
-import importlib.util
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -11,11 +12,10 @@ from kairos_net_vpn import noise, spec
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.noise import Local, Remote
 
-_spec = importlib.util.spec_from_file_location("vectors", Path(__file__).with_name("vectors.py"))
-assert _spec is not None
-assert _spec.loader is not None
-vectors = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(vectors)
+_document = json.loads(Path(__file__).with_name("vectors.json").read_text())
+vectors = SimpleNamespace(
+    **{name.upper(): bytes.fromhex(value) for name, value in _document.items() if name != "source"}
+)
 
 MAC_START, MAC_END = -2 * spec.MAC, -spec.MAC
 
@@ -113,22 +113,18 @@ def test_random_bytes_are_refused_by_name(data: bytes) -> None:
         noise.receiver_of(BOB, data)
 
 
-@given(st.integers(8, 147), st.integers(1, 255))
+@given(st.integers(0, 148 + MAC_END - 1), st.integers(1, 255))
 def test_no_altered_initiation_is_admitted(position: int, mask: int) -> None:
     message = bytearray(initiation()[0])
     message[position] ^= mask
-    if position >= 148 + MAC_END:
-        message[position] ^= mask  # mac2 is not checked by who asks for no cookie
-        return
-    with pytest.raises(Refused):
+    with pytest.raises(Refused) as refused:
         response(bytes(message))
+    assert refused.value.drop is VpnDrop.BAD_MAC
 
 
-@given(st.integers(8, 147), st.integers(1, 255))
+@given(st.integers(8, 148 + MAC_START - 1), st.integers(1, 255))
 def test_no_initiation_with_a_right_mac_and_altered_content_is_admitted(position: int, mask: int) -> None:
     message = bytearray(initiation()[0][:MAC_START])
-    if position >= len(message):
-        position = 8 + position % (len(message) - 8)
     message[position] ^= mask
     remade = Remote(ALICE, BOB.public).with_macs(bytes(message))
     with pytest.raises(Refused) as refused:
