@@ -1,8 +1,8 @@
 """From the token to keys that rotate by one-time passwords (HOTP, RFC 4226, over HKDF-SHA256, RFC 5869).
 
 An epoch is `floor(unix time / interval)`. Its one-time password salts HKDF over the token's secret, and a
-label per purpose separates the keys. The epochs -1, 0 and +1 are accepted, so clocks may differ by an interval;
-the join key depends on no clock and lets a machine with a dead clock in.
+label per purpose separates the keys. The epochs -1, 0 and +1 are accepted, so clocks may differ by an
+interval; the join key depends on no clock and lets a machine with a dead clock in.
 """
 
 from __future__ import annotations
