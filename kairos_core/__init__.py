@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Transport,
         TransportHost,
     )
+    from kairos_core.lan import is_lan_interface
     from kairos_core.model import (
         Address,
         Attachment,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
         PeerId,
         Role,
     )
+    from kairos_core.protocol.drops import Drop
+    from kairos_core.protocol.identity import Identity
+    from kairos_core.protocol.otp import NetworkKey
     from kairos_core.version import __version__
 
 __all__ = [
@@ -57,10 +61,12 @@ __all__ = [
     "BeaconNames",
     "ConfigError",
     "Discovery",
+    "Drop",
     "Engine",
     "EngineError",
     "EngineState",
     "EngineStatus",
+    "Identity",
     "Join",
     "KairosError",
     "LedgerStore",
@@ -68,6 +74,7 @@ __all__ = [
     "Network",
     "NetworkError",
     "NetworkHost",
+    "NetworkKey",
     "NodePlan",
     "PeerId",
     "PeerLink",
@@ -83,10 +90,11 @@ __all__ = [
     "TransportHost",
     "__version__",
     "hookimpl",
+    "is_lan_interface",
 ]
 
 # Where the names live, what is cheap to import first.
-_HOMES = ("version", "errors", "hookspecs", "model", "interfaces")
+_HOMES = ("version", "errors", "hookspecs", "model", "interfaces", "lan", "protocol.drops", "protocol.identity", "protocol.otp")
 
 
 def __getattr__(name: str) -> Any:

@@ -32,16 +32,16 @@ PROJECT = "kairos"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-T_contra = TypeVar("T_contra", contravariant=True)
+Provider = TypeVar("Provider", contravariant=True)
 
 
-class Register(Protocol[T_contra]):
+class Register(Protocol[Provider]):
     """Offers a provider under a name."""
 
     def __call__(
         self,
         name: str,
-        factory: Callable[..., T_contra],
+        factory: Callable[..., Provider],
         *,
         settings: type[BaseModel] | None = None,
         section: str | None = None,
