@@ -14,7 +14,6 @@ from pathlib import Path
 
 import click
 
-DEFAULT_PATHS = ("/etc/kairos", "/oem")
 DEFAULT_RUN = Path("/run/kairos")
 
 
@@ -49,7 +48,7 @@ def start(paths: tuple[Path, ...], state: Path, run_dir: Path, api: str | None) 
     from kairos_core.runtime.plugins import load_plugins
 
     plugins = load_plugins()
-    documents = read_documents(paths or tuple(Path(path) for path in DEFAULT_PATHS))
+    documents = read_documents(paths)
     config = parse_config(documents, plugins.sections())
     disabled = config.p2p.plugins.disabled if config.p2p else ()
     if disabled:
