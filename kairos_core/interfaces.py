@@ -142,8 +142,8 @@ class LedgerStore(ABC):
     def load(self) -> Iterable[bytes]:
         """Return all saved entries.
 
-        Raises StoreError. A damaged store is never silently emptied: it is set aside, the error says where, and
-        the next call returns what could be rescued, often nothing.
+        Raises StoreError. A damaged store is never silently emptied: it is set aside, the error says where,
+        and the next call returns what could be rescued, often nothing.
         """
 
     @abstractmethod

@@ -1,8 +1,8 @@
 """From the token to keys that rotate by one-time passwords (HOTP, RFC 4226, over HKDF-SHA256, RFC 5869).
 
-An epoch is `floor(unix time / interval)`. Its one-time password salts HKDF over the token's secret, and a label
-per purpose separates the keys. The epochs -1, 0 and +1 are accepted, so clocks may differ by an interval; the
-join key depends on no clock and lets a machine with a dead clock in.
+An epoch is `floor(unix time / interval)`. Its one-time password salts HKDF over the token's secret, and a
+label per purpose separates the keys. The epochs -1, 0 and +1 are accepted, so clocks may differ by an
+interval; the join key depends on no clock and lets a machine with a dead clock in.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Keyring:
         return NetworkKey(f"e{epoch}", self._secret, one_time_password(self._crypto.key, epoch).encode())
 
     def rendezvous(self, unix_now: float, *, join: bool = False) -> Rendezvous:
-        """Return the names to announce now and those to look for; `join` also announces the clock-free one."""
+        """Return the names to announce and to look for; `join` also announces the clock-free one."""
         now = int(unix_now) // self._dht.interval
         names = [self._name(str(max(0, n))) for n in (now, now + 1, now - 1)]
         clock_free = self._name(JOIN)
@@ -116,7 +116,7 @@ def one_time_password(key: str, counter: int) -> str:
 
 
 def edgevpn_password(key: str, length: int, counter: int) -> str:
-    """Return the one-time password as EdgeVPN computes it: base64 text of an HMAC, cut to `length` characters.
+    """Return the one-time password as EdgeVPN computes it: base64 of an HMAC, cut to `length` characters.
 
     EdgeVPN names its rendezvous and its gossip room with the hex MD5 of this.
     """

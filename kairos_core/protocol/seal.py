@@ -1,10 +1,10 @@
 """Two seals: a datagram for every member of the network, and a secret for some peers by name.
 
-A datagram is `version u8 | key id u32 | nonce 12 B | AES-256-GCM ciphertext | tag 16 B`, big endian; the first
-five bytes are authenticated too. The nonce is random and not a counter, since every member shares the key.
+A datagram is `version u8 | key id u32 | nonce 12 B | AES-256-GCM ciphertext | tag 16 B`, big endian; the
+first five bytes are authenticated too. The nonce is random and no counter, since all members share the key.
 
-A sealed secret has one wrapped key per recipient (ephemeral X25519, HKDF, AES-256-GCM), so each recipient opens
-it with its own exchange key and nobody else can.
+A sealed secret has one wrapped key per recipient (ephemeral X25519, HKDF, AES-256-GCM), so each recipient
+opens it with its own exchange key and nobody else can.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
 """The network token: base64 of a YAML document, as EdgeVPN writes it, with one additional key of ours.
 
+    kairos: {version, quorum, check}            (ours; EdgeVPN ignores it)
     otp: {dht: {interval, key, length}, crypto: {interval, key, length}}
     room, rendezvous, mdns: str        max_message_size: bytes
-    kairos: {version, quorum, network}          (ours; EdgeVPN ignores it)
+
+`check` finds a token that lost its end when it was copied: cut inside a key it would still be YAML, and the
+token of another network. Ours comes first, so that no cut can take it away.
 
 Whoever holds the token is a member of the network. No error or repr here shows any of it.
 """
@@ -10,6 +13,7 @@ Whoever holds the token is a member of the network. No error or repr here shows 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -25,6 +29,9 @@ KEY_ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ1234567890"
 KEY_LENGTH = 43
 """Characters in each generated secret: 43 x log2(62) = 256 bits."""
 
+MIN_KEY = 16
+"""Characters that a secret needs at least: 128 bits (RFC 4226, R6). EdgeVPN never made fewer than 32."""
+
 _Secret = Annotated[str, Field(repr=False)]
 
 
@@ -36,7 +43,7 @@ class Otp(_Part):
     """One rotating secret: `interval` seconds an epoch (EdgeVPN's never-rotating tokens use 2^63 - 1)."""
 
     interval: int = Field(gt=0, lt=1 << 63)
-    key: _Secret = Field(min_length=1, max_length=256)
+    key: _Secret = Field(min_length=MIN_KEY, max_length=256)
     length: int = Field(default=KEY_LENGTH, gt=0, le=44)
 
 
@@ -69,7 +76,7 @@ def parse_token(text: str) -> Token:
     """Read a token. Raises ConfigError that says what is wrong with it and shows none of it."""
     document = _decode(text)
     try:
-        return Token.model_validate(document)
+        token = Token.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_context=False)[0]
         path = ".".join(str(part) for part in first["loc"])
@@ -77,6 +84,26 @@ def parse_token(text: str) -> Token:
             f"the network token is damaged: {path}: {first['msg'].lower()}. Copy it again as a whole, "
             "or make a new one with: kairos generate-token"
         ) from None
+    if not _is_whole(token, document):
+        raise ConfigError(
+            "the network token is not whole: its end is missing, or a character was changed. Copy it again, "
+            "or make a new one with: kairos generate-token"
+        )
+    return token
+
+
+def _is_whole(token: Token, document: dict[str, Any]) -> bool:
+    if token.kairos is None:
+        return "max_message_size" in document  # what EdgeVPN writes last
+    return bool(document["kairos"].get("check") == _checksum(token))
+
+
+def _checksum(token: Token) -> str:
+    parts = [token.kairos.quorum if token.kairos else None, token.room, token.rendezvous, token.mdns]
+    for otp in (token.otp.dht, token.otp.crypto):
+        parts += [otp.interval, otp.key, otp.length]
+    text = "\n".join(map(str, [*parts, token.max_message_size]))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _decode(text: str) -> dict[str, Any]:
@@ -103,8 +130,11 @@ def _decode(text: str) -> dict[str, Any]:
 
 
 def format_token(token: Token) -> str:
-    """Write a token as one line of base64, keys in EdgeVPN's order."""
+    """Write a token as one line of base64: ours, then the keys in EdgeVPN's order."""
     document = token.model_dump(exclude_none=True)
+    if token.kairos:
+        ours = {**document.pop("kairos"), "check": _checksum(token)}
+        document = {"kairos": ours, **document}
     return base64.b64encode(yaml.safe_dump(document, sort_keys=False).encode()).decode()
 
 

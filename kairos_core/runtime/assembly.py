@@ -21,13 +21,12 @@ from kairos_core.interfaces import Discovery, Engine, LedgerStore, Network, Tran
 from kairos_core.model import Role
 from kairos_core.protocol.otp import Keyring
 from kairos_core.protocol.token import Token, parse_token
+from kairos_core.runtime.choice import chosen_names
+from kairos_core.runtime.offers import Kind
 from kairos_core.runtime.plugins import Plugins
 from kairos_core.version import __version__
 
 logger = logging.getLogger(__name__)
-
-NETWORK_ORDER = ("vpn", "kubevip")
-"""The order of the built-in networks: the first gives the address, the second only an endpoint and manifests."""
 
 
 @dataclass
@@ -46,51 +45,41 @@ class Parts:
 def make_parts(config: Config, plugins: Plugins, ledger_directory: Path, kind: str) -> Parts:
     """Make the providers that a configuration chooses. Raises PluginError, ConfigError."""
     p2p = network_block(config)
-    chosen = p2p.plugins
-    transport = plugins.choose("transport", chosen.transport, "tls")
+    names = _names(config, plugins, kind)
+
+    def one(of: Kind, **extra: object) -> Any:
+        return plugins.get(of, names[of][0]).create(config.settings, **extra) if names[of] else None
+
+    transport = one(Kind.TRANSPORT)
     if transport is None:
         raise PluginError(
             "no transport is installed, so this node could reach no peer. Install kairos-transport-tls, or "
             "everything: pip install 'kairos-core[default]'"
         )
-    store = plugins.choose("ledger_store", chosen.store, "sqlite")
-    engine = plugins.choose("engine", chosen.engine, "k3s") if kind == "node" else None
-    discoveries = _discoveries(config, plugins)
-    networks = _networks(config, plugins, kind)
     parts = Parts(
-        transport=transport.create(config.settings),
-        store=store.create(config.settings, directory=ledger_directory) if store else None,
-        discoveries={name: plugins.get("discovery", name).create(config.settings) for name in discoveries},
-        networks=[(plugins.get("network", n).create(config.settings), n != "vpn" or p2p.vpn.use) for n in networks],
-        engine=engine.create(config.settings) if engine else None,
+        transport=transport,
+        store=one(Kind.LEDGER_STORE, directory=ledger_directory),
+        discoveries={o.name: o.create(config.settings) for o in plugins.select(Kind.DISCOVERY, names[Kind.DISCOVERY])},
+        networks=[
+            (offer.create(config.settings), offer.name != "vpn" or p2p.vpn.use)
+            for offer in plugins.select(Kind.NETWORK, names[Kind.NETWORK])
+        ],
+        engine=one(Kind.ENGINE),
     )
-    parts.chosen = {
-        "transport": (transport.name,),
-        "ledger_store": (store.name,) if store else (),
-        "discovery": discoveries,
-        "network": networks,
-        "engine": (engine.name,) if engine else (),
-    }
+    parts.chosen = {each.value: chosen for each, chosen in names.items()}
     parts.warnings = list(_warnings(config, parts, kind))
     return parts
 
 
-def _discoveries(config: Config, plugins: Plugins) -> tuple[str, ...]:
+def _names(config: Config, plugins: Plugins, kind: str) -> dict[Kind, tuple[str, ...]]:
     p2p = network_block(config)
-    if p2p.plugins.discovery is not None:
-        return tuple(offer.name for offer in plugins.select("discovery", p2p.plugins.discovery))
-    return tuple(name for name in plugins.offers("discovery") if not (name == "dht" and p2p.disable_dht))
-
-
-def _networks(config: Config, plugins: Plugins, kind: str) -> tuple[str, ...]:
-    p2p = network_block(config)
-    if p2p.plugins.networks is not None:
-        return tuple(offer.name for offer in plugins.select("network", p2p.plugins.networks))
-    wanted = {"vpn": p2p.vpn.create, "kubevip": config.kubevip.enabled and kind == "node"}
-    installed = plugins.offers("network")
-    built_in = [name for name in NETWORK_ORDER if name in installed and wanted[name]]
-    others = [name for name in installed if name not in NETWORK_ORDER]
-    return (*built_in, *others)
+    kinds: list[Kind] = [Kind.DISCOVERY, Kind.TRANSPORT, Kind.LEDGER_STORE, Kind.NETWORK]
+    if kind == "node":
+        return {each: chosen_names(each, config, p2p, plugins) for each in (*kinds, Kind.ENGINE)}
+    # An operator takes part in the network, and runs no Kubernetes.
+    names = {each: chosen_names(each, config, p2p, plugins) for each in kinds}
+    attached = tuple(name for name in names[Kind.NETWORK] if name != "kubevip")
+    return {**names, Kind.NETWORK: attached, Kind.ENGINE: ()}
 
 
 def _warnings(config: Config, parts: Parts, kind: str) -> Sequence[str]:

@@ -130,7 +130,7 @@ class SqliteStore(LedgerStore):
         if version > FORMAT:
             raise StoreError(
                 f"{self.path} has format {version}, written by a newer kairos-store-sqlite; this one knows "
-                f"up to {FORMAT}. Install the newer one again, or move the file away: peers refill the ledger."
+                f"up to {FORMAT}. Install the newer one again, or move the file away: peers refill it."
             )
 
     @contextmanager
