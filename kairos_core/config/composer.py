@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 
 import yaml
@@ -96,6 +96,7 @@ class _Frame:
     items: list[Node] = field(default_factory=list)
     keys: dict[str, Node] = field(default_factory=dict)
     pending: str | None = None
+    pending_mark: Mark | None = None
     bases: Node | None = None  # of the merge key `<<`
 
     def close(self) -> Node:
@@ -166,7 +167,7 @@ class _Composer:
             raise ConfigError(
                 f"{mark}: the key {show_key(key)} is written twice, first on line {first}. Remove one."
             )
-        frame.pending = key
+        frame.pending, frame.pending_mark = key, mark
 
     def _alias(self, event: yaml.AliasEvent, mark: Mark) -> None:
         node = self._anchors.get(event.anchor or "")
@@ -201,7 +202,9 @@ class _Composer:
         elif frame.pending == "<<":
             frame.bases, frame.pending = node, None
         elif frame.pending is not None:
-            frame.keys[frame.pending], frame.pending = node, None
+            # An error names the line of the key: a mapping's own mark is that of its first key, a line below.
+            frame.keys[frame.pending] = replace(node, mark=frame.pending_mark or node.mark)
+            frame.pending = None
 
     def _count(self, mark: Mark, weight: int, depth: int) -> None:
         self._nodes += weight

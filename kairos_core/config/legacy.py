@@ -142,6 +142,8 @@ def _with(node: Node, path: Path, value: Node) -> Node:
     child = node.children.get(path[0])
     if child is None or child.value is None:
         child = Node({}, value.mark)
+    elif len(path) > 1 and not isinstance(child.value, dict):
+        return node  # of the wrong type; it is reported where its block is checked
     return _changed(node, lambda keys: {**keys, path[0]: _with(child, path[1:], value)})
 
 

@@ -146,5 +146,7 @@ OptionalText: TypeAlias = Annotated[str | None, AfterValidator(lambda value: val
 OptionalSecret: TypeAlias = Annotated[
     SecretStr | None, AfterValidator(_secret_or_none), _text(format="password", writeOnly=True)
 ]
-Environment: TypeAlias = Mapping[str, str]
+Environment: TypeAlias = Mapping[
+    str, Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
+]
 """Names to values; numbers and booleans become text, as they were written. Values may be secrets."""
