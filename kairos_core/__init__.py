@@ -1,47 +1,56 @@
 """One shared token on every machine, and a Kubernetes cluster grows by itself.
 
-These are the names that a plugin author needs; everything else is internal.
+These are the names that a plugin author needs; everything else is internal. Each is loaded at its first use,
+so that `kairos --help` and shell completion need not import pydantic and cryptography.
 """
 
-from kairos_core.errors import (
-    ConfigError,
-    EngineError,
-    KairosError,
-    NetworkError,
-    PluginError,
-    ProtocolError,
-    StoreError,
-    TransportError,
-)
-from kairos_core.hookspecs import hookimpl
-from kairos_core.interfaces import (
-    MAX_DATAGRAM,
-    MAX_MESSAGE,
-    Beacon,
-    BeaconNames,
-    Discovery,
-    Engine,
-    LedgerStore,
-    Network,
-    NetworkHost,
-    PeerLink,
-    StoreBatch,
-    Stream,
-    Transport,
-    TransportHost,
-)
-from kairos_core.model import (
-    Address,
-    Attachment,
-    EngineState,
-    EngineStatus,
-    Join,
-    Manifest,
-    NodePlan,
-    PeerId,
-    Role,
-)
-from kairos_core.version import __version__
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kairos_core.errors import (
+        ConfigError,
+        EngineError,
+        KairosError,
+        NetworkError,
+        PluginError,
+        ProtocolError,
+        StoreError,
+        TransportError,
+    )
+    from kairos_core.hookspecs import Register, hookimpl
+    from kairos_core.interfaces import (
+        MAX_DATAGRAM,
+        MAX_MESSAGE,
+        Beacon,
+        BeaconNames,
+        Discovery,
+        Engine,
+        LedgerStore,
+        Network,
+        NetworkHost,
+        PeerLink,
+        StoreBatch,
+        Stream,
+        Transport,
+        TransportHost,
+    )
+    from kairos_core.lan import is_lan_interface
+    from kairos_core.model import (
+        Address,
+        Attachment,
+        EngineState,
+        EngineStatus,
+        Join,
+        Manifest,
+        NodePlan,
+        PeerId,
+        Role,
+    )
+    from kairos_core.protocol.drops import Drop
+    from kairos_core.protocol.identity import Identity
+    from kairos_core.protocol.otp import NetworkKey
+    from kairos_core.version import __version__
 
 __all__ = [
     "MAX_DATAGRAM",
@@ -52,10 +61,12 @@ __all__ = [
     "BeaconNames",
     "ConfigError",
     "Discovery",
+    "Drop",
     "Engine",
     "EngineError",
     "EngineState",
     "EngineStatus",
+    "Identity",
     "Join",
     "KairosError",
     "LedgerStore",
@@ -63,11 +74,13 @@ __all__ = [
     "Network",
     "NetworkError",
     "NetworkHost",
+    "NetworkKey",
     "NodePlan",
     "PeerId",
     "PeerLink",
     "PluginError",
     "ProtocolError",
+    "Register",
     "Role",
     "StoreBatch",
     "StoreError",
@@ -77,4 +90,23 @@ __all__ = [
     "TransportHost",
     "__version__",
     "hookimpl",
+    "is_lan_interface",
 ]
+
+# Where the names live, what is cheap to import first.
+_HOMES = ("version", "errors", "hookspecs", "model", "interfaces", "lan", "protocol.drops", "protocol.identity", "protocol.otp")
+
+
+def __getattr__(name: str) -> Any:
+    """Import the home of a public name at its first use (PEP 562)."""
+    if name in __all__:
+        for home in _HOMES:
+            found = vars(import_module(f"{__name__}.{home}")).get(name)
+            if found is not None:
+                globals()[name] = found
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,30 +15,33 @@ section, and a factory without a model, are fine: the factory is then called wit
 opened or started before the node calls the provider. Which offer is used is configuration, never call order.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import click
 import pluggy
-from pydantic import BaseModel
 
-from kairos_core.interfaces import Discovery, Engine, LedgerStore, Network, Transport
+if TYPE_CHECKING:
+    import click
+    from pydantic import BaseModel
+
+    from kairos_core.interfaces import Discovery, Engine, LedgerStore, Network, Transport
 
 PROJECT = "kairos"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-T_co = TypeVar("T_co", covariant=True)
-T = TypeVar("T")
+Provider = TypeVar("Provider", contravariant=True)
 
 
-class Register(Protocol[T]):
+class Register(Protocol[Provider]):
     """Offers a provider under a name."""
 
     def __call__(
         self,
         name: str,
-        factory: Callable[..., T],
+        factory: Callable[..., Provider],
         *,
         settings: type[BaseModel] | None = None,
         section: str | None = None,

@@ -140,11 +140,18 @@ class LedgerStore(ABC):
 
     @abstractmethod
     def load(self) -> Iterable[bytes]:
-        """Return all saved entries. Raises StoreError; a damaged store is set aside, never silently emptied."""
+        """Return all saved entries.
+
+        Raises StoreError. A damaged store is never silently emptied: it is set aside, the error says where, and
+        the next call returns what could be rescued, often nothing.
+        """
 
     @abstractmethod
     def save(self, batch: StoreBatch) -> None:
-        """Save a batch atomically; on return it survives kill -9. Raises StoreError (for example: disk full)."""
+        """Save a batch, all or nothing; on return it survives kill -9. A key both deleted and put is put.
+
+        Raises StoreError (for example: disk full); the same batch may be saved again later.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -13,9 +13,9 @@ import hmac
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-import pyotp
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pyotp.hotp import HOTP
 
 from kairos_core.protocol.token import Token
 
@@ -78,8 +78,10 @@ class Keyring:
 
     def epoch_ends(self, unix_now: float) -> float:
         """Return the wall time of the next rotation of keys or rendezvous names."""
-        return min((int(unix_now) // interval + 1) * float(interval)
-                   for interval in (self._crypto.interval, self._dht.interval))
+        return min(
+            (int(unix_now) // interval + 1) * float(interval)
+            for interval in (self._crypto.interval, self._dht.interval)
+        )
 
     def accepted(self, unix_now: float) -> tuple[NetworkKey, ...]:
         """Return the accepted keys, the one to use first: current, next, previous epoch, join key."""
@@ -110,7 +112,7 @@ class Keyring:
 def one_time_password(key: str, counter: int) -> str:
     """Return the HOTP (SHA-256, 10 digits) of a key at a counter. Source: RFC 4226, section 5.3."""
     secret = base64.b32encode(key.encode()).decode()
-    return pyotp.HOTP(secret, digits=10, digest=hashlib.sha256).at(counter)
+    return HOTP(secret, digits=10, digest=hashlib.sha256).at(counter)
 
 
 def edgevpn_password(key: str, length: int, counter: int) -> str:

@@ -10,9 +10,8 @@ Whoever holds the token is a member of the network. No error or repr here shows 
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -51,7 +50,7 @@ class OtpPair(_Part):
 class Terms(_Part):
     """What Kairos adds: the version of the format, and the votes that decide who initialises a cluster."""
 
-    version: Literal[1] = 1
+    version: int = Field(default=1, ge=1, le=1)
     quorum: int | None = Field(default=None, ge=1, le=1000)
 
 
@@ -88,12 +87,15 @@ def _decode(text: str) -> dict[str, Any]:
     if len(compact) > MAX_TOKEN:
         raise ConfigError(f"the network token has {len(compact)} characters, more than {MAX_TOKEN}. {advice}")
     try:
-        document = yaml.load(base64.b64decode(compact, validate=True), yaml.CSafeLoader)  # noqa: S506 - a safe loader
-    except binascii.Error:
+        raw = base64.b64decode(compact, validate=True)
+    except ValueError:  # binascii.Error, and what is not ASCII
         raise ConfigError(
             f"the network token is not base64 ({len(compact)} characters: is its end cut off?). {advice}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
+    try:
+        # Without YAML's guesses, as Go reads it into a string: a room named `yes` or `0123` stays one.
+        document = yaml.load(raw, yaml.CBaseLoader)  # noqa: S506 - makes strings, lists and maps only
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"the network token is base64 of something that is not YAML. {advice}") from None
     if not isinstance(document, dict):
         raise ConfigError(f"the network token holds no settings. {advice}")

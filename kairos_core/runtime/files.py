@@ -15,9 +15,7 @@ _SUFFIXES = frozenset((".yaml", ".yml"))
 _NAMES = frozenset(("cloud-config",))
 
 
-def read_documents(
-    paths: Sequence[Path] = (), defaults: Sequence[Path] = DEFAULT_DIRECTORIES
-) -> list[tuple[str, str]]:
+def read_documents(paths: Sequence[Path] = (), defaults: Sequence[Path] = DEFAULT_DIRECTORIES) -> list[tuple[str, str]]:
     """Read files, and the configuration files of directories, as (name, text) in the order of merging.
 
     Of a directory, `*.yaml`, `*.yml` and `cloud-config` are read in lexical order. Without paths the default
@@ -45,9 +43,7 @@ def _directory(directory: Path) -> list[Path]:
             and entry.is_file()
         )
     except OSError as error:
-        raise ConfigError(
-            f"the directory {directory} cannot be read: {error.strerror}. {_advice(error)}"
-        ) from None
+        raise ConfigError(f"the directory {directory} cannot be read: {error.strerror}. {_advice(error)}") from None
 
 
 def _text(file: Path) -> str:
@@ -57,9 +53,7 @@ def _text(file: Path) -> str:
     except OSError as error:
         raise ConfigError(f"the file {file} cannot be read: {error.strerror}. {_advice(error)}") from None
     if len(raw) > MAX_TEXT:
-        raise ConfigError(
-            f"the file {file} has more than {MAX_TEXT} bytes. Is it a cloud-config? Name another file."
-        )
+        raise ConfigError(f"the file {file} has more than {MAX_TEXT} bytes. Is it a cloud-config? Name another file.")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,0 +1,189 @@
+"""`kairos start` runs a node; `kairos bridge` joins the network as an operator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+DEFAULT_RUN = Path("/run/kairos")
+
+
+@click.command()
+@click.option(
+    "--config",
+    "-c",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Cloud-config file or directory; may be repeated.  [default: /etc/kairos and /oem]",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=Path("/var/lib/kairos"),
+    show_default=True,
+    help="Directory of this node's identity and ledger.",
+)
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_RUN,
+    show_default=True,
+    help="Directory of the API socket.",
+)
+@click.option("--api", help="Serve the API over TCP too, for example 127.0.0.1:8080.")
+def start(paths: tuple[Path, ...], state: Path, run_dir: Path, api: str | None) -> None:
+    """Run this machine's node: find peers, take a role, start Kubernetes."""
+    from kairos_core.config import parse_config
+    from kairos_core.runtime.files import read_documents
+    from kairos_core.runtime.plugins import load_plugins
+
+    plugins = load_plugins()
+    documents = read_documents(paths)
+    config = parse_config(documents, plugins.sections())
+    disabled = config.p2p.plugins.disabled if config.p2p else ()
+    if disabled:
+        plugins = load_plugins(disabled)
+    _set_up_logging(config.p2p.loglevel if config.p2p else "info")
+    _run(config, plugins, state, "node", Listening(run_dir, api))
+
+
+@click.command()
+@click.option(
+    "--token",
+    "--network-token",
+    "token",
+    envvar=["KAIROS_TOKEN", "EDGEVPNTOKEN"],
+    help="The network token; better kept out of the command line: set KAIROS_TOKEN, or --config.",
+)
+@click.option(
+    "--config",
+    "-c",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Cloud-config file of the nodes, instead of --token.",
+)
+@click.option("--network-id", default=None, help="Which cluster, where several share the token.  [default: kairos]")
+@click.option("--address", default=None, help="A fixed VPN address such as 10.1.0.254/24.  [default: a free one]")
+@click.option("--interface", default=None, help="Name of the tunnel interface.  [default: kairos0]")
+@click.option("--peer", "peers", multiple=True, help="HOST:PORT of a node, where it cannot be discovered.")
+@click.option("--api", default="127.0.0.1:8080", show_default=True, help="Where to serve the API.")
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_RUN,
+    show_default=True,
+    help="Directory of the API socket.",
+)
+@click.option("--log-level", default="info", show_default=True)
+def bridge(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    token: str | None, paths: tuple[Path, ...], network_id: str | None, address: str | None, interface: str | None,
+    peers: tuple[str, ...], api: str, run_dir: Path, log_level: str,
+) -> None:  # fmt: skip
+    """Join the network as an operator: reach every node, and get the kubeconfig."""
+    import yaml
+
+    from kairos_core.config import parse_config
+    from kairos_core.errors import ConfigError
+    from kairos_core.runtime.files import read_documents
+    from kairos_core.runtime.plugins import load_plugins
+
+    if not token and not paths:
+        raise ConfigError("bridge needs the network token: give --token, set KAIROS_TOKEN, or name the nodes' --config")
+    p2p: dict[str, object] = {"loglevel": log_level, "role": ""}
+    vpn: dict[str, object] = {}
+    if token:
+        p2p["network_token"] = token
+    if network_id:
+        p2p["network_id"] = network_id
+    if peers:
+        p2p["peers"] = list(peers)
+    if interface:
+        vpn["interface"] = interface
+    if address:
+        vpn["env"] = {"ADDRESS": address, "DHCP": "false"}
+    flags = yaml.safe_dump({"p2p": {**p2p, **({"vpn": vpn} if vpn else {})}})
+    plugins = load_plugins()
+    config = parse_config(
+        [*(read_documents(paths) if paths else ()), ("the flags of bridge", flags)], plugins.sections()
+    )
+    _set_up_logging(config.p2p.loglevel if config.p2p else "info")
+    with ExitStack() as stack:
+        # An operator leaves nothing behind: a new identity each time, so that no two laptops ever share one.
+        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kairos-bridge-")))
+        _run(config, plugins, state, "operator", Listening(run_dir, api))
+
+
+class Listening:
+    """Where the API of this process listens."""
+
+    def __init__(self, run_dir: Path, tcp: str | None) -> None:
+        """Raises ConfigError."""
+        from kairos_core.errors import ConfigError
+        from kairos_core.model import Address
+
+        self.run_dir = run_dir
+        try:
+            self.tcp = Address.parse(tcp) if tcp else None
+        except ValueError as error:
+            raise ConfigError(f"--api: {error}") from None
+
+
+def _run(config: object, plugins: object, state: Path, kind: str, listening: Listening) -> None:
+    from kairos_core.api.server import Listen, serving
+    from kairos_core.config import Config
+    from kairos_core.runtime.inspection import NodeControl
+    from kairos_core.runtime.node import Node
+    from kairos_core.runtime.plugins import Plugins
+
+    assert isinstance(config, Config)
+    assert isinstance(plugins, Plugins)
+    for warning in config.warnings:
+        logging.getLogger("kairos").warning("%s", warning)
+    node = Node(config, plugins, state, kind)
+    tcp = (listening.tcp.host, listening.tcp.port) if listening.tcp else None
+    listen = Listen(listening.run_dir / "api.sock", tcp, listening.run_dir / "api.token")
+
+    async def serve(running: Node) -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with serving(NodeControl(running), listen):
+            logging.getLogger("kairos").info("%s is running as %s", kind, running.pump.me)
+            await stop.wait()
+
+    try:
+        asyncio.run(node.run(serve))
+    except ExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    """Return the first error of a group: the one that made the others stop."""
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _set_up_logging(level: str, stream: object = None) -> None:
+    """Log to stderr, one line each; under systemd the journal has the time already."""
+    stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format=f"{stamp}%(levelname).1s %(message)s", force=True
+    )
+    for noisy in ("zeroconf", "uvicorn", "asyncio", "pyroute2"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+__all__: Sequence[str] = ("bridge", "start")

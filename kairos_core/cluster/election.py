@@ -1,0 +1,179 @@
+"""One node's part in the election of the initialiser: when it votes, when it leads, when it waits.
+
+Waiting until the network has settled makes a good choice likely; that two choices are impossible is the work of
+`quorum`, whatever the timing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kairos_core.cluster import quorum, roles
+from kairos_core.cluster.quorum import Ballots, Decision, Round
+from kairos_core.cluster.view import View
+from kairos_core.model import PeerId, Role
+from kairos_core.protocol import buckets
+
+SETTLE = 10.0
+"""Seconds without a newcomer before a leader proposes. Raising it lets slow machines be chosen and counted;
+lowering it starts sooner. Quality only: safety needs no waiting."""
+
+SETTLE_ALL_HERE = 0.3
+"""The same when as many nodes are here as are expected: there is nobody left to wait for."""
+
+PATIENCE = 1.0
+"""Seconds (up to twice as many, by chance) until a leader opens another round. Raising it slows the recovery from
+loss; lowering it makes two leaders overtake each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the election goes by; the same on all nodes of a network but for `incarnation` and `votes`."""
+
+    network_id: str
+    incarnation: str = ""
+    votes: bool = True
+    quorum: int = 2
+    nodes_to_start: int = 2
+    expected: int | None = None  # with so many here there is nobody left to wait for
+    ha_masters: int | None = None  # None: no HA
+
+
+@dataclass(frozen=True, slots=True)
+class Candidacy:
+    """What this process remembers of the election beside the durable ballots. Times are monotonic seconds."""
+
+    seen: tuple[PeerId, ...] = ()
+    since: float = 0.0
+    round: Round | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Election:
+    """The outcome of one look: what to save, what to publish, and what to tell people."""
+
+    ballots: Ballots
+    candidacy: Candidacy
+    publish: tuple[tuple[str, str, Any], ...] = ()
+    phase: str = "deciding"
+    message: str = ""
+    wake_at: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When we look, and chance: `now` is monotonic seconds, `draw` gives uniform numbers in [0, 1)."""
+
+    now: float
+    draw: Callable[[], float]
+
+
+def elect(view: View, rules: Rules, ballots: Ballots, candidacy: Candidacy, moment: Moment) -> Election:
+    """Vote, learn, and lead if it is our turn. Publish nothing of this before `ballots` is saved (fsync)."""
+    if rules.votes:
+        ballots = quorum.vote(ballots, view.prepares.values(), view.proposals.values())
+    registers = dict(view.registers)
+    if ballots.register is not None:
+        registers[view.me] = ballots.register
+    if ballots.decided is None:
+        ballots = replace(ballots, decided=quorum.decided(registers, rules.quorum))
+    candidates = view.candidates()
+    if candidates != candidacy.seen:
+        candidacy = replace(candidacy, seen=candidates, since=moment.now)
+    election = Election(ballots, candidacy, _own_register(view.me, rules, ballots))
+    if ballots.decided is not None or not rules.votes:
+        return election
+    return _lead(replace(view, registers=registers), rules, election, moment)
+
+
+def _lead(view: View, rules: Rules, election: Election, moment: Moment) -> Election:
+    """Open a round or propose a value if this node is the first of those who may."""
+    here, needed = len(election.candidacy.seen), max(rules.quorum, rules.nodes_to_start)
+    if here < needed:
+        phase = "discovering" if here <= 1 else "deciding"
+        return replace(election, phase=phase, message=f"{here} of {needed} nodes are here; waiting for the others")
+    who = roles.initialisers(view, 1)
+    if not who:
+        return replace(election, message="no node may initialise the cluster: p2p.role forces all of them otherwise")
+    if who[0] != view.me:
+        return replace(election, message=f"{here} nodes are here; {who[0].short} leads the decision")
+    settle = SETTLE_ALL_HERE if rules.expected is not None and here >= rules.expected else SETTLE
+    starts = election.candidacy.since + settle
+    if moment.now < starts:
+        return replace(election, message=f"{here} nodes are here; waiting for more to come", wake_at=starts)
+    round = election.candidacy.round
+    if round is None or moment.now > round.started + round.patience:
+        return _open_round(view, rules, election, moment)
+    return _propose(view, rules, election, round, moment)
+
+
+def _open_round(view: View, rules: Rules, election: Election, moment: Moment) -> Election:
+    seen = [r.promised for r in view.registers.values()] + list(view.prepares.values())
+    ballot = quorum.next_ballot(view.me, election.ballots, seen)
+    round = Round(ballot, moment.now, PATIENCE * (1 + moment.draw()))
+    # Our own promise belongs to the same save.
+    ballots = quorum.vote(replace(election.ballots, max_round=ballot.round), [ballot], [])
+    prepare = (buckets.PREPARES, _key(rules, view.me), [ballot.encode(), None])
+    return replace(
+        election,
+        ballots=ballots,
+        candidacy=replace(election.candidacy, round=round),
+        publish=(*_own_register(view.me, rules, ballots), prepare),
+        message=f"asking {len(election.candidacy.seen)} nodes for their promise",
+        wake_at=moment.now + round.patience,
+    )
+
+
+def _propose(view: View, rules: Rules, election: Election, round: Round, moment: Moment) -> Election:
+    election = replace(election, wake_at=round.started + round.patience, message="waiting for promises and votes")
+    if round.proposed:
+        return election
+    enough = quorum.read_quorum(rules.quorum, len(_voters(view)))
+    wanted = _wanted(view, rules, moment)
+    value = quorum.propose(round, view.registers, enough, wanted)
+    if value is None:
+        return replace(election, message=f"waiting for the promises of {enough} nodes; are all of them running?")
+    ballots = quorum.vote(election.ballots, [], [(round.ballot, value)])
+    proposal = (buckets.PROPOSALS, _key(rules, view.me), [round.ballot.encode(), value.encode()])
+    return replace(
+        election,
+        ballots=ballots,
+        candidacy=replace(election.candidacy, round=replace(round, proposed=True)),
+        publish=(*_own_register(view.me, rules, ballots), proposal),
+    )
+
+
+def _voters(view: View) -> set[PeerId]:
+    """All who may have voted, dead or alive: a vote that cannot be seen must be outnumbered."""
+    members = {p for p, node in view.nodes.items() if node.kind == "node" and view.wish_of(p) is not Role.NONE}
+    return members | set(view.registers)
+
+
+def _wanted(view: View, rules: Rules, moment: Moment) -> Decision:
+    cluster_id = f"{rules.network_id}-{int(moment.draw() * (1 << 48)):012x}"
+    ha = roles.first_ha(view, view.me, rules.ha_masters or 0, 1)
+    return Decision(cluster_id, view.me, rules.incarnation, ha, rules.ha_masters)
+
+
+def _own_register(me: PeerId, rules: Rules, ballots: Ballots) -> tuple[tuple[str, str, Any], ...]:
+    if ballots.register is None or not rules.votes:
+        return ()
+    return ((buckets.REGISTERS, _key(rules, me), ballots.register.encode()),)
+
+
+def _key(rules: Rules, me: PeerId) -> str:
+    return f"{rules.network_id}/{me}"
+
+
+def guarantee(view: View, rules: Rules) -> str:
+    """Say in one sentence what is promised about "never two clusters" with this configuration."""
+    voters, bound = len(_voters(view)), 2 * rules.quorum - 1
+    if voters <= bound:
+        return f"at most one cluster, whatever fails: {voters} nodes may vote and {rules.quorum} votes decide"
+    return (
+        f"at most one cluster as long as nodes know of each other when it is decided: {voters} nodes may vote and "
+        f"{rules.quorum} votes decide, which alone rules out two clusters for up to {bound}. For a promise that holds "
+        f"under any partition make the token with: kairos generate-token --nodes {voters}"
+    )

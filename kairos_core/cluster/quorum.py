@@ -1,0 +1,171 @@
+"""Who initialises the cluster: decided once per generation by register-Paxos over the ledger.
+
+Every message is an entry that one node writes and that only grows, so gossip may lose, repeat and reorder them:
+
+    prepares/<network id>/<peer>     the highest ballot that a proposer has opened
+    registers/<network id>/<peer>    what a voter has promised and voted for; a vote is this signed entry
+    proposals/<network id>/<peer>    the value that a proposer asks votes for
+
+`q` votes for one ballot decide. A proposer reads the registers of at least `q` voters, and of so many that any `q`
+of the voters it knows would be seen: |R| + q > N (Howard et al. 2016, "Flexible Paxos"). With at most 2q - 1
+voters two decisions are impossible; beyond that, as long as the proposer knows of all who may vote.
+Source of the protocol: Lamport 2001, "Paxos Made Simple". No step reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kairos_core.model import PeerId
+
+_BALLOT = 40
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ballot:
+    """A round number and the proposer that opened it; ordered, and never equal for two proposers."""
+
+    round: int
+    peer: PeerId
+
+    def encode(self) -> bytes:
+        """Return 40 bytes that sort as ballots do."""
+        return self.round.to_bytes(8) + self.peer.public_key
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Ballot:
+        """Raises ValueError."""
+        if len(raw) != _BALLOT:
+            raise ValueError(f"a ballot has {_BALLOT} bytes, not {len(raw)}")
+        return cls(int.from_bytes(raw[:8]), PeerId(raw[8:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is decided: the cluster's id, the one (node, incarnation) that initialises it, and the HA masters."""
+
+    cluster_id: str
+    init: PeerId
+    incarnation: str
+    ha: tuple[PeerId, ...] = ()
+    masters: int | None = None  # HA masters wanted beside the initialiser; None: no HA at all
+    generation: int = 1
+
+    def encode(self) -> dict[str, Any]:
+        return {
+            "cluster_id": self.cluster_id,
+            "init": self.init.public_key,
+            "incarnation": self.incarnation,
+            "ha": [peer.public_key for peer in self.ha],
+            "masters": self.masters,
+            "generation": self.generation,
+        }
+
+    @classmethod
+    def decode(cls, content: Mapping[str, Any]) -> Decision:
+        """Raises ValueError, KeyError or TypeError."""
+        cluster_id, incarnation = content["cluster_id"], content["incarnation"]
+        if not (isinstance(cluster_id, str) and 0 < len(cluster_id) <= 64 and isinstance(incarnation, str)):
+            raise ValueError("a decision needs a cluster id and an incarnation")
+        ha = tuple(PeerId(raw) for raw in content["ha"][:64])
+        masters, generation = content["masters"], content["generation"]
+        if not (masters is None or type(masters) is int) or type(generation) is not int:
+            raise ValueError("a decision counts masters and generations in whole numbers")
+        return cls(cluster_id, PeerId(content["init"]), incarnation, ha, masters, generation)
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """What a voter has promised (no ballot below it gets its vote) and its last vote."""
+
+    promised: Ballot
+    ballot: Ballot | None = None
+    value: Decision | None = None
+
+    def encode(self) -> list[Any]:
+        """Return `[rank, value]` for a bucket of policy mono: the rank grows with each promise and vote."""
+        voted = self.ballot.encode() if self.ballot else bytes(_BALLOT)
+        return [self.promised.encode() + voted, self.value.encode() if self.value else None]
+
+    @classmethod
+    def decode(cls, rank: bytes, value: Mapping[str, Any] | None) -> Register:
+        """Raises ValueError, KeyError or TypeError."""
+        promised = Ballot.decode(rank[:_BALLOT])
+        if not any(rank[_BALLOT:]):
+            return cls(promised)
+        if value is None:
+            raise ValueError("a vote without a value")
+        return cls(promised, Ballot.decode(rank[_BALLOT:]), Decision.decode(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Ballots:
+    """The durable state of one voter and proposer. It is saved (fsync) before anything it implies is published."""
+
+    register: Register | None = None
+    max_round: int = 0
+    decided: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The ballot that this node leads, for as long as the process lives."""
+
+    ballot: Ballot
+    started: float  # monotonic seconds
+    patience: float  # seconds after which another round is opened
+    proposed: bool = False
+
+
+def vote(state: Ballots, prepares: Iterable[Ballot], proposals: Iterable[tuple[Ballot, Decision]]) -> Ballots:
+    """Return a voter's state after what it sees: promise the highest ballot, vote for the highest proposal."""
+    register = state.register
+    for ballot in prepares:
+        if register is None or ballot > register.promised:
+            register = replace(register, promised=ballot) if register else Register(ballot)
+    for ballot, value in sorted(proposals, key=lambda proposal: proposal[0]):
+        if register is None or (ballot >= register.promised and ballot != register.ballot):
+            register = Register(ballot, ballot, value)
+    rounds = (state.max_round, register.promised.round if register else 0)
+    return replace(state, register=register, max_round=max(rounds))
+
+
+def next_ballot(me: PeerId, state: Ballots, seen: Iterable[Ballot]) -> Ballot:
+    """Return a ballot above all that this node has seen or opened."""
+    return Ballot(max([state.max_round, *(ballot.round for ballot in seen)]) + 1, me)
+
+
+def propose(round: Round, registers: Mapping[PeerId, Register], quorum: int, wanted: Decision) -> Decision | None:
+    """Return the value to ask votes for under our ballot, None while too few have promised.
+
+    `quorum` is how many registers must be read; `wanted` is our own value, used only where none can have been
+    decided before.
+    """
+    promised = [register for register in registers.values() if register.promised >= round.ballot]
+    if len(promised) < quorum or is_overtaken(round, registers):
+        return None
+    votes = [r for r in promised if r.ballot is not None and r.value is not None]
+    latest = max(votes, key=lambda r: r.ballot or round.ballot, default=None)
+    return latest.value if latest else wanted
+
+
+def is_overtaken(round: Round, registers: Mapping[PeerId, Register]) -> bool:
+    """Say whether a voter has promised a higher ballot, so that ours cannot win its vote."""
+    return any(register.promised > round.ballot for register in registers.values())
+
+
+def decided(registers: Mapping[PeerId, Register], quorum: int) -> Decision | None:
+    """Return the decision that the votes prove: `quorum` signed votes for one ballot."""
+    votes = Counter(register.ballot for register in registers.values() if register.ballot and register.value)
+    for ballot, count in votes.items():
+        if count >= quorum:
+            return next(r.value for r in registers.values() if r.ballot == ballot)
+    return None
+
+
+def read_quorum(quorum: int, voters: int) -> int:
+    """Return how many registers a proposer reads so that it sees one of any `quorum` among `voters`."""
+    return max(quorum, voters - quorum + 1)

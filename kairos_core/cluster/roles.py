@@ -1,0 +1,84 @@
+"""Which role a node takes. Pure functions of the view and the decision: every node computes the same answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from kairos_core.cluster.quorum import Decision
+from kairos_core.cluster.view import View
+from kairos_core.model import PeerId, Role
+
+
+def order(peers: Iterable[PeerId], generation: int) -> list[PeerId]:
+    """Sort peers by a hash that differs from generation to generation, so no machine is always first."""
+    return sorted(peers, key=lambda peer: hashlib.sha256(generation.to_bytes(8) + peer.public_key).digest())
+
+
+def initialisers(view: View, generation: int) -> list[PeerId]:
+    """Return who may initialise the cluster, best first: forced masters if there are any, else whoever is free."""
+    candidates = view.candidates()
+    forced = [p for p in candidates if view.wish_of(p) in (Role.MASTER, Role.CLUSTER_INIT)]
+    free = [p for p in candidates if view.wish_of(p) is None]
+    return order(forced or free, generation)
+
+
+def first_ha(view: View, init: PeerId, wanted: int, generation: int) -> tuple[PeerId, ...]:
+    """Return the HA masters to decide together with the initialiser: those forced first, then by hash."""
+    return _fill((), view, init, wanted, generation)
+
+
+def ha_masters(view: View, decision: Decision) -> tuple[PeerId, ...]:
+    """Return the HA masters: as the initialiser last assigned them, else as decided."""
+    return view.assignments.get((decision.cluster_id, decision.init), decision.ha)
+
+
+def masters(view: View, decision: Decision) -> set[PeerId]:
+    """Return the masters of the cluster: only these are believed when they offer an API server or a token."""
+    return {decision.init, *ha_masters(view, decision)}
+
+
+def assignment(view: View, decision: Decision) -> tuple[PeerId, ...]:
+    """Return what the initialiser should assign now: its last list, completed by nodes that are no workers yet."""
+    kept = tuple(p for p in ha_masters(view, decision) if view.wish_of(p) not in (Role.WORKER, Role.NONE))
+    return _fill(kept, view, decision.init, decision.masters or 0, decision.generation)
+
+
+def _fill(kept: tuple[PeerId, ...], view: View, init: PeerId, wanted: int, generation: int) -> tuple[PeerId, ...]:
+    others = [p for p in order(view.candidates(), generation) if p != init and p not in kept]
+    forced = [p for p in others if view.wish_of(p) in (Role.HA, Role.MASTER, Role.CLUSTER_INIT)]
+    free = [p for p in others if view.wish_of(p) is None and not _is_worker(view, p)]
+    room = max(0, wanted - len(kept) - len(forced))
+    return (*kept, *forced, *free[:room])
+
+
+def _is_worker(view: View, peer: PeerId) -> bool:
+    """A node that runs as a worker stays one: its workloads should not be moved to make a master."""
+    report = view.reports.get(peer)
+    return report is not None and report.role == Role.WORKER
+
+
+def role_of(view: View, decision: Decision, peer: PeerId) -> Role | None:
+    """Return the role of a node; None while it has to wait (for an assignment, or for an operator)."""
+    wish = view.wish_of(peer)
+    if wish is Role.NONE:
+        return Role.NONE
+    if peer == decision.init:
+        return _init_role(view, decision)
+    if decision.masters is None:
+        # Another forced master would be a second cluster; it waits for an operator instead.
+        return None if wish is not None and wish.is_master else Role.WORKER
+    ha = ha_masters(view, decision)
+    if peer in ha:
+        return Role.HA
+    is_awaited = len(ha) < decision.masters and decision.init in view.alive
+    if wish is not Role.WORKER and (is_awaited or wish is not None) and not _is_worker(view, peer):
+        return None
+    return Role.WORKER
+
+
+def _init_role(view: View, decision: Decision) -> Role | None:
+    node = view.nodes.get(decision.init)
+    if node is not None and node.incarnation != decision.incarnation:
+        return None  # its disk was wiped: it must never initialise again
+    return Role.MASTER if decision.masters is None else Role.CLUSTER_INIT

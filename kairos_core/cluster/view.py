@@ -1,0 +1,175 @@
+"""What the ledger says about one cluster, read into values. Whatever is not of the right form is left out.
+
+All buckets of several clusters may share one network: keys begin with the cluster's network id, and entries of
+other clusters are not seen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kairos_core.cluster.quorum import Ballot, Decision, Register
+from kairos_core.model import PeerId, Role
+from kairos_core.protocol import buckets
+from kairos_core.protocol.entry import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A member as it describes itself in `peers`."""
+
+    peer: PeerId
+    name: str = ""
+    kind: str = "node"  # or "operator": a bridge, which takes no role and has no vote
+    wish: Role | None = None  # what p2p.role forces
+    incarnation: str = ""  # random at first start; a wiped disk has another
+    seal_key: bytes = b""  # X25519, for secrets
+    addresses: tuple[str, ...] = ()
+    os: str = ""
+    arch: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far a node has come, as it reports itself."""
+
+    role: str = ""
+    engine: str = ""
+    phase: str = ""
+    message: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServer:
+    """A master's API server that is up: the host under which it is reached."""
+
+    peer: PeerId
+    cluster_id: str
+    endpoint: str
+
+
+@dataclass(frozen=True)
+class View:
+    """One cluster, as this node sees it at one moment."""
+
+    me: PeerId
+    nodes: Mapping[PeerId, Node] = field(default_factory=dict)
+    alive: frozenset[PeerId] = frozenset()  # includes me
+    prepares: Mapping[PeerId, Ballot] = field(default_factory=dict)
+    registers: Mapping[PeerId, Register] = field(default_factory=dict)
+    proposals: Mapping[PeerId, tuple[Ballot, Decision]] = field(default_factory=dict)
+    servers: tuple[ApiServer, ...] = ()
+    assignments: Mapping[tuple[str, PeerId], tuple[PeerId, ...]] = field(default_factory=dict)
+    overrides: Mapping[PeerId, Role] = field(default_factory=dict)
+    reports: Mapping[PeerId, Report] = field(default_factory=dict)
+
+    def wish_of(self, peer: PeerId) -> Role | None:
+        """Return what a node is forced to be: by an operator's `role set`, else by its own configuration."""
+        return self.overrides.get(peer) or (self.nodes[peer].wish if peer in self.nodes else None)
+
+    def candidates(self) -> tuple[PeerId, ...]:
+        """Return the living nodes that count towards the cluster: no operators, none that is forced to `none`."""
+        return tuple(
+            sorted(
+                peer
+                for peer, node in self.nodes.items()
+                if peer in self.alive and node.kind == "node" and self.wish_of(peer) is not Role.NONE
+            )
+        )
+
+
+def read_view(entries: Iterable[Entry], me: PeerId, alive: frozenset[PeerId], network_id: str) -> View:
+    """Read the visible entries of a ledger into the view of the cluster `network_id`. Never raises."""
+    tables: dict[str, dict[Any, Any]] = {name: {} for name in _READERS}
+    for entry in entries:
+        reader = _READERS.get(entry.bucket)
+        if reader is None:
+            continue
+        try:
+            row = reader(entry, network_id)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            continue
+        if row is not None:
+            tables[entry.bucket][row[0]] = row[1]
+    return View(
+        me=me,
+        nodes=tables[buckets.PEERS],
+        alive=alive | {me},
+        prepares=tables[buckets.PREPARES],
+        registers=tables[buckets.REGISTERS],
+        proposals=tables[buckets.PROPOSALS],
+        servers=tuple(tables[buckets.CLUSTERS].values()),
+        assignments=tables[buckets.ASSIGNMENTS],
+        overrides=tables[buckets.ROLES],
+        reports=tables[buckets.REPORTS],
+    )
+
+
+def _read_node(entry: Entry, network_id: str) -> tuple[PeerId, Node] | None:
+    content = entry.content
+    if content["network_id"] != network_id:
+        return None
+    texts = {
+        name: str(content.get(name, ""))[:128] for name in ("name", "kind", "incarnation", "os", "arch", "version")
+    }
+    wish, seal_key = content.get("wish"), content.get("seal_key")
+    addresses = tuple(str(text)[:128] for text in (content.get("addresses") or ())[:8])
+    if not isinstance(seal_key, bytes) or len(seal_key) != 32:
+        return None
+    role = Role(wish) if wish else None
+    return entry.author, Node(entry.author, wish=role, seal_key=seal_key, addresses=addresses, **texts)
+
+
+def _read_report(entry: Entry, _: str) -> tuple[PeerId, Report]:
+    names = ("role", "engine", "phase", "message", "address")
+    return entry.author, Report(**{name: str(entry.content.get(name, ""))[:256] for name in names})
+
+
+def _read_prepare(entry: Entry, network_id: str) -> tuple[PeerId, Ballot] | None:
+    if not entry.key.startswith(network_id + "/"):
+        return None
+    ballot = Ballot.decode(entry.content[0])
+    return (entry.author, ballot) if ballot.peer == entry.author else None
+
+
+def _read_register(entry: Entry, network_id: str) -> tuple[PeerId, Register] | None:
+    if not entry.key.startswith(network_id + "/"):
+        return None
+    return entry.author, Register.decode(*entry.content)
+
+
+def _read_proposal(entry: Entry, network_id: str) -> tuple[PeerId, tuple[Ballot, Decision]] | None:
+    ballot = Ballot.decode(entry.content[0])
+    if not entry.key.startswith(network_id + "/") or ballot.peer != entry.author:
+        return None
+    return entry.author, (ballot, Decision.decode(entry.content[1]))
+
+
+def _read_server(entry: Entry, _: str) -> tuple[PeerId, ApiServer]:
+    cluster_id = entry.key.partition("/")[0]
+    return entry.author, ApiServer(entry.author, cluster_id, str(entry.content["endpoint"])[:255])
+
+
+def _read_assignment(entry: Entry, _: str) -> tuple[tuple[str, PeerId], tuple[PeerId, ...]]:
+    cluster_id = entry.key.partition("/")[0]
+    return (cluster_id, entry.author), tuple(PeerId(raw) for raw in entry.content["ha"][:64])
+
+
+def _read_override(entry: Entry, _: str) -> tuple[PeerId, Role]:
+    return PeerId.parse(entry.key), Role(entry.content["role"])
+
+
+_READERS = {
+    buckets.PEERS: _read_node,
+    buckets.REPORTS: _read_report,
+    buckets.PREPARES: _read_prepare,
+    buckets.REGISTERS: _read_register,
+    buckets.PROPOSALS: _read_proposal,
+    buckets.CLUSTERS: _read_server,
+    buckets.ASSIGNMENTS: _read_assignment,
+    buckets.ROLES: _read_override,
+}

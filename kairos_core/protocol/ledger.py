@@ -1,0 +1,183 @@
+"""The ledger: a map from (bucket, key) to a signed entry, merged with what peers hold.
+
+Time enters only here at the edge: an entry past its lease is refused, one from too far ahead is kept (so that
+all nodes agree on the state) and hidden from readers. The digest changes with every entry and does not depend on
+order, so two nodes compare their whole state by eight bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kairos_core.errors import ProtocolError
+from kairos_core.model import PeerId
+from kairos_core.protocol.buckets import check_value, is_writer, merge
+from kairos_core.protocol.clock import MAX_AHEAD, HybridClock
+from kairos_core.protocol.drops import Drop
+from kairos_core.protocol.entry import (
+    LEASE,
+    SHORT_ID,
+    TOMBSTONE,
+    Entry,
+    decode_entry,
+    is_authentic,
+    pack,
+    sign_entry,
+)
+from kairos_core.protocol.identity import Identity
+
+MAX_ENTRIES = 65_536
+"""Entries in the ledger. Stops a member from filling every node's memory with small entries."""
+
+MAX_BYTES = 32 << 20
+"""Bytes of all entries. Stops a member from filling every node's memory with large entries."""
+
+MAX_PER_AUTHOR = 4096
+"""Entries of one author. Stops one member from taking the whole ledger; raising it lets it."""
+
+_DIGEST_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry that has just become the one that stays, and the one it replaced."""
+
+    entry: Entry
+    previous: Entry | None
+
+
+class Ledger:
+    """All entries that this node knows. Holds no clock: the wall time is an argument."""
+
+    def __init__(self, network: bytes) -> None:
+        self.network = network
+        self.clock = HybridClock()
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._by_short_id: dict[bytes, Entry] = {}
+        self._per_author: Counter[PeerId] = Counter()
+        self._digest = 0
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def digest(self) -> bytes:
+        """Eight bytes that two ledgers share if (and practically only if) they hold the same entries."""
+        return self._digest.to_bytes(SHORT_ID)
+
+    def short_ids(self) -> Iterator[bytes]:
+        """Yield the first eight bytes of every entry's id."""
+        return iter(self._by_short_id)
+
+    def find(self, short_id: bytes) -> Entry | None:
+        """Return an entry by the first eight bytes of its id."""
+        return self._by_short_id.get(short_id)
+
+    def take(self, raw: bytes, unix_now: float) -> Change | None:
+        """Take an entry as a peer sent it, or as it was saved; None when we hold it already.
+
+        Raises ProtocolError. The cheap checks come first: a signature is verified only for an entry that would
+        change something.
+        """
+        entry = decode_entry(raw, self.network)
+        if entry.short_id in self._by_short_id:
+            return None
+        if entry.expires_at <= unix_now:
+            raise ProtocolError(Drop.EXPIRED)
+        if not is_writer(entry.bucket, entry.key, entry.author):
+            raise ProtocolError(Drop.FORGED_AUTHOR, entry.bucket)
+        check_value(entry)
+        current = self._entries.get((entry.bucket, entry.key))
+        if current is not None and merge(current, entry) is current:
+            raise ProtocolError(Drop.STALE)
+        self._check_room(entry, current)
+        if not is_authentic(entry, self.network):
+            raise ProtocolError(Drop.BAD_SIGNATURE, entry.bucket)
+        self.clock.observe(entry.hlc, unix_now)
+        return self._place(entry)
+
+    def write(self, identity: Identity, entry: Entry, unix_now: float) -> Change:
+        """Sign and place an entry of our own; its stamp is set here.
+
+        Raises ValueError when the bucket's policy or a limit forbids it.
+        """
+        current = self._entries.get((entry.bucket, entry.key))
+        if not is_writer(entry.bucket, entry.key, entry.author) or entry.author != identity.peer_id:
+            raise ValueError(f"only the node that the key names may write {entry.bucket}/{entry.key}")
+        if current is not None:
+            self.clock.observe(current.hlc, unix_now)
+        signed = sign_entry(replace(entry, hlc=self.clock.tick(unix_now)), identity, self.network)
+        try:
+            check_value(signed)
+            self._check_room(signed, current)
+        except ProtocolError as error:
+            raise ValueError(f"cannot write {entry.bucket}/{entry.key}: {error}") from error
+        if current is not None and merge(current, signed) is current:
+            raise ValueError(f"{entry.bucket}/{entry.key} already holds an entry that stays before this one")
+        return self._place(signed)
+
+    def get(self, bucket: str, key: str, unix_now: float) -> Entry | None:
+        """Return what a reader sees under a key: not deleted, not expired, not from too far ahead."""
+        entry = self._entries.get((bucket, key))
+        return entry if entry is not None and _is_visible(entry, unix_now) else None
+
+    def read(self, unix_now: float) -> Iterator[Entry]:
+        """Yield all entries that a reader sees."""
+        return (entry for entry in self._entries.values() if _is_visible(entry, unix_now))
+
+    def expire(self, unix_now: float) -> list[Entry]:
+        """Forget the entries past their lease and return them."""
+        over = [entry for entry in self._entries.values() if entry.expires_at <= unix_now]
+        for entry in over:
+            self._remove(entry)
+        return over
+
+    def renewals(self, peer: PeerId, unix_now: float) -> list[Entry]:
+        """Return this author's live entries that are due to be signed again: older than a quarter of their lease."""
+        return [
+            entry
+            for entry in self._entries.values()
+            if entry.author == peer and not entry.is_deleted and unix_now > entry.signed_at + entry.ttl / 4
+        ]
+
+    def _check_room(self, entry: Entry, current: Entry | None) -> None:
+        freed = len(current.raw) if current else 0
+        is_new = current is None
+        if is_new and (len(self) >= MAX_ENTRIES or self._per_author[entry.author] >= MAX_PER_AUTHOR):
+            raise ProtocolError(Drop.LEDGER_FULL, "entries")
+        if self._bytes - freed + len(entry.raw) > MAX_BYTES:
+            raise ProtocolError(Drop.LEDGER_FULL, "bytes")
+
+    def _place(self, entry: Entry) -> Change:
+        previous = self._entries.get((entry.bucket, entry.key))
+        if previous is not None:
+            self._remove(previous)
+        self._entries[entry.bucket, entry.key] = entry
+        self._by_short_id[entry.short_id] = entry
+        self._account(entry, 1)
+        return Change(entry, previous)
+
+    def _remove(self, entry: Entry) -> None:
+        del self._entries[entry.bucket, entry.key]
+        self._by_short_id.pop(entry.short_id, None)
+        self._account(entry, -1)
+
+    def _account(self, entry: Entry, sign: int) -> None:
+        self._digest = (self._digest + sign * int.from_bytes(entry.short_id)) & _DIGEST_MASK
+        self._bytes += sign * len(entry.raw)
+        self._per_author[entry.author] += sign
+
+
+def _is_visible(entry: Entry, unix_now: float) -> bool:
+    return not entry.is_deleted and unix_now < entry.expires_at and entry.signed_at <= unix_now + MAX_AHEAD
+
+
+def draft(author: PeerId, bucket: str, key: str, value: Any, *, epoch: int = 0) -> Entry:
+    """Return an unsigned entry for `Ledger.write`; value None makes a tombstone."""
+    if value is None:
+        return Entry(bucket, key, b"", author, 0, TOMBSTONE, LEASE, epoch)
+    return Entry(bucket, key, pack(value), author, 0, 0, LEASE, epoch)

@@ -1,0 +1,249 @@
+"""What peers say to each other: datagrams (best effort) and stream messages (reliable).
+
+A datagram, inside its seal, is `kind u8 | sender tag 8 B | body`:
+
+    1 PING   nonce u32 | digest 8 B          is this peer alive, and do our ledgers agree?
+    2 ACK    nonce u32 | digest 8 B          the answer to a PING, with its nonce
+    3 PUSH   (length u16 | entry)*           new entries
+    4 HAVE   (short id 8 B)*                 new entries that the sender holds, for those who missed the PUSH
+    5 PULL   (short id 8 B)*                 send me these
+    6 BULK   (short id 8 B)*                 as HAVE, for entries too large for a datagram: fetch by a stream
+
+The tag stands for the sender's peer id; it keeps a ping at 54 bytes. Liveness is believed only from an ACK that
+carries a fresh nonce, so a replayed datagram proves nothing.
+
+A stream message is a msgpack array whose first element is its kind:
+
+    [1, version, port, unix ms]              HELLO    the first message, in both directions
+    [2, short ids]                           OFFER    all that the sender holds, for reconciliation
+    [3, [entry, …]]                          ENTRIES  entries that the other lacks; may come several times
+    [4, short ids]                           WANT     what the sender lacks; ends its turn
+    [5]                                      DONE     reconciliation is over
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kairos_core.errors import ProtocolError
+from kairos_core.model import PeerId
+from kairos_core.protocol.drops import Drop
+from kairos_core.protocol.entry import MAX_ENTRY, SHORT_ID, pack, unpack
+from kairos_core.protocol.seal import OVERHEAD
+
+TAG = 8
+MAX_BODY = 1200 - OVERHEAD - 1 - TAG
+"""Bytes of body in one datagram: 1158."""
+
+MAX_PUSH = MAX_BODY - 2
+"""Bytes of the largest entry that a datagram carries."""
+
+_PING = struct.Struct("!I8s")
+HELLO_VERSION = 1
+BATCH_BYTES = 256 * 1024
+"""Bytes of entries in one ENTRIES message, under the transport's limit of 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    nonce: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    nonce: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    entries: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Have:
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    ids: tuple[bytes, ...]
+
+
+Datagram = Ping | Ack | Push | Have | Pull | Bulk
+
+
+def tag_of(peer: PeerId, network: bytes) -> bytes:
+    """Return the eight bytes that stand for a peer in datagrams of this network."""
+    return hashlib.blake2b(peer.public_key, digest_size=TAG, key=network).digest()
+
+
+def encode_datagram(tag: bytes, message: Datagram) -> bytes:
+    """Write a datagram's plaintext."""
+    match message:
+        case Ping(nonce, digest):
+            return b"\x01" + tag + _PING.pack(nonce, digest)
+        case Ack(nonce, digest):
+            return b"\x02" + tag + _PING.pack(nonce, digest)
+        case Push(entries):
+            return b"\x03" + tag + b"".join(len(raw).to_bytes(2) + raw for raw in entries)
+        case Have(ids):
+            return b"\x04" + tag + b"".join(ids)
+        case Pull(ids):
+            return b"\x05" + tag + b"".join(ids)
+        case Bulk(ids):
+            return b"\x06" + tag + b"".join(ids)
+
+
+def decode_datagram(plaintext: bytes) -> tuple[bytes, Datagram]:
+    """Return the sender's tag and the message. Raises ProtocolError (truncated, malformed, unknown_kind)."""
+    if len(plaintext) < 1 + TAG:
+        raise ProtocolError(Drop.TRUNCATED, "datagram")
+    decode = _DECODERS.get(plaintext[0])
+    if decode is None:
+        raise ProtocolError(Drop.UNKNOWN_KIND, str(plaintext[0]))
+    return plaintext[1 : 1 + TAG], decode(plaintext[1 + TAG :])
+
+
+def _decode_ping(body: bytes) -> tuple[int, bytes]:
+    if len(body) != _PING.size:
+        raise ProtocolError(Drop.MALFORMED, "ping")
+    nonce, digest = _PING.unpack(body)
+    return nonce, digest
+
+
+def _decode_ids(body: bytes) -> tuple[bytes, ...]:
+    if not body or len(body) % SHORT_ID:
+        raise ProtocolError(Drop.MALFORMED, "ids")
+    return tuple(split_ids(body))
+
+
+def _decode_push(body: bytes) -> Push:
+    entries, at = [], 0
+    while at < len(body):
+        end = at + 2 + int.from_bytes(body[at : at + 2])
+        if end > len(body) or end == at + 2:
+            raise ProtocolError(Drop.TRUNCATED, "push")
+        entries.append(body[at + 2 : end])
+        at = end
+    return Push(tuple(entries))
+
+
+_DECODERS: dict[int, Callable[[bytes], Datagram]] = {
+    1: lambda body: Ping(*_decode_ping(body)),
+    2: lambda body: Ack(*_decode_ping(body)),
+    3: _decode_push,
+    4: lambda body: Have(_decode_ids(body)),
+    5: lambda body: Pull(_decode_ids(body)),
+    6: lambda body: Bulk(_decode_ids(body)),
+}
+
+
+def split_ids(joined: bytes) -> Iterator[bytes]:
+    """Yield the short ids that were written one after the other."""
+    return (joined[at : at + SHORT_ID] for at in range(0, len(joined), SHORT_ID))
+
+
+def in_datagrams(entries: Iterable[bytes]) -> Iterator[Push]:
+    """Pack entries into as few PUSH messages as fit, in order."""
+    batch: list[bytes] = []
+    size = 0
+    for raw in entries:
+        if batch and size + 2 + len(raw) > MAX_BODY:
+            yield Push(tuple(batch))
+            batch, size = [], 0
+        batch.append(raw)
+        size += 2 + len(raw)
+    if batch:
+        yield Push(tuple(batch))
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    port: int
+    unix_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    ids: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    entries: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    ids: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    pass
+
+
+Message = Hello | Offer | Entries | Want | Done
+
+
+def encode_message(message: Message) -> bytes:
+    """Write a stream message."""
+    match message:
+        case Hello(port, unix_ms):
+            return pack([1, HELLO_VERSION, port, unix_ms])
+        case Offer(ids):
+            return pack([2, ids])
+        case Entries(entries):
+            return pack([3, list(entries)])
+        case Want(ids):
+            return pack([4, ids])
+        case Done():
+            return pack([5])
+
+
+def decode_message(raw: bytes) -> Message:
+    """Read a stream message. Raises ProtocolError (malformed, version, unknown_kind)."""
+    match unpack(raw):
+        case [1, int(version), int(port), int(unix_ms)]:
+            if version != HELLO_VERSION:
+                raise ProtocolError(Drop.VERSION, f"hello {version}")
+            if not (0 < port < 65536 and 0 <= unix_ms < 1 << 48):
+                raise ProtocolError(Drop.BAD_HELLO)
+            return Hello(port, unix_ms)
+        case [2, bytes(ids)] if len(ids) % SHORT_ID == 0:
+            return Offer(ids)
+        case [3, list(entries)] if all(isinstance(raw, bytes) and len(raw) <= MAX_ENTRY for raw in entries):
+            return Entries(tuple(entries))
+        case [4, bytes(ids)] if len(ids) % SHORT_ID == 0:
+            return Want(ids)
+        case [5]:
+            return Done()
+        case [int(kind), *_] if not 1 <= kind <= 5:
+            raise ProtocolError(Drop.UNKNOWN_KIND, str(kind))
+        case _:
+            raise ProtocolError(Drop.MALFORMED, "message")
+
+
+def in_batches(entries: Iterable[Any]) -> Iterator[Entries]:
+    """Pack entries (their raw bytes) into ENTRIES messages of bounded size."""
+    batch: list[bytes] = []
+    size = 0
+    for raw in entries:
+        if batch and size + len(raw) > BATCH_BYTES:
+            yield Entries(tuple(batch))
+            batch, size = [], 0
+        batch.append(raw)
+        size += len(raw) + 5
+    if batch:
+        yield Entries(tuple(batch))

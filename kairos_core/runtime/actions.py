@@ -1,0 +1,127 @@
+"""Carrying out what the controller says: look, reconcile, save, publish, apply, share, report."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from pydantic import SecretStr
+
+from kairos_core.cluster import roles
+from kairos_core.cluster.controller import Actions, Durable, Local, Spec, reconcile
+from kairos_core.cluster.election import Moment
+from kairos_core.cluster.view import View, read_view
+from kairos_core.errors import StoreError
+from kairos_core.protocol.buckets import REPORTS
+from kairos_core.runtime.engines import EngineRunner
+from kairos_core.runtime.networks import Attachments
+from kairos_core.runtime.pump import Pump
+from kairos_core.runtime.vault import Vault
+
+logger = logging.getLogger(__name__)
+
+MERGE_CHANGES = 0.01
+"""Seconds that changes are gathered before a look; what arrives together is looked at once."""
+
+SAVE_AGAIN = 5.0
+
+
+class Reconciler:
+    """Runs the controller of one node whenever something has changed, or when it asked to be woken."""
+
+    def __init__(self, pump: Pump, spec: Spec, durable: Durable, save: Callable[[Durable], None]) -> None:
+        self.spec, self.vault = spec, Vault(pump)
+        self.attachments = Attachments()
+        self.engine: EngineRunner | None = None
+        self.milestones: dict[str, float] = {"started": time.time()}
+        self.actions = Actions(Local(durable))
+        self.view = View(me=pump.me)
+        self._pump, self._save = pump, save
+        self._wake: asyncio.TimerHandle | None = None
+        self._draw = random.SystemRandom().random
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        async for _ in self._pump.changes():
+            await asyncio.sleep(MERGE_CHANGES)
+            try:
+                await self._once()
+            except StoreError as error:
+                # Nothing is published that is not saved: the node stands still until the disk works again.
+                logger.error("%s", error)
+                self._wake_in(SAVE_AGAIN)
+
+    def look(self) -> View:
+        """Read the ledger as it is now."""
+        alive = frozenset(member.peer for member in self._pump.gossip.membership.alive())
+        return read_view(self._pump.entries(), self._pump.me, alive, self.spec.rules.network_id)
+
+    async def _once(self) -> None:
+        self.view = self.look()
+        before = self.actions.local
+        local = replace(before, attachment=self.attachments.used, join_token=self._join_token())
+        if self.engine is not None:
+            local = replace(local, engine=self.engine.status)
+        actions = reconcile(self.view, self.spec, local, Moment(time.monotonic(), self._draw))
+        if actions.local.durable != before.durable:
+            await asyncio.get_running_loop().run_in_executor(None, self._save, actions.local.durable)
+        self.actions = actions
+        self._publish(actions)
+        if actions.plan is not None and self.engine is not None:
+            self.engine.follow(actions.plan)
+        self._report(actions)
+        self._wake_in(actions.wake_at - time.monotonic())
+
+    def _join_token(self) -> SecretStr | None:
+        decision = self.actions.decision
+        if decision is None:
+            return None
+        authors = sorted(roles.masters(self.view, decision) - {self._pump.me}, key=lambda peer: peer != decision.init)
+        token = self.vault.open(decision.cluster_id, "join-token", authors)
+        return SecretStr(token) if token else None
+
+    def _publish(self, actions: Actions) -> None:
+        for publication in actions.publish:
+            try:
+                self._pump.publish(publication.bucket, publication.key, publication.value)
+            except ValueError as error:
+                logger.error("%s", error)
+        engine, decision = actions.local.engine, actions.decision
+        plaintexts = {"join-token": engine.join_token, "kubeconfig": engine.kubeconfig}
+        for name, recipients in actions.share.items():
+            plaintext = plaintexts[name]
+            if plaintext is not None and decision is not None:
+                self.vault.share(decision.cluster_id, name, plaintext.get_secret_value(), recipients, self.view)
+
+    def _report(self, actions: Actions) -> None:
+        """Tell the others how far we are; their tables and the initialiser's assignment read it."""
+        reached = {
+            "discovered": bool(self._pump.gossip.membership.alive()),
+            "role": actions.role is not None,
+            "attached": self.attachments.used is not None,
+            "engine": actions.local.engine.state.value == "ready",
+        }
+        for name, is_reached in reached.items():
+            if is_reached:
+                self.milestones.setdefault(name, time.time())
+        report = {
+            "role": actions.role.value if actions.role else "",
+            "engine": actions.local.engine.state.value if self.engine else "",
+            "phase": actions.phase,
+            "message": self.attachments.error or actions.message,
+            "address": self.attachments.address or "",
+        }
+        current = self._pump.get(REPORTS, str(self._pump.me))
+        if current is None or current.content != report:
+            logger.info("%s: %s", actions.phase, report["message"])
+            self._pump.publish(REPORTS, str(self._pump.me), report)
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        delay = min(max(seconds, 0.0), 3600.0)
+        self._wake = asyncio.get_running_loop().call_later(delay, self._pump.wake)

@@ -1,0 +1,194 @@
+"""From configuration and installed plugins to the parts of one node. Nothing here opens or starts anything."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from kairos_core.cluster.controller import Durable, Spec
+from kairos_core.cluster.election import Rules
+from kairos_core.config import Config, render_hostname
+from kairos_core.errors import ConfigError, PluginError
+from kairos_core.interfaces import Discovery, Engine, LedgerStore, Network, Transport
+from kairos_core.model import Role
+from kairos_core.protocol.otp import Keyring
+from kairos_core.protocol.token import Token, parse_token
+from kairos_core.runtime.plugins import Plugins
+from kairos_core.version import __version__
+
+logger = logging.getLogger(__name__)
+
+NETWORK_ORDER = ("vpn", "kubevip")
+"""The order of the built-in networks: the first gives the address, the second only an endpoint and manifests."""
+
+
+@dataclass
+class Parts:
+    """The providers of one node, made but not started; what is missing turns its feature off."""
+
+    transport: Transport
+    store: LedgerStore | None
+    discoveries: dict[str, Discovery]
+    networks: list[tuple[Network, bool]]  # with whether Kubernetes uses it
+    engine: Engine | None
+    chosen: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def make_parts(config: Config, plugins: Plugins, ledger_directory: Path, kind: str) -> Parts:
+    """Make the providers that a configuration chooses. Raises PluginError, ConfigError."""
+    p2p = network_block(config)
+    chosen = p2p.plugins
+    transport = plugins.choose("transport", chosen.transport, "tls")
+    if transport is None:
+        raise PluginError(
+            "no transport is installed, so this node could reach no peer. Install kairos-transport-tls, or "
+            "everything: pip install 'kairos-core[default]'"
+        )
+    store = plugins.choose("ledger_store", chosen.store, "sqlite")
+    engine = plugins.choose("engine", chosen.engine, "k3s") if kind == "node" else None
+    discoveries = _discoveries(config, plugins)
+    networks = _networks(config, plugins, kind)
+    parts = Parts(
+        transport=transport.create(config.settings),
+        store=store.create(config.settings, directory=ledger_directory) if store else None,
+        discoveries={name: plugins.get("discovery", name).create(config.settings) for name in discoveries},
+        networks=[(plugins.get("network", n).create(config.settings), n != "vpn" or p2p.vpn.use) for n in networks],
+        engine=engine.create(config.settings) if engine else None,
+    )
+    parts.chosen = {
+        "transport": (transport.name,),
+        "ledger_store": (store.name,) if store else (),
+        "discovery": discoveries,
+        "network": networks,
+        "engine": (engine.name,) if engine else (),
+    }
+    parts.warnings = list(_warnings(config, parts, kind))
+    return parts
+
+
+def _discoveries(config: Config, plugins: Plugins) -> tuple[str, ...]:
+    p2p = network_block(config)
+    if p2p.plugins.discovery is not None:
+        return tuple(offer.name for offer in plugins.select("discovery", p2p.plugins.discovery))
+    return tuple(name for name in plugins.offers("discovery") if not (name == "dht" and p2p.disable_dht))
+
+
+def _networks(config: Config, plugins: Plugins, kind: str) -> tuple[str, ...]:
+    p2p = network_block(config)
+    if p2p.plugins.networks is not None:
+        return tuple(offer.name for offer in plugins.select("network", p2p.plugins.networks))
+    wanted = {"vpn": p2p.vpn.create, "kubevip": config.kubevip.enabled and kind == "node"}
+    installed = plugins.offers("network")
+    built_in = [name for name in NETWORK_ORDER if name in installed and wanted[name]]
+    others = [name for name in installed if name not in NETWORK_ORDER]
+    return (*built_in, *others)
+
+
+def _warnings(config: Config, parts: Parts, kind: str) -> Sequence[str]:
+    p2p, found = network_block(config), []
+    if p2p.vpn.create and "vpn" not in parts.chosen["network"] and p2p.plugins.networks is None:
+        found.append("the VPN is wanted (p2p.vpn.create), but no plugin offers it; nodes use their LAN addresses")
+    if config.kubevip.enabled and kind == "node" and "kubevip" not in parts.chosen["network"]:
+        found.append("kubevip.eip is set, but no plugin offers kubevip; the elastic IP is not used")
+    if not parts.discoveries and not p2p.peers:
+        found.append("no discovery is installed and p2p.peers is empty: this node waits until others dial it")
+    if parts.store is None:
+        found.append("no ledger store is installed: the ledger is forgotten at restart and fetched from peers")
+    if parts.engine is None and kind == "node":
+        found.append("no Kubernetes engine is installed: this node only coordinates")
+    return [*config.warnings, *found]
+
+
+def network_block(config: Config) -> Any:
+    """Return the `p2p` block. Raises ConfigError when there is none."""
+    if config.p2p is None:
+        raise ConfigError(
+            "the configuration has no p2p block, so this machine belongs to no network. Set p2p.network_token; "
+            "a file to begin with comes from: kairos create-config"
+        )
+    return config.p2p
+
+
+def make_spec(config: Config, keyring: Keyring, durable: Durable, kind: str) -> Spec:
+    """Return what this node is configured to be."""
+    p2p = network_block(config)
+    token = parse_token(p2p.network_token.get_secret_value())
+    automatic = p2p.auto.enabled
+    wish = p2p.role
+    if not automatic and wish is None:
+        wish = Role.MASTER if config.k3s.enabled else Role.WORKER if config.k3s_agent.enabled else None
+    votes = kind == "node" and automatic and wish is not Role.NONE
+    database = p2p.auto.ha.external_db
+
+    def cluster_token(cluster_id: str) -> SecretStr:
+        return SecretStr(keyring.secret(f"cluster token {cluster_id}").hex())
+
+    return Spec(
+        name=host_name(config),
+        rules=_rules(p2p, token, durable, votes),
+        kind=kind,
+        wish=wish,
+        automatic=automatic,
+        datastore=database if database and database.get_secret_value() else None,
+        cluster_token=cluster_token,
+    )
+
+
+def _rules(p2p: Any, token: Token, durable: Durable, votes: bool) -> Rules:
+    fixed = token.kairos.quorum if token.kairos else None
+    quorum = fixed or p2p.nodes_to_start // 2 + 1
+    return Rules(
+        network_id=p2p.network_id,
+        incarnation=durable.incarnation,
+        votes=votes,
+        quorum=quorum,
+        nodes_to_start=p2p.nodes_to_start,
+        # Only a quorum in the token makes it safe to hurry: with a small default one, two pairs of machines
+        # that have not met yet could each believe to be complete.
+        expected=(p2p.minimum_nodes or 2 * fixed - 1) if fixed else None,
+        ha_masters=p2p.auto.ha_masters if p2p.auto.is_ha else None,
+    )
+
+
+def host_name(config: Config) -> str:
+    """Return this machine's name: the rendered `hostname` of the configuration, else the system's."""
+    if config.hostname is None:
+        return socket.gethostname().partition(".")[0]
+    identifier = machine_id()
+    # "Random" stays the same on one machine: a name that changed at each start would be another node each time.
+    chance = hashlib.sha256(b"hostname " + identifier.encode()).hexdigest()
+    return render_hostname(config.hostname, identifier, lambda length: chance[:length])
+
+
+def machine_id() -> str:
+    """Return the machine id (machine-id(5)); without one, a stand-in made from the host name."""
+    try:
+        found = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        found = ""
+    return found or hashlib.sha256(socket.gethostname().encode()).hexdigest()[:32]
+
+
+def describe(spec: Spec, seal_key: bytes, addresses: Sequence[str]) -> dict[str, Any]:
+    """Return this node's `peers` entry: who it is and where it listens."""
+    return {
+        "network_id": spec.rules.network_id,
+        "name": spec.name,
+        "kind": spec.kind,
+        "wish": spec.wish.value if spec.wish else "",
+        "incarnation": spec.rules.incarnation,
+        "seal_key": seal_key,
+        "addresses": list(addresses),
+        "os": platform.system().lower(),
+        "arch": platform.machine(),
+        "version": __version__,
+    }

@@ -1,0 +1,75 @@
+"""Running the Kubernetes engine: apply the plan, look how it is doing, tell of changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from kairos_core.errors import EngineError
+from kairos_core.interfaces import Engine
+from kairos_core.model import EngineState, EngineStatus, NodePlan
+
+logger = logging.getLogger(__name__)
+
+LOOK_STARTING = 0.25
+"""Seconds between looks while Kubernetes starts; what waits for it is told that much late."""
+
+LOOK_RUNNING = 3.0
+"""Seconds between looks at a Kubernetes that runs. Lowering it notices failures sooner and costs CPU at rest."""
+
+APPLY_AGAIN = 10.0
+"""Seconds until a plan that could not be applied is tried again."""
+
+
+class EngineRunner:
+    """Makes one engine follow the plan it is given."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.status = EngineStatus(EngineState.ABSENT)
+        self.changed: Callable[[], None] = lambda: None
+        self._engine = engine
+        self._plan: NodePlan | None = None
+        self._new_plan = asyncio.Event()
+
+    def follow(self, plan: NodePlan) -> None:
+        """Take the plan that the node should run from now on."""
+        if plan != self._plan:
+            self._plan = plan
+            self._new_plan.set()
+
+    async def run(self) -> None:
+        """Run until cancelled. Kubernetes goes on when the agent ends."""
+        await self._new_plan.wait()
+        while True:
+            if self._new_plan.is_set():
+                self._new_plan.clear()
+                if not await self._apply():
+                    await self._pause(APPLY_AGAIN)
+                    self._new_plan.set()
+                    continue
+            self._set(await self._engine.status())
+            await self._pause(LOOK_RUNNING if self.status.state is EngineState.READY else LOOK_STARTING)
+
+    async def _apply(self) -> bool:
+        assert self._plan is not None
+        logger.info("starting Kubernetes as %s", self._plan.role)
+        try:
+            await self._engine.apply(self._plan)
+        except EngineError as error:
+            logger.error("%s", error)
+            self._set(EngineStatus(EngineState.FAILED, str(error)))
+            return False
+        return True
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not longer than until the next plan."""
+        try:
+            await asyncio.wait_for(self._new_plan.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _set(self, status: EngineStatus) -> None:
+        if status != self.status:
+            self.status = status
+            self.changed()

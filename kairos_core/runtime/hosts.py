@@ -1,0 +1,161 @@
+"""What the node shows to its plugins: the beacon to discoveries, a host to the transport, a host to networks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+from kairos_core.cluster import addresses
+from kairos_core.errors import NetworkError
+from kairos_core.interfaces import Beacon, BeaconNames, NetworkHost, PeerLink, Stream, TransportHost
+from kairos_core.model import Address, PeerId
+from kairos_core.protocol.buckets import LEASES
+from kairos_core.protocol.identity import Identity
+from kairos_core.protocol.otp import Keyring, NetworkKey
+from kairos_core.runtime.pump import Pump
+
+ALONE = 30.0
+"""Seconds without any peer after which the clock-free name is announced too: our clock may be wrong."""
+
+INTRODUCTION = 3.0
+"""Seconds that an address waits for the first peer. Raising it avoids a conflict with leases not yet known;
+lowering it lets a lone machine start sooner."""
+
+LEASE_PAUSE = 0.15
+"""Seconds between claiming an address and using it: time for a simultaneous claim of the same to arrive."""
+
+
+class NodeBeacon(Beacon):
+    """Announces this node's port under the names of the epoch."""
+
+    def __init__(self, keyring: Keyring, pump: Pump, port: int, found: Callable[[Address], None]) -> None:
+        self.port = port
+        self._keyring, self._pump, self._found = keyring, pump, found
+        self._started = time.monotonic()
+
+    def names(self) -> BeaconNames:
+        is_alone = not self._pump.gossip.membership.alive() and time.monotonic() - self._started > ALONE
+        rendezvous = self._keyring.rendezvous(time.time(), join=is_alone)
+        return BeaconNames(rendezvous.announce, rendezvous.accept)
+
+    async def changed(self) -> None:
+        before = self.names()
+        while self.names() == before:  # noqa: ASYNC110 - what changes is the wall clock, which tells nobody
+            await asyncio.sleep(min(10.0, max(0.1, self._keyring.epoch_ends(time.time()) - time.time())))
+
+    def found(self, address: Address) -> None:
+        self._found(address)
+
+
+class NodeTransportHost(TransportHost):
+    """Passes what arrives to the pump and the sessions; those are set before the transport starts."""
+
+    def __init__(self, identity: Identity, keyring: Keyring, drops: Counter[str]) -> None:
+        self.identity = identity
+        self._keyring, self._drops = keyring, drops
+        self.receive: Callable[[bytes, Address], None] = lambda _data, _source: None
+        self.accept: Callable[[Stream], None] | None = None
+
+    def network_keys(self) -> tuple[NetworkKey, ...]:
+        return self._keyring.accepted(time.time())
+
+    def datagram_received(self, data: bytes, source: Address) -> None:
+        self.receive(data, source)
+
+    def stream_accepted(self, stream: Stream) -> None:
+        if self.accept is not None:
+            self.accept(stream)
+
+    def dropped(self, drop: str) -> None:
+        self._drops[drop] += 1
+
+
+class NodeNetworkHost(NetworkHost):
+    """A network's window on the ledger. One for each attachment; `lost` is set when a lease is lost."""
+
+    def __init__(self, pump: Pump, keyring: Keyring, state_directory: Path) -> None:
+        self.identity = pump.gossip.identity
+        self.state_directory = state_directory
+        self.lost = asyncio.Event()
+        self._pump, self._keyring = pump, keyring
+        self._leased: list[tuple[IPv4Network, IPv4Address]] = []
+
+    def secret(self, purpose: str) -> bytes:
+        return self._keyring.secret("network " + purpose)
+
+    def publish(self, topic: str, value: Mapping[str, Any] | None) -> None:
+        self._pump.publish(topic, str(self._pump.me), value)
+
+    def published(self, topic: str) -> Mapping[PeerId, Mapping[str, Any]]:
+        entries = (entry for entry in self._pump.entries() if entry.bucket == topic)
+        return {entry.author: entry.content for entry in entries if isinstance(entry.content, dict)}
+
+    def links(self) -> tuple[PeerLink, ...]:
+        members = self._pump.gossip.membership.members.values()
+        return tuple(PeerLink(member.peer, member.address, member.alive) for member in members)
+
+    def leases(self, pool: IPv4Network) -> Mapping[IPv4Address, PeerId]:
+        return addresses.holders(addresses.read_claims(self._pump.entries()), pool)
+
+    async def lease(self, pool: IPv4Network, wanted: IPv4Address | None = None) -> IPv4Address:
+        await self._introduction()
+        while True:
+            address = self._candidate(pool, wanted)
+            if self._claim(address):
+                await asyncio.sleep(LEASE_PAUSE)
+            if self.leases(pool).get(address) == self._pump.me:
+                self._leased.append((pool, address))
+                self._release_others(pool, address)
+                return address
+
+    def changes(self) -> AsyncIterator[None]:
+        return self._pump.changes()
+
+    def dropped(self, drop: str, count: int = 1) -> None:
+        self._pump.gossip.drops[drop] += count
+
+    async def guard(self) -> None:
+        """Watch over the leases; return when one is lost to another node."""
+        async for _ in self._pump.changes():
+            if any(self.leases(pool).get(address) != self._pump.me for pool, address in self._leased):
+                return
+
+    async def _introduction(self) -> None:
+        """Wait for the first peer's ledger, so that we see the leases that exist."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._pump.introduced.wait(), INTRODUCTION)
+
+    def _candidate(self, pool: IPv4Network, wanted: IPv4Address | None) -> IPv4Address:
+        held = self.leases(pool)
+        if wanted is not None:
+            holder = held.get(wanted, self._pump.me)
+            if holder != self._pump.me:
+                raise NetworkError(
+                    f"the address {wanted} is held by the node {holder}. Give this node another static address, or "
+                    "none to have one chosen"
+                )
+            return wanted
+        own = addresses.held_by(self._pump.me, held)
+        address = own or addresses.free_address(pool, self._pump.me, held)
+        if address is None:
+            raise NetworkError(
+                f"all {len(held)} addresses of {pool} are taken. Set a larger p2p.vpn.subnet on all nodes"
+            )
+        return address
+
+    def _claim(self, address: IPv4Address) -> bool:
+        key = f"{address}/{self._pump.me}"
+        current = self._pump.get(LEASES, key)
+        renewals = current.content.get("renewals", 0) if current and isinstance(current.content, dict) else 0
+        return self._pump.publish(LEASES, key, {"renewals": renewals})
+
+    def _release_others(self, pool: IPv4Network, kept: IPv4Address) -> None:
+        for claim in addresses.read_claims(list(self._pump.entries())):
+            if claim.peer == self._pump.me and claim.address in pool and claim.address != kept:
+                self._pump.publish(LEASES, f"{claim.address}/{self._pump.me}", None)

@@ -1,0 +1,159 @@
+"""The running node as its HTTP interface sees it: status, the ledger in JSON, and what an operator may change."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from kairos_core.cluster import addresses, roles
+from kairos_core.cluster.election import guarantee
+from kairos_core.cluster.kubeconfig import rewrite_kubeconfig, server_address
+from kairos_core.cluster.view import Node as NodeEntry
+from kairos_core.cluster.view import Report, View
+from kairos_core.errors import ControlError, KairosError, StoreError
+from kairos_core.model import PeerId, Role
+from kairos_core.protocol.buckets import ROLES, Policy, policy_of
+from kairos_core.runtime.control import Control, Machine, NodeStatus
+from kairos_core.runtime.node import Node
+
+
+class NodeControl(Control):
+    """Answers for one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._pump, self._reconciler = node.pump, node.reconciler
+
+    def status(self) -> NodeStatus:
+        view, actions = self._reconciler.look(), self._reconciler.actions
+        machines = tuple(sorted((self._machine(view, node) for node in view.nodes.values()), key=lambda m: m.name))
+        me = next((machine for machine in machines if machine.peer == view.me), None)
+        decision = actions.decision
+        return NodeStatus(
+            me=me or self._machine(view, NodeEntry(view.me)),
+            network_id=self._reconciler.spec.rules.network_id,
+            phase=actions.phase,
+            cluster_id=decision.cluster_id if decision else None,
+            guarantee=guarantee(view, self._reconciler.spec.rules),
+            machines=machines,
+            entries=len(self._pump.ledger),
+            drops=dict(sorted(self._pump.gossip.drops.items())),
+            plugins=tuple(self._plugin_rows()),
+            warnings=tuple(self._warnings()),
+            milestones=dict(self._reconciler.milestones),
+        )
+
+    def _machine(self, view: View, node: NodeEntry) -> Machine:
+        report = view.reports.get(node.peer, Report())
+        member = self._pump.gossip.membership.members.get(node.peer)
+        held = addresses.held_by(node.peer, {c.address: c.peer for c in addresses.read_claims(self._pump.entries())})
+        decision = self._reconciler.actions.decision
+        role = Role(report.role) if report.role in set(Role) else None
+        if role is None and decision is not None and node.kind == "node":
+            role = roles.role_of(view, decision, node.peer)
+        return Machine(
+            peer=node.peer,
+            name=node.name,
+            kind=node.kind,
+            role=role,
+            address=report.address or (str(held) if held else None),
+            underlay=str(member.address) if member and member.address else None,
+            alive=node.peer in view.alive,
+            engine=report.engine,
+            message=report.message,
+            os=node.os,
+            arch=node.arch,
+            version=node.version,
+        )
+
+    def _plugin_rows(self) -> list[dict[str, str]]:
+        chosen = self._node.parts.chosen
+        return [
+            {
+                "kind": record.kind,
+                "name": record.name,
+                "distribution": record.distribution,
+                "version": record.version,
+                "state": record.state,
+                "reason": record.reason,
+                "chosen": "yes" if record.name in chosen.get(record.kind, ()) else "",
+            }
+            for record in self._node.plugins.records
+        ]
+
+    def _warnings(self) -> list[str]:
+        errors = [self._reconciler.attachments.error, self._pump.store_error, *self._node.discovery_errors.values()]
+        return [*self._node.parts.warnings, *(error for error in errors if error)]
+
+    def ledger(self, bucket: str | None = None) -> Mapping[str, Mapping[str, Any]]:
+        tables: dict[str, dict[str, Any]] = {}
+        for entry in self._pump.entries():
+            if bucket in (None, entry.bucket):
+                tables.setdefault(entry.bucket, {})[entry.key] = as_json(entry.content)
+        return tables
+
+    async def put(self, bucket: str, key: str, value: Any) -> None:
+        if policy_of(bucket) is not Policy.LWW:
+            raise ControlError(
+                f"the bucket {bucket!r} is not open to writing: each entry of it belongs to the node that its key "
+                "names. Programs keep their own values in the bucket 'values'"
+            )
+        try:
+            self._pump.publish(bucket, key, value)
+            await self._pump.saved()
+        except ValueError as error:
+            raise ControlError(str(error)) from error
+        except StoreError as error:
+            raise ControlError(f"written, but not saved on this machine yet: {error}") from error
+
+    async def delete(self, bucket: str, key: str) -> None:
+        await self.put(bucket, key, None)
+
+    async def watch(self) -> AsyncIterator[tuple[str, str, Any]]:
+        async for entry in self._pump.watch():
+            yield entry.bucket, entry.key, as_json(entry.content)
+
+    async def set_role(self, peer: PeerId, role: Role | None) -> None:
+        if peer not in self._reconciler.look().nodes:
+            raise ControlError(f"no node of this network is called {peer}. See: kairos role list")
+        await self.put(ROLES, str(peer), {"role": role.value} if role else None)
+
+    def kubeconfig(self) -> str:
+        actions, view = self._reconciler.actions, self._reconciler.look()
+        decision = actions.decision
+        if decision is None:
+            raise ControlError(f"there is no cluster yet: {actions.message or actions.phase}. See: kairos status")
+        masters = roles.masters(view, decision)
+        order = sorted(masters, key=lambda peer: (peer not in view.alive, peer != decision.init, peer))
+        text = self._reconciler.vault.open(decision.cluster_id, "kubeconfig", order)
+        if text is None:
+            raise ControlError(self._why_none(view))
+        servers = {s.peer: s.endpoint for s in view.servers if s.cluster_id == decision.cluster_id}
+        endpoint = next((servers[peer] for peer in order if peer in servers), None)
+        try:
+            name = self._reconciler.spec.rules.network_id
+            return rewrite_kubeconfig(text, server_address(endpoint, None, None), name)
+        except KairosError as error:
+            raise ControlError(str(error)) from error
+
+    def _why_none(self, view: View) -> str:
+        role = self._reconciler.actions.role
+        if role is Role.WORKER:
+            return (
+                "this node is a worker, and the kubeconfig is sealed to masters and operators. Run the command on a "
+                "master, or beside: kairos bridge"
+            )
+        ready = [report for report in view.reports.values() if report.engine == "ready"]
+        if not ready:
+            return "no master is ready yet, so there is no kubeconfig. Watch: kairos status"
+        return "no master has sealed the kubeconfig to this node yet; try again in a few seconds"
+
+
+def as_json(value: Any) -> Any:
+    """Return a ledger value with JSON types: bytes become base64 text."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {str(key): as_json(item) for key, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,229 @@
+"""The pump between the gossip machine and the world: datagrams, timers, the store, and those who watch the ledger.
+
+Everything happens in the event loop's thread but the store's work, which has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from kairos_core.errors import StoreError
+from kairos_core.interfaces import LedgerStore, StoreBatch, Transport
+from kairos_core.model import Address, PeerId
+from kairos_core.protocol.entry import Entry
+from kairos_core.protocol.gossip import Gossip, PeerAlive, PeerDead, SyncWanted
+from kairos_core.protocol.ledger import Change, draft
+
+logger = logging.getLogger(__name__)
+
+SAVE_AGAIN = 5.0
+"""Seconds until a save that failed (a full disk) is tried again; nothing is lost meanwhile."""
+
+HOUSEKEEPING = 60.0
+"""Seconds between looks at leases that end or are due for renewal; leases last a day."""
+
+
+class Pump:
+    """Drives one node's gossip. `subscribe` to be woken by changes; `publish` to write."""
+
+    def __init__(self, gossip: Gossip, transport: Transport, store: LedgerStore | None) -> None:
+        self.gossip, self.ledger = gossip, gossip.ledger
+        self.sync_wanted: Callable[[Address], None] = lambda _: None
+        self.store_error: str | None = None
+        self.introduced = asyncio.Event()
+        self._transport, self._store = transport, store
+        self._thread = ThreadPoolExecutor(1, "ledger-store")
+        self._unsaved: dict[tuple[str, str], bytes | None] = {}
+        self._dirty, self._timer = asyncio.Event(), asyncio.Event()
+        self._listeners: set[asyncio.Event] = set()
+        self._queues: set[asyncio.Queue[Entry]] = set()
+
+    @property
+    def me(self) -> PeerId:
+        return self.gossip.identity.peer_id
+
+    # -- reading and writing ------------------------------------------------------------------------------------
+
+    def entries(self) -> Iterable[Entry]:
+        """Yield the entries that a reader sees now."""
+        return self.ledger.read(time.time())
+
+    def get(self, bucket: str, key: str) -> Entry | None:
+        """Return what a reader sees under a key."""
+        return self.ledger.get(bucket, key, time.time())
+
+    def publish(self, bucket: str, key: str, value: Any, *, epoch: int = 0) -> bool:
+        """Let an entry of ours stand in the ledger; nothing happens if it stands already. None deletes it.
+
+        Raises ValueError when the bucket's policy or a limit forbids it.
+        """
+        entry = draft(self.me, bucket, key, value, epoch=epoch)
+        current = self.get(bucket, key)
+        if (current.value if current else b"") == entry.value:
+            return False
+        self.gossip.write(entry, time.monotonic(), time.time())
+        self.flush()
+        return True
+
+    # -- bytes from and to peers --------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, source: Address) -> None:
+        """Take a datagram from the transport."""
+        self.gossip.receive_datagram(data, source, time.monotonic(), time.time())
+        self.flush()
+
+    def take_entries(self, raws: Iterable[bytes], sender: PeerId) -> None:
+        """Take entries that came over a stream."""
+        self.gossip.take_entries(raws, time.monotonic(), time.time(), sender=sender)
+        self.flush()
+
+    def met(self, peer: PeerId, address: Address) -> None:
+        """Note an authenticated stream with a peer that listens at an address."""
+        self.gossip.met(peer, address, time.monotonic())
+        self.flush()
+
+    def synced(self, peer: PeerId) -> None:
+        """Note that our ledger and a peer's were brought to their union."""
+        self.introduced.set()
+        self.gossip.synced(peer, time.monotonic())
+
+    def flush(self) -> None:
+        """Send what waits, and tell of what happened."""
+        for datagram, destination in self.gossip.datagrams_to_send():
+            self._transport.send(datagram, destination)
+        changed = False
+        while (event := self.gossip.next_event()) is not None:
+            match event:
+                case Change(entry):
+                    self._note(entry)
+                case PeerAlive(peer) | PeerDead(peer):
+                    logger.info("%s %s", peer.short, "is here" if isinstance(event, PeerAlive) else "no longer answers")
+                case SyncWanted(_, address):
+                    self.sync_wanted(address)
+                    continue
+            changed = True
+        if changed:
+            self.wake()
+        self._timer.set()
+
+    def _note(self, entry: Entry) -> None:
+        self._unsaved[entry.bucket, entry.key] = entry.raw
+        self._dirty.set()
+        for queue in self._queues:
+            if not queue.full():  # a watcher that does not read loses news, not our memory
+                queue.put_nowait(entry)
+
+    # -- waiting for changes --------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Wake all who wait for changes."""
+        for listener in self._listeners:
+            listener.set()
+
+    async def changes(self) -> AsyncIterator[None]:
+        """Yield at once, and then whenever something may have changed; changes in between are merged into one."""
+        listener = asyncio.Event()
+        self._listeners.add(listener)
+        try:
+            while True:
+                listener.clear()
+                yield
+                await listener.wait()
+        finally:
+            self._listeners.discard(listener)
+
+    async def watch(self) -> AsyncIterator[Entry]:
+        """Yield each entry that changes from now on."""
+        queue: asyncio.Queue[Entry] = asyncio.Queue(maxsize=10_000)
+        self._queues.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._queues.discard(queue)
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    async def restore(self) -> None:
+        """Take what was saved on this machine. Raises StoreError."""
+        if self._store is not None:
+            raws = list(await asyncio.get_running_loop().run_in_executor(self._thread, self._store.load))
+            self.gossip.restore(raws, time.monotonic(), time.time())
+
+    async def run(self) -> None:
+        """Run timers, housekeeping and saving until cancelled; then save what is left."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._run_timers())
+                tasks.create_task(self._run_saving())
+                tasks.create_task(self._keep_house())
+        finally:
+            if self._store is not None:
+                self._save_quietly()
+                self._store.close()
+            self._thread.shutdown()
+
+    async def _run_timers(self) -> None:
+        while True:
+            self._timer.clear()
+            delay = self.gossip.next_timer() - time.monotonic()
+            if delay > 0:
+                try:
+                    await asyncio.wait_for(self._timer.wait(), min(delay, 3600.0))
+                    continue
+                except TimeoutError:
+                    pass
+            self.gossip.handle_timer(time.monotonic(), time.time())
+            self.flush()
+
+    async def _run_saving(self) -> None:
+        while True:
+            await self._dirty.wait()
+            try:
+                await self.saved()
+                self.store_error = None
+            except StoreError as error:
+                if self.store_error is None:
+                    logger.error("%s", error)
+                self.store_error = str(error)
+                await asyncio.sleep(SAVE_AGAIN)
+
+    async def saved(self) -> None:
+        """Return when all that is in the ledger now is saved. Raises StoreError."""
+        batch, self._unsaved = self._unsaved, {}
+        self._dirty.clear()
+        if self._store is None or not batch:
+            return
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.save, _as_batch(batch))
+        except StoreError:
+            self._unsaved = {**batch, **self._unsaved}
+            self._dirty.set()
+            raise
+
+    def _save_quietly(self) -> None:
+        assert self._store is not None
+        try:
+            self._thread.submit(self._store.save, _as_batch(self._unsaved)).result()
+        except StoreError as error:
+            logger.error("%s", error)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING)
+            for entry in self.ledger.expire(time.time()):
+                self._unsaved[entry.bucket, entry.key] = None
+                self._dirty.set()
+            for entry in self.ledger.renewals(self.me, time.time()):
+                self.gossip.write(entry, time.monotonic(), time.time())
+            self.flush()
+
+
+def _as_batch(changes: dict[tuple[str, str], bytes | None]) -> StoreBatch:
+    put = tuple((bucket, key, raw) for (bucket, key), raw in changes.items() if raw is not None)
+    return StoreBatch(put, tuple(place for place, raw in changes.items() if raw is None))

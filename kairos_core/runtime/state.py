@@ -1,0 +1,142 @@
+"""What a node keeps on disk beside the ledger: who it is, and what it has promised in the election.
+
+identity        the Ed25519 seed, 32 bytes, 0600, created once
+election.json   incarnation, promises, votes, intent; replaced atomically, with fsync, before it takes effect
+ledger/         the ledger store's own
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kairos_core.cluster.controller import Durable
+from kairos_core.cluster.quorum import Ballots, Decision, Register
+from kairos_core.errors import StoreError
+from kairos_core.protocol.entry import pack, unpack
+from kairos_core.protocol.identity import Identity
+
+DEFAULT_STATE = Path("/var/lib/kairos")
+
+
+class StateDirectory:
+    """The directory of one node's state. Made 0700; refused if it belongs to another running agent."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises StoreError when it cannot be made or written."""
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot make the state directory {path}: {error.strerror}. Run as root, or set --state"
+            ) from error
+        self._lock = _lock(path)
+
+    def identity(self) -> Identity:
+        """Return this machine's identity, made at the first call. Raises StoreError."""
+        file = self.path / "identity"
+        try:
+            if not file.exists():
+                _replace(file, secrets.token_bytes(32))
+            seed = file.read_bytes()
+        except OSError as error:
+            raise StoreError(f"cannot read or write {file}: {error.strerror}. Check its owner and the disk") from error
+        if len(seed) != 32:
+            raise StoreError(
+                f"{file} has {len(seed)} bytes instead of 32: it is damaged. Restore it from a backup; if there is "
+                "none, remove it, and this machine will come back as a new one"
+            )
+        return Identity(seed)
+
+    def durable(self) -> Durable:
+        """Return what the election left here; a first start gets a new random incarnation. Raises StoreError."""
+        file = self.path / "election.json"
+        try:
+            if not file.exists():
+                fresh = Durable(incarnation=secrets.token_hex(16))
+                self.save(fresh)
+                return fresh
+            return _decode(json.loads(file.read_text()))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{file} is damaged ({error}). Restore it from a backup: without it this machine could vote twice. "
+                "If there is none, remove the whole state directory, and it will come back as a new machine"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"cannot read {file}: {error.strerror}. Check its owner and the disk") from error
+
+    def save(self, durable: Durable) -> None:
+        """Save with fsync; on return it survives a power cut. Raises StoreError."""
+        file = self.path / "election.json"
+        try:
+            _replace(file, json.dumps(_encode(durable), indent=1).encode())
+        except OSError as error:
+            raise StoreError(f"cannot save {file}: {error.strerror}. Free some space, or check the disk") from error
+
+    def ledger_directory(self) -> Path:
+        """Return the directory for the ledger store."""
+        directory = self.path / "ledger"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        return directory
+
+
+def _lock(path: Path) -> int:
+    """Hold the directory: two agents with one identity would vote twice."""
+    import fcntl  # noqa: PLC0415 - Linux only, and only here
+
+    handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise StoreError(
+            f"{path} is in use by another agent. Stop it first, or give this one another --state"
+        ) from None
+    return handle
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write, fsync, rename, fsync the directory: a reader sees the old file or the new one, never half of it."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _encode(durable: Durable) -> dict[str, Any]:
+    ballots = durable.ballots
+    return {
+        "incarnation": durable.incarnation,
+        "intent": durable.intent,
+        "node_name": durable.node_name,
+        "max_round": ballots.max_round,
+        "register": pack(ballots.register.encode()).hex() if ballots.register else None,
+        "decided": pack(ballots.decided.encode()).hex() if ballots.decided else None,
+    }
+
+
+def _decode(document: Mapping[str, Any]) -> Durable:
+    register, decided = document["register"], document["decided"]
+    ballots = Ballots(
+        register=Register.decode(*unpack(bytes.fromhex(register))) if register else None,
+        max_round=int(document["max_round"]),
+        decided=Decision.decode(unpack(bytes.fromhex(decided))) if decided else None,
+    )
+    return Durable(str(document["incarnation"]), ballots, document["intent"], document["node_name"])

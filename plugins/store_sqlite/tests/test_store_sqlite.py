@@ -1,0 +1,272 @@
+"""The SQLite store keeps what it acknowledged, and never empties a file in silence."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kairos_store_sqlite import SqliteStore
+from kairos_store_sqlite.store import APPLICATION, FORMAT
+
+from kairos_core import StoreBatch, StoreError
+from kairos_core.runtime.plugins import load_plugins
+from kairos_core.testing.stores import check_ledger_store
+
+ONE = StoreBatch(put=(("role", "a", b"signed"),))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(directory=tmp_path)
+    yield store
+    store.close()
+
+
+def filled(tmp_path: Path, entries: int = 200) -> Path:
+    """Return the path of a closed store of some pages."""
+    store = SqliteStore(directory=tmp_path)
+    store.save(StoreBatch(put=tuple(("b", f"{n:06}", os.urandom(500)) for n in range(entries))))
+    store.close()
+    return store.path
+
+
+def test_it_keeps_the_promises_of_a_ledger_store(tmp_path: Path) -> None:
+    check_ledger_store(lambda: SqliteStore(directory=tmp_path))
+
+
+def test_it_is_offered_as_sqlite_and_made_by_the_node(tmp_path: Path) -> None:
+    offer = load_plugins().get("ledger_store", "sqlite")
+    assert offer.distribution == "kairos-store-sqlite"
+    assert list(offer.create({}, directory=tmp_path).load()) == []
+
+
+def test_making_a_store_touches_no_file(tmp_path: Path) -> None:
+    SqliteStore(directory=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_its_files_are_for_the_agent_alone(store: SqliteStore, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store.save(ONE)
+    finally:
+        os.umask(before)
+    files = list(tmp_path.iterdir())
+    assert len(files) >= 2, "the file and its WAL"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def test_a_second_agent_on_the_directory_is_refused(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kairos_store_sqlite.store.LOCK_WAIT", 0.01)
+    store.save(ONE)
+    second = SqliteStore(directory=tmp_path)
+    for call in (second.load, lambda: second.save(ONE)):
+        with pytest.raises(StoreError, match=r"another process holds .*ledger\.db\. Stop the second agent"):
+            call()
+    store.close()
+    assert second.load() == [b"signed"]
+    second.close()
+
+
+@pytest.mark.parametrize("damage", ["random", "empty", "headless", "truncated", "overwritten page"])
+def test_a_damaged_file_is_set_aside_by_date_and_the_next_load_begins_anew(
+    tmp_path: Path, damage: str
+) -> None:
+    path = filled(tmp_path)
+    whole = path.read_bytes()
+    harmed = {
+        "random": os.urandom(8192),
+        "empty": b"",
+        "headless": bytes(100) + whole[100:],
+        "truncated": whole[: len(whole) // 2],
+        "overwritten page": whole[:8192] + os.urandom(4096) + whole[12288:],
+    }[damage]
+    path.write_bytes(harmed)
+    store = SqliteStore(directory=tmp_path)
+    with pytest.raises(StoreError, match=r"is damaged \(.+\) and was set aside as ledger\.db\.damaged-20"):
+        store.load()
+    (aside,) = tmp_path.glob("ledger.db.damaged-*Z")
+    assert aside.read_bytes() == harmed
+    assert store.load() == []
+    store.save(ONE)
+    store.close()
+    assert SqliteStore(directory=tmp_path).load() == [b"signed"]
+
+
+def test_two_damages_in_one_second_keep_both_files(tmp_path: Path, store: SqliteStore) -> None:
+    for _ in range(3):
+        store.path.write_bytes(b"not a database, not by far" * 100)
+        with pytest.raises(StoreError):
+            store.load()
+    assert len(list(tmp_path.glob("ledger.db.damaged-*"))) == 3
+
+
+def test_saving_into_a_damaged_file_is_an_error_and_leaves_it_for_the_next_start(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    path.write_bytes(b"x" * 5000)
+    with pytest.raises(StoreError, match="Restart the agent"):
+        SqliteStore(directory=tmp_path).save(ONE)
+    assert path.read_bytes() == b"x" * 5000
+
+
+def test_a_newer_format_is_refused_again_and_again_and_left_alone(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"pragma user_version = {FORMAT + 1}")
+    connection.close()
+    store = SqliteStore(directory=tmp_path)
+    for call in (store.load, store.load, lambda: store.save(ONE)):
+        with pytest.raises(StoreError, match=f"has format {FORMAT + 1}, written by a newer"):
+            call()
+    assert len(list(tmp_path.glob("*damaged*"))) == 0
+
+
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "ledger.db")
+    connection.execute(f"pragma application_id = {APPLICATION + 1}")
+    connection.close()
+    with pytest.raises(StoreError, match="the database of another program"):
+        SqliteStore(directory=tmp_path).load()
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.db"]
+
+
+def test_a_missing_directory_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"the ledger cannot be read: No such file or directory: .*gone"):
+        SqliteStore(directory=tmp_path / "gone").load()
+
+
+def test_a_start_that_was_killed_before_the_file_was_whole_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db.new").write_bytes(b"half")
+    assert SqliteStore(directory=tmp_path).load() == []
+
+
+@given(position=st.integers(0, 2**16), junk=st.binary(min_size=1, max_size=64))
+@settings(max_examples=60, deadline=None)
+def test_whatever_happens_to_the_file_load_returns_bytes_or_raises_store_error(
+    tmp_path_factory: pytest.TempPathFactory, position: int, junk: bytes
+) -> None:
+    directory = tmp_path_factory.mktemp("store")
+    path = filled(directory, entries=20)
+    content = bytearray(path.read_bytes())
+    content[position % len(content) : position % len(content) + len(junk)] = junk
+    path.write_bytes(content)
+    store = SqliteStore(directory=directory)
+    try:
+        assert all(isinstance(signed, bytes) for signed in store.load())
+    except StoreError:
+        pass
+    finally:
+        store.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from kairos_core import StoreBatch
+from kairos_store_sqlite import SqliteStore
+store = SqliteStore(directory=Path(sys.argv[1]))
+n = int(sys.argv[2])
+while True:
+    store.save(StoreBatch(put=tuple(("b", f"{n}/{part}", f"{n}/{part}".encode()) for part in range(3))))
+    print(n, flush=True)
+    n += 1
+"""
+
+
+def last_acknowledged(directory: Path, first: int, batches: int) -> int:
+    """Run a writer, kill -9 it after some acknowledged batches, and return the last one it acknowledged."""
+    argv = [sys.executable, "-c", WRITER, str(directory), str(first)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        last = first - 1
+        for _ in range(batches):
+            last = int(writer.stdout.readline())
+        writer.kill()
+        # What it wrote into the pipe before it died was acknowledged too.
+        for line in writer.stdout.read().splitlines(keepends=True):
+            last = int(line) if line.endswith("\n") else last
+    return last
+
+
+@pytest.mark.system
+def test_no_acknowledged_batch_is_lost_when_the_agent_is_killed(tmp_path: Path) -> None:
+    last = -1
+    for kill in range(20):
+        last = last_acknowledged(tmp_path, last + 1, batches=1 + 7 * kill)
+        store = SqliteStore(directory=tmp_path)
+        saved = set(store.load())
+        store.close()
+        missing = [n for n in range(last + 1) if f"{n}/0".encode() not in saved]
+        assert missing == []
+        batches = {signed.split(b"/")[0] for signed in saved}
+        assert len(saved) == 3 * len(batches), "a batch was saved in part"
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 256 KiB."""
+    disk = tmp_path / f"disk-{uuid.uuid4().hex[:8]}"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "kairos-test", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.system
+def test_a_full_disk_is_an_error_with_advice_and_nothing_acknowledged_is_lost(tiny_disk: Path) -> None:
+    store = SqliteStore(directory=tiny_disk)
+    acknowledged = []
+    with pytest.raises(StoreError, match=r"the disk of .* is full \(\d+ bytes free\)\. Free some space"):  # noqa: PT012
+        for n in range(1000):
+            store.save(StoreBatch(put=(("b", str(n), f"{n} ".encode() * 500),)))
+            acknowledged.append(f"{n} ".encode() * 500)
+    assert len(acknowledged) > 5
+    assert sorted(store.load()) == sorted(acknowledged), "the running agent still reads it"
+    store.close()
+    again = SqliteStore(directory=tiny_disk)
+    assert sorted(again.load()) == sorted(acknowledged), "and so does the next one"
+    again.close()
+
+
+@pytest.mark.system
+def test_after_space_was_freed_saving_goes_on(tiny_disk: Path) -> None:
+    ballast = tiny_disk / "ballast"
+    store = SqliteStore(directory=tiny_disk)
+    store.save(ONE)
+    with suppress(OSError):
+        ballast.write_bytes(bytes(1 << 20))
+    big = StoreBatch(put=(("b", "big", b"x" * 60_000),))
+    with pytest.raises(StoreError, match="full"):
+        store.save(big)
+    ballast.unlink()
+    store.save(big)
+    assert len(store.load()) == 2
+    store.close()
+
+
+@pytest.mark.system
+def test_a_full_disk_at_the_first_start_is_an_error_and_leaves_no_half_ledger(tiny_disk: Path) -> None:
+    ballast = tiny_disk / "ballast"
+    with suppress(OSError):
+        ballast.write_bytes(bytes(1 << 20))
+    store = SqliteStore(directory=tiny_disk)
+    with pytest.raises(StoreError):
+        store.load()
+    assert not store.path.exists()
+    ballast.unlink()
+    assert store.load() == []
+    store.close()
