@@ -91,9 +91,7 @@ def test_a_missing_token_says_how_to_make_one() -> None:
 @pytest.mark.parametrize(
     "damage", [lambda t: t[:-7], lambda t: "YOUR_TOKEN_GOES_HERE", lambda t: '""', lambda t: "AAAA"]
 )
-def test_a_broken_token_is_named_with_its_path_and_never_shown(
-    token: str, damage: Callable[[str], str]
-) -> None:
+def test_a_broken_token_is_named_with_its_path_and_never_shown(token: str, damage: Callable[[str], str]) -> None:
     broken = damage(token)
     message = error(f"p2p: {{network_token: {broken}}}")
     assert message.startswith("a.yaml, line 1: p2p.network_token: the network token ")
@@ -101,15 +99,11 @@ def test_a_broken_token_is_named_with_its_path_and_never_shown(
 
 
 def test_a_problem_names_the_file_it_stands_in(token: str) -> None:
-    assert error(f"p2p: {{network_token: {token}}}", "\np2p: {prot: 1}").startswith(
-        "b.yaml, line 2: p2p.prot "
-    )
+    assert error(f"p2p: {{network_token: {token}}}", "\np2p: {prot: 1}").startswith("b.yaml, line 2: p2p.prot ")
 
 
 def test_up_to_five_problems_are_listed_by_position(token: str) -> None:
-    lines = error(
-        "\n".join(["p2p:", f"  network_token: {token}", *(f"  x{n}: 1" for n in range(7))])
-    ).splitlines()
+    lines = error("\n".join(["p2p:", f"  network_token: {token}", *(f"  x{n}: 1" for n in range(7))])).splitlines()
     assert [line.partition(" is")[0] for line in lines] == [
         *(f"a.yaml, line {n + 3}: p2p.x{n}" for n in range(5)),
         "and 2 more",

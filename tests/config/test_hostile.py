@@ -44,9 +44,7 @@ KEYS = [
 ]
 SECRETS = ("S3CRET-database-marker", "S3CRET-k3s-env-marker", "S3CRET-arg-marker", "S3CRET-bgp-marker")
 
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(KEYS)
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(KEYS)
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
@@ -112,9 +110,7 @@ def holds_secret(tree: Any, secrets: tuple[str, ...]) -> bool:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_no_secret_is_ever_in_an_error_a_warning_or_a_repr(
-    example: dict[str, Any], data: st.DataObject
-) -> None:
+def test_no_secret_is_ever_in_an_error_a_warning_or_a_repr(example: dict[str, Any], data: st.DataObject) -> None:
     token = example["p2p"]["network_token"]
     secrets = (*SECRETS, token[:90])
     tree = copy.deepcopy(example)

@@ -40,10 +40,7 @@ def test_a_template_is_filled_in(template: str, name: str) -> None:
 
 def test_random_is_asked_once_so_that_it_has_one_value_in_a_name() -> None:
     letters = iter("ab")
-    assert (
-        render_hostname("{{ trunc 2 .Random }}-{{ trunc 2 .Random }}", "", lambda n: next(letters) * n)
-        == "aa-aa"
-    )
+    assert render_hostname("{{ trunc 2 .Random }}-{{ trunc 2 .Random }}", "", lambda n: next(letters) * n) == "aa-aa"
 
 
 def test_random_is_not_asked_where_it_is_not_used() -> None:

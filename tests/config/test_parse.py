@@ -25,9 +25,7 @@ def test_nothing_at_all_is_a_configuration_that_joins_no_network() -> None:
     config = parse_config([])
     assert config.p2p is None
     assert not config.kubevip.enabled
-    assert config.warnings == (
-        "there is no p2p block: this machine joins no network. Set p2p.network_token.",
-    )
+    assert config.warnings == ("there is no p2p block: this machine joins no network. Set p2p.network_token.",)
 
 
 @pytest.mark.parametrize("text", ["", "#cloud-config\n", "---\n", "~\n", "# only a comment", "p2p:\n"])
@@ -188,9 +186,7 @@ def test_hybrid_with_hybrid_vpn_keeps_the_vpn(token: str) -> None:
 
 
 def test_both_spellings_with_the_same_value_are_fine(token: str) -> None:
-    config = read(
-        f"kairos: {{network_token: {token}, role: worker}}", f"p2p: {{network_token: {token}, role: ''}}"
-    )
+    config = read(f"kairos: {{network_token: {token}, role: worker}}", f"p2p: {{network_token: {token}, role: ''}}")
     assert config.p2p is not None
     assert config.p2p.role is Role.WORKER
 
@@ -291,9 +287,7 @@ def sections(token: str, *lines: str) -> Config:
 
 
 def test_a_section_is_read_by_the_core_and_by_the_plugin(token: str) -> None:
-    config = sections(
-        token, "vpn: {create: false, use: false, subnet: 10.2.0.0/24, mtu: 1300, env: {DHCP: false}}"
-    )
+    config = sections(token, "vpn: {create: false, use: false, subnet: 10.2.0.0/24, mtu: 1300, env: {DHCP: false}}")
     assert config.p2p is not None
     assert (config.p2p.vpn.create, config.p2p.vpn.use) == (False, False)
     settings = config.settings["p2p.vpn"]

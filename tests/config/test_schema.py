@@ -13,9 +13,7 @@ from kairos_core.config import config_schema
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
 
 
-def keys(
-    schema: dict[str, Any], node: dict[str, Any], path: str = ""
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def keys(schema: dict[str, Any], node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the dotted path and the schema of every key."""
     for key, child in node.get("properties", {}).items():
         named = schema["$defs"][child["$ref"].rpartition("/")[2]] if "$ref" in child else {}
@@ -43,9 +41,7 @@ def test_our_blocks_take_no_other_keys() -> None:
 
 
 def test_every_key_has_a_description() -> None:
-    missing = [
-        path for path, node in KEYS.items() if not path.startswith("kairos.") and "description" not in node
-    ]
+    missing = [path for path, node in KEYS.items() if not path.startswith("kairos.") and "description" not in node]
     assert missing == []
 
 

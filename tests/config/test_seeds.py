@@ -130,9 +130,7 @@ def test_the_kairos_block_of_2022_means_p2p(token: str) -> None:
 """)
     assert config.p2p is not None
     assert config.p2p.network_token.get_secret_value() == token
-    assert config.warnings == (
-        "seed.yaml, line 2: kairos.network_token is an old spelling; write p2p.network_token.",
-    )
+    assert config.warnings == ("seed.yaml, line 2: kairos.network_token is an old spelling; write p2p.network_token.",)
 
 
 def test_the_keyword_table_s_p2p_vpn_auto_is_ignored_with_a_warning(token: str) -> None:
