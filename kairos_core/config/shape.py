@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -22,7 +21,7 @@ Model: TypeAlias = type[BaseModel]
 
 _SECRETS = (Secret, SecretBytes, SecretStr)
 _TEXT = (
-    str, SecretBytes, SecretStr, Enum, PurePath,
+    str, SecretBytes, SecretStr, Enum,
     IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network,
 )  # fmt: skip
 
@@ -124,7 +123,8 @@ def wants_text(annotation: Any) -> bool:
 def _is_text(part: Any) -> bool:
     if get_origin(part) is Literal:
         return all(isinstance(value, str) for value in get_args(part))
-    return isinstance(part, type) and get_origin(part) is None and issubclass(part, _TEXT)
+    is_plain = isinstance(part, type) and get_origin(part) is None
+    return is_plain and (issubclass(part, _TEXT) or hasattr(part, "__fspath__"))  # a path, without importing pathlib
 
 
 def is_secret(model: Model, path: tuple[str | int, ...]) -> bool | None:
