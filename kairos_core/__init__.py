@@ -13,7 +13,7 @@ from kairos_core.errors import (
     StoreError,
     TransportError,
 )
-from kairos_core.hookspecs import hookimpl
+from kairos_core.hookspecs import Register, hookimpl
 from kairos_core.interfaces import (
     MAX_DATAGRAM,
     MAX_MESSAGE,
@@ -69,6 +69,7 @@ __all__ = [
     "PeerLink",
     "PluginError",
     "ProtocolError",
+    "Register",
     "Role",
     "StoreBatch",
     "StoreError",

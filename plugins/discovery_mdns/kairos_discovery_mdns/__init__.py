@@ -1,7 +1,6 @@
 """Kairos discovery on the local network by multicast DNS."""
 
-from kairos_core import Discovery, hookimpl
-from kairos_core.hookspecs import Register
+from kairos_core import Discovery, Register, hookimpl
 from kairos_discovery_mdns.discovery import MdnsDiscovery, MdnsSettings
 
 __all__ = ["MdnsDiscovery", "MdnsSettings", "register_discovery"]
