@@ -45,7 +45,8 @@ def carrier_of(eip: Ip, configured: str = "") -> tuple[str, Interface] | tuple[N
 def _own_address(name: str, names: list[str], eip: Ip) -> Interface:
     if name not in names:
         raise NetworkError(
-            f"this machine has no interface {name!r}, as kubevip.interface says; it has {', '.join(sorted(names))}"
+            f"kubevip.interface is {name!r}, but this machine has only {', '.join(sorted(names))}. "
+            "Name one of these, or leave it empty"
         )
     address = _address(name, eip)
     if address is None:
@@ -89,9 +90,7 @@ def _default_routes_ipv4() -> list[str]:
     routes = []
     for line in _lines("route")[1:]:
         name, destination, _, flags, _, _, metric, mask, *_ = line.split()
-        if (destination, mask) == ("00000000", "00000000") and int(
-            flags, 16
-        ) & _RTF_UP_GATEWAY == _RTF_UP_GATEWAY:
+        if int(destination, 16) == 0 == int(mask, 16) and _is_usable(flags):
             routes.append((int(metric), name))
     return [name for _, name in sorted(routes)]
 
@@ -100,12 +99,13 @@ def _default_routes_ipv6() -> list[str]:
     routes = []
     for line in _lines("ipv6_route"):
         destination, prefix, _, _, _, metric, _, _, flags, name = line.split()
-        if (
-            int(destination, 16) == 0 == int(prefix, 16)
-            and int(flags, 16) & (_RTF_UP | _RTF_REJECT) == _RTF_UP
-        ):
+        if int(destination, 16) == 0 == int(prefix, 16) and _is_usable(flags):
             routes.append((int(metric, 16), name))
     return [name for _, name in sorted(routes)]
+
+
+def _is_usable(flags: str) -> bool:
+    return int(flags, 16) & (_RTF_UP | _RTF_REJECT) == _RTF_UP
 
 
 def _lines(name: str) -> list[str]:
