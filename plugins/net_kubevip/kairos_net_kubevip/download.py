@@ -58,7 +58,8 @@ def _read(url: str) -> bytes:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"not finished after {TIMEOUT:.0f} s")
     except (OSError, HTTPException, ValueError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        # A URLError only wraps what went wrong, save for its child HTTPError, which says it best.
+        reason = error.reason if type(error) is urllib.error.URLError else error
         raise NetworkError(f"cannot fetch the manifest {url}: {reason}. {_ADVICE}") from error
     return data
 

@@ -1,6 +1,6 @@
 from ipaddress import IPv4Address
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kairos_net_kubevip.arp import probe, user_of
 
@@ -34,6 +34,7 @@ def test_traffic_of_other_addresses_is_not_an_answer() -> None:
     assert user_of(REPLY, IPv4Address("192.168.1.111")) is None
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=80), st.binary(max_size=40).map(lambda tail: REPLY[:24] + tail)))
 def test_any_frame_is_read_without_an_error(frame: bytes) -> None:
     assert user_of(frame, EIP) in (None, frame[22:28])

@@ -158,7 +158,7 @@ class TestOnALan:
 
     def test_the_interface_of_the_subnet_is_taken_before_that_of_the_default_route(self, lan, host) -> None:
         for name, address in (("docker0", "10.66.0.50/24"), ("eth1", "172.20.0.1/24")):
-            lan[0].ip("link", "add", name, "type", "dummy")
+            lan[0].ip("link", "add", name, "type", "bridge")
             lan[0].ip("addr", "add", address, "dev", name)
             lan[0].ip("link", "set", name, "up")
         lan[0].ip("route", "add", "default", "via", "172.20.0.254", "dev", "eth1")
@@ -176,7 +176,7 @@ class TestOnALan:
             NetworkError, match=r"kubevip\.interface is 'ens18', but this machine has only eth0, lo"
         ):
             lan[0].do(lambda: attach(host, eip=EIP, interface="ens18"))
-        lan[0].ip("link", "add", "eth1", "type", "dummy")
+        lan[0].ip("link", "add", "eth1", "type", "bridge")
         with pytest.raises(NetworkError, match=r"'eth1' of kubevip\.interface has no IPv4 address"):
             lan[0].do(lambda: attach(host, eip=EIP, interface="eth1"))
 

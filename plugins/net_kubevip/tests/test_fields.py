@@ -1,7 +1,7 @@
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kairos_net_kubevip.fields import VARIABLES, environment_of, kubeconfig_of
 
@@ -81,6 +81,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.one_of(st.sampled_from(sorted(VARIABLES)), st.text(max_size=8)), values, max_size=4)
 )
