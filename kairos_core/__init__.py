@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Transport,
         TransportHost,
     )
+    from kairos_core.lan import is_lan_interface
     from kairos_core.model import (
         Address,
         Attachment,
@@ -89,10 +90,11 @@ __all__ = [
     "TransportHost",
     "__version__",
     "hookimpl",
+    "is_lan_interface",
 ]
 
 # Where the names live, what is cheap to import first.
-_HOMES = ("version", "errors", "hookspecs", "model", "interfaces", "protocol.drops", "protocol.identity", "protocol.otp")
+_HOMES = ("version", "errors", "hookspecs", "model", "interfaces", "lan", "protocol.drops", "protocol.identity", "protocol.otp")
 
 
 def __getattr__(name: str) -> Any:

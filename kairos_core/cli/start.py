@@ -27,10 +27,20 @@ DEFAULT_RUN = Path("/run/kairos")
     type=click.Path(path_type=Path),
     help="Cloud-config file or directory; may be repeated.  [default: /etc/kairos and /oem]",
 )
-@click.option("--state", type=click.Path(path_type=Path), default=Path("/var/lib/kairos"), show_default=True,
-              help="Directory of this node's identity and ledger.")
-@click.option("--run-dir", type=click.Path(path_type=Path), default=DEFAULT_RUN, show_default=True,
-              help="Directory of the API socket.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=Path("/var/lib/kairos"),
+    show_default=True,
+    help="Directory of this node's identity and ledger.",
+)
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_RUN,
+    show_default=True,
+    help="Directory of the API socket.",
+)
 @click.option("--api", help="Serve the API over TCP too, for example 127.0.0.1:8080.")
 def start(paths: tuple[Path, ...], state: Path, run_dir: Path, api: str | None) -> None:
     """Run this machine's node: find peers, take a role, start Kubernetes."""
@@ -49,19 +59,35 @@ def start(paths: tuple[Path, ...], state: Path, run_dir: Path, api: str | None) 
 
 
 @click.command()
-@click.option("--token", "--network-token", "token", envvar=["KAIROS_TOKEN", "EDGEVPNTOKEN"],
-              help="The network token; better kept out of the command line: set KAIROS_TOKEN, or --config.")
-@click.option("--config", "-c", "paths", multiple=True, type=click.Path(path_type=Path),
-              help="Cloud-config file of the nodes, instead of --token.")
+@click.option(
+    "--token",
+    "--network-token",
+    "token",
+    envvar=["KAIROS_TOKEN", "EDGEVPNTOKEN"],
+    help="The network token; better kept out of the command line: set KAIROS_TOKEN, or --config.",
+)
+@click.option(
+    "--config",
+    "-c",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Cloud-config file of the nodes, instead of --token.",
+)
 @click.option("--network-id", default=None, help="Which cluster, where several share the token.  [default: kairos]")
 @click.option("--address", default=None, help="A fixed VPN address such as 10.1.0.254/24.  [default: a free one]")
 @click.option("--interface", default=None, help="Name of the tunnel interface.  [default: kairos0]")
 @click.option("--peer", "peers", multiple=True, help="HOST:PORT of a node, where it cannot be discovered.")
 @click.option("--api", default="127.0.0.1:8080", show_default=True, help="Where to serve the API.")
-@click.option("--run-dir", type=click.Path(path_type=Path), default=DEFAULT_RUN, show_default=True,
-              help="Directory of the API socket.")
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_RUN,
+    show_default=True,
+    help="Directory of the API socket.",
+)
 @click.option("--log-level", default="info", show_default=True)
-def bridge(  # noqa: PLR0913 - one parameter for each option
+def bridge(  # noqa: PLR0913, PLR0917 - one parameter for each option
     token: str | None, paths: tuple[Path, ...], network_id: str | None, address: str | None, interface: str | None,
     peers: tuple[str, ...], api: str, run_dir: Path, log_level: str,
 ) -> None:  # fmt: skip
@@ -89,7 +115,9 @@ def bridge(  # noqa: PLR0913 - one parameter for each option
         vpn["env"] = {"ADDRESS": address, "DHCP": "false"}
     flags = yaml.safe_dump({"p2p": {**p2p, **({"vpn": vpn} if vpn else {})}})
     plugins = load_plugins()
-    config = parse_config([*(read_documents(paths) if paths else ()), ("the flags of bridge", flags)], plugins.sections())
+    config = parse_config(
+        [*(read_documents(paths) if paths else ()), ("the flags of bridge", flags)], plugins.sections()
+    )
     _set_up_logging(config.p2p.loglevel if config.p2p else "info")
     with ExitStack() as stack:
         # An operator leaves nothing behind: a new identity each time, so that no two laptops ever share one.
@@ -152,7 +180,9 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
 def _set_up_logging(level: str, stream: object = None) -> None:
     """Log to stderr, one line each; under systemd the journal has the time already."""
     stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
-    logging.basicConfig(stream=sys.stderr, level=level.upper(), format=f"{stamp}%(levelname).1s %(message)s", force=True)
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format=f"{stamp}%(levelname).1s %(message)s", force=True
+    )
     for noisy in ("zeroconf", "uvicorn", "asyncio", "pyroute2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -70,9 +70,7 @@ def nonce_of(datagram: bytes) -> bytes:
     return datagram[_HEAD.size : _HEAD.size + NONCE]
 
 
-def seal_to(
-    recipients: Mapping[str, bytes], plaintext: bytes, context: bytes, random: bytes
-) -> dict[str, object]:
+def seal_to(recipients: Mapping[str, bytes], plaintext: bytes, context: bytes, random: bytes) -> dict[str, object]:
     """Seal a secret to peers: `recipients` maps a name to its X25519 public key (32 bytes).
 
     `context` binds the secret to where it is written, so it cannot be moved elsewhere. `random` is 64 fresh
@@ -88,9 +86,7 @@ def seal_to(
     return {"to": wrapped, "by": public, "text": AESGCM(content_key).encrypt(bytes(12), plaintext, context)}
 
 
-def open_sealed(
-    name: str, key: X25519PrivateKey, sealed: Mapping[str, object], context: bytes
-) -> bytes | None:
+def open_sealed(name: str, key: X25519PrivateKey, sealed: Mapping[str, object], context: bytes) -> bytes | None:
     """Open a secret as the recipient `name`; None when it is not sealed to us.
 
     Raises ProtocolError (malformed, unseal).
@@ -109,8 +105,6 @@ def open_sealed(
         raise ProtocolError(Drop.UNSEAL, "sealed secret") from None
 
 
-def _wrapping(
-    mine: X25519PrivateKey, theirs: bytes, sender: bytes, recipient: bytes, context: bytes
-) -> AESGCM:
+def _wrapping(mine: X25519PrivateKey, theirs: bytes, sender: bytes, recipient: bytes, context: bytes) -> AESGCM:
     shared = mine.exchange(X25519PublicKey.from_public_bytes(theirs))
     return AESGCM(hkdf(shared, sender + recipient + context, "seal to peer"))

@@ -45,6 +45,16 @@ class NodeStatus:
     milestones: Mapping[str, float]  # unix time at which: started, discovered, role, attached, engine
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes that this node's transport has received and sent since it started, and the rate of late in bytes/s."""
+
+    received: int
+    sent: int
+    receive_rate: float
+    send_rate: float
+
+
 class Control(ABC):
     """The running node, as its HTTP interface sees it. All calls are made in the event loop's thread."""
 
@@ -75,3 +85,7 @@ class Control(ABC):
     @abstractmethod
     def kubeconfig(self) -> str:
         """Return the cluster's kubeconfig with a server address that works from here. Raises ControlError."""
+
+    def traffic(self) -> Traffic | None:
+        """Return what the transport has carried, or None where it is not counted."""
+        return None

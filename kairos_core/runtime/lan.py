@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import re
 import socket
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
 
+from kairos_core.lan import is_lan_interface
 from kairos_core.model import Address, Attachment
 
-_NOT_LAN = re.compile(
-    r"^(lo|docker\d*|podman\d*|br-[0-9a-f]+|veth.*|cni\d*|cni-.*|flannel.*|cali.*|kube-.*|virbr\d*|vnet\d+|"
-    r"kairos\d*|edgevpn\d*|tun\d*|tap\d*|wg\d*|tailscale\d*|nerdctl\d*|lxc.*)$"
-)
 _SIOCGIFADDR, _SIOCGIFFLAGS = 0x8915, 0x8913  # linux/sockios.h
 _IFF_UP = 1
 _LINK_SCOPE = "20"  # /proc/net/if_inet6, fourth column
@@ -32,7 +28,7 @@ class LanAddress:
 def lan_addresses() -> list[LanAddress]:
     """Return this machine's addresses in local networks, the interface of the default route first, IPv4 first."""
     preferred = default_interface()
-    names = [name for _, name in socket.if_nameindex() if not _NOT_LAN.match(name) and _is_up(name)]
+    names = [name for _, name in socket.if_nameindex() if is_lan_interface(name) and _is_up(name)]
     names.sort(key=lambda name: name != preferred)
     four = [LanAddress(name, host) for name in names if (host := _ipv4(name))]
     return four + [address for address in _ipv6() if address.interface in names]

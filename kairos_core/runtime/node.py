@@ -1,10 +1,10 @@
 """One node: made from its configuration and plugins, and run until it is told to stop.
 
-                    discoveries ──found──> Sessions ──streams──┐
-    Transport ──datagrams──> Pump ── Gossip · Ledger (pure) <──┘      LedgerStore <── Pump
-                              │ changes
-                              v
-    networks ──attachment──> Reconciler ── controller (pure) ──plan──> EngineRunner ── Engine
+                discoveries ──found──> Sessions ──streams──┐
+Transport ──datagrams──> Pump ── Gossip · Ledger (pure) <──┘      LedgerStore <── Pump
+                          │ changes
+                          v
+networks ──attachment──> Reconciler ── controller (pure) ──plan──> EngineRunner ── Engine
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from kairos_core.config import Config
 from kairos_core.errors import KairosError
@@ -38,6 +39,8 @@ from kairos_core.runtime.sessions import Sessions
 from kairos_core.runtime.state import StateDirectory
 
 logger = logging.getLogger(__name__)
+
+Work: TypeAlias = Coroutine[Any, Any, None]
 
 DISCOVER_AGAIN = 5.0
 """Seconds until a discovery that failed is started again, and between looks at the static seeds."""
@@ -66,7 +69,7 @@ class Node:
         self.port = 0
         self.discovery_errors: dict[str, str] = {}
 
-    async def run(self, serve: Callable[[Node], Awaitable[None]]) -> None:
+    async def run(self, serve: Callable[[Node], Work]) -> None:
         """Run the node for as long as `serve` lasts. Raises KairosError when it cannot start."""
         self._host.receive = self.pump.receive
         self.port = await self.parts.transport.start(self._host)
@@ -80,13 +83,13 @@ class Node:
             await sessions.close()
             await self.parts.transport.close()
 
-    async def _run_tasks(self, sessions: Sessions, serve: Callable[[Node], Awaitable[None]]) -> None:
+    async def _run_tasks(self, sessions: Sessions, serve: Callable[[Node], Work]) -> None:
         """The pump outlives the others, so that what they say on the way out is still sent and saved."""
         pump = asyncio.create_task(self.pump.run())
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(work) for work in self._works(sessions)]
-                server = tasks.create_task(serve(self))  # type: ignore[arg-type]
+                server = tasks.create_task(serve(self))
                 await asyncio.wait({server, pump}, return_when=asyncio.FIRST_COMPLETED)
                 for task in (*background, server):
                     task.cancel()
@@ -99,11 +102,11 @@ class Node:
         if pump.done() and not pump.cancelled() and (error := pump.exception()):
             raise error
 
-    def _works(self, sessions: Sessions) -> list[asyncio.Future[None] | Awaitable[None]]:
+    def _works(self, sessions: Sessions) -> list[Work]:
         networks = NetworkRunner(self.pump, self._keyring, self.parts.networks, self._state.path)
         networks.attachments.changed = self.pump.wake
         self.reconciler.attachments = networks.attachments
-        works: list[Awaitable[None]] = [self.reconciler.run(), networks.run(), self._follow_addresses()]
+        works: list[Work] = [self.reconciler.run(), networks.run(), self._follow_addresses()]
         if self.parts.engine is not None:
             self.reconciler.engine = EngineRunner(self.parts.engine)
             self.reconciler.engine.changed = self.pump.wake

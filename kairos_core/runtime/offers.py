@@ -130,9 +130,7 @@ class Registrar:
 
     def _check(self, kind: Kind, name: str, factory: object) -> None:
         if not (isinstance(name, str) and _NAME.fullmatch(name)):
-            raise Misuse(
-                f"{kind.hook} offers the name {name!r}; a name has lower-case letters, digits, - and _"
-            )
+            raise Misuse(f"{kind.hook} offers the name {name!r}; a name has lower-case letters, digits, - and _")
         if not callable(factory):
             raise Misuse(f"{kind.hook} offers {name!r} with a {type(factory).__name__} that cannot be called")
         if any(offer.kind == kind and offer.name == name for offer in self.offers):

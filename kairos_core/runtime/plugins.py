@@ -22,9 +22,7 @@ class Plugins:
     names both, so a plugin cannot take another's place by being installed.
     """
 
-    def __init__(
-        self, records: Iterable[Record], offers: Iterable[Offer], warnings: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, records: Iterable[Record], offers: Iterable[Offer], warnings: Sequence[str] = ()) -> None:
         self._offers: dict[tuple[str, str], list[Offer]] = {}
         for offer in offers:
             self._offers.setdefault((offer.kind, offer.name), []).append(offer)
@@ -70,8 +68,7 @@ class Plugins:
         offers, of = self.offers(kind), Kind(kind)
         if len(offers) > 1:
             raise PluginError(
-                f"nothing says which {of.noun} to use; installed: {', '.join(offers)}. "
-                f"Set {of.setting} to one of them."
+                f"nothing says which {of.noun} to use; installed: {', '.join(offers)}. Set {of.setting} to one of them."
             )
         return next(iter(offers.values()), None)
 

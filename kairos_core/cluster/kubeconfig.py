@@ -1,0 +1,154 @@
+"""The kubeconfig that k3s writes on a master, made usable from elsewhere: its server and its names change.
+
+It is parsed and written again, never replaced as text: "127.0.0.1" and "default" may stand in a certificate's
+base64 or in another name too.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Any, NoReturn
+from urllib.parse import SplitResult, urlsplit
+
+import yaml
+
+from kairos_core.errors import ConfigError, EngineError
+
+MAX_KUBECONFIG = 256 * 1024
+"""Characters in a kubeconfig; k3s writes 3,000. The attack: YAML that takes minutes to parse."""
+
+API_PORT = 6443
+"""Where k3s serves the Kubernetes API."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes plain words for text, but for null, true and false: YAML 1.1 would read 12:30:45 as 45045."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - a class attribute of PyYAML
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), ["t", "f"])
+
+
+def server_address(endpoint: str | None, vpn: str | None, lan: str | None, port: int = API_PORT) -> str:
+    """Return the URL under which the control plane is reached: elastic IP, else VPN address, else LAN address.
+
+    Raises EngineError when the master has none of them.
+    """
+    host = endpoint or vpn or lan
+    if not host:
+        raise EngineError(
+            "the master has no address under which others reach it: no elastic IP, VPN or LAN address. "
+            "Check that its network is up with `kairos status` on the master."
+        )
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def rewrite_kubeconfig(text: str, server: str, name: str) -> str:
+    """Point the clusters whose server is a loopback address to `server`, and call what is `default` by `name`.
+
+    `server` is an https URL; without a port, the port of the kubeconfig stays. Certificates and everything else
+    are kept. Raises EngineError when `text` is not a kubeconfig (the message shows none of it: it is a secret),
+    ConfigError when `server` or `name` cannot be used.
+    """
+    target = _target(server)
+    if not name:
+        raise ConfigError("a kubeconfig needs a name for its cluster: give the network id.")
+    config = _parse(text)
+    for cluster in _records(config, "clusters", "cluster"):
+        cluster["cluster"]["server"] = _redirected(cluster["cluster"].get("server"), target)
+    _rename(config, name)
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=4096)
+
+
+def _target(server: str) -> SplitResult:
+    try:
+        target = urlsplit(server)
+        usable = target.scheme == "https" and bool(target.hostname) and target.port != 0
+    except ValueError:
+        usable = False
+    if not usable or target.path.strip("/") or target.query or target.username:
+        raise ConfigError(f"{server!r} is not the address of an API server: write https://HOST:{API_PORT}.")
+    return target
+
+
+def _parse(text: str) -> dict[str, Any]:
+    if len(text) > MAX_KUBECONFIG:
+        _refuse(f"it has {len(text)} characters, more than {MAX_KUBECONFIG}")
+    try:
+        config = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark  # the error's own text quotes the line, which may be a key
+        _refuse(f"it is not YAML (line {mark.line + 1}, column {mark.column + 1})" if mark else "it is not YAML")
+    except (yaml.YAMLError, ValueError, RecursionError):
+        _refuse("it is not YAML")
+    if not isinstance(config, dict):
+        _refuse("it is not a mapping")
+    if config.get("kind") != "Config":
+        _refuse("it does not say 'kind: Config'")
+    if not _records(config, "clusters", "cluster"):
+        _refuse("it names no cluster")
+    return config
+
+
+def _records(config: dict[str, Any], section: str, body: str) -> list[dict[str, Any]]:
+    """Return a section, a list of `{name: text, <body>: mapping}`."""
+    records = config.get(section) or []
+    if not isinstance(records, list):
+        _refuse(f"its {section} are not a list")
+    for record in records:
+        named = isinstance(record, dict) and isinstance(record.get("name"), str)
+        if not named or not isinstance(record.get(body), dict):
+            _refuse(f"an entry of its {section} has no name or no {body}")
+    return records
+
+
+def _redirected(server: object, target: SplitResult) -> str:
+    if not isinstance(server, str):
+        _refuse("a cluster has no server")
+    try:
+        current = urlsplit(server)
+        port = target.port or current.port
+        host = current.hostname or ""
+    except ValueError:
+        _refuse("the server of a cluster is not a URL")
+    if not _is_loopback(host):
+        return server
+    bracketed = f"[{target.hostname}]" if ":" in (target.hostname or "") else target.hostname
+    return f"https://{bracketed}:{port}" if port else f"https://{bracketed}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified
+
+
+def _rename(config: dict[str, Any], name: str) -> None:
+    for section, body in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
+        records = _records(config, section, body)
+        names = [record["name"] for record in records]
+        if name != "default" and name in names and "default" in names:
+            _refuse(f"its {section} have both 'default' and {name!r}")
+        for record in records:
+            record["name"] = _renamed(record["name"], name)
+    for record in _records(config, "contexts", "context"):
+        for part in ("cluster", "user"):
+            if part in record["context"]:
+                record["context"][part] = _renamed(record["context"][part], name)
+    if "current-context" in config:
+        config["current-context"] = _renamed(config["current-context"], name)
+
+
+def _renamed(current: Any, name: str) -> Any:
+    return name if current == "default" else current
+
+
+def _refuse(why: str) -> NoReturn:
+    raise EngineError(
+        f"what the engine gave out is not a kubeconfig: {why}. Look at /etc/rancher/k3s/k3s.yaml on the master."
+    ) from None
