@@ -81,7 +81,11 @@ def test_deleting_a_bucket_deletes_all_its_keys(agent: Any) -> None:
 
 def test_a_write_that_fails_says_so(agent: Any) -> None:
     agent.control.refusal = ControlError("only the author writes 'role'.")
-    for method, path in (("PUT", "/api/ledger/role/k/v"), ("DELETE", "/api/ledger/role"), ("DELETE", "/api/ledger/a/b")):
+    for method, path in (
+        ("PUT", "/api/ledger/role/k/v"),
+        ("DELETE", "/api/ledger/role"),
+        ("DELETE", "/api/ledger/a/b"),
+    ):
         answer = agent.ask(method, path)
         if path == "/api/ledger/a/b":
             assert answer.json["error"]["message"] == "only the author writes 'role'."
