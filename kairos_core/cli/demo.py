@@ -35,7 +35,8 @@ _SAYINGS = {
     "--json", "file", type=click.File("w", lazy=False), help="Write the figures here (- for standard output)."
 )
 @click.option("--keep", is_flag=True, help="Leave the cluster running until Enter is pressed.")
-def demo(nodes: int, ha: int, file: Any, keep: bool) -> None:
+@click.option("--timeout", default=90.0, show_default=True, type=click.FloatRange(1), help="Seconds to give up after.")
+def demo(nodes: int, ha: int, file: Any, keep: bool, timeout: float) -> None:  # noqa: PLR0913, PLR0917 - options
     """Grow a cluster of namespaces on this machine.
 
     Starts real agents on machines made of Linux namespaces that share nothing but a new token, and shows how
@@ -43,7 +44,7 @@ def demo(nodes: int, ha: int, file: Any, keep: bool) -> None:
     namespaces. Everything it makes is gone at the end.
     """
     from kairos_core.testing.agents import Network
-    from kairos_core.testing.demo import run_demo
+    from kairos_core.testing.demo import Wish, run_demo
 
     if ha >= nodes:
         raise ConfigError(f"--ha {ha} needs at least {ha + 1} nodes, not {nodes}. Raise --nodes.")
@@ -58,7 +59,8 @@ def demo(nodes: int, ha: int, file: Any, keep: bool) -> None:
         if keep:
             await _wait_for_enter(lab)
 
-    _run(run_demo(Network.new(minimum_nodes=nodes, ha_masters=ha), nodes, _Screen().show, present))
+    wish = Wish(Network.new(minimum_nodes=nodes, ha_masters=ha), nodes, timeout)
+    _run(run_demo(wish, _Screen().show, present))
 
 
 def _run(work: Coroutine[Any, Any, object]) -> None:

@@ -24,17 +24,13 @@ COMMANDS: dict[str, Builtin] = {
     "start": Builtin("kairos_core.cli.start:start", "Run the agent of this machine."),
     "bridge": Builtin("kairos_core.cli.start:bridge", "Join the network as an operator, without Kubernetes."),
     "status": Builtin("kairos_core.cli.control:status", "Show this node and its network."),
-    "get-kubeconfig": Builtin(
-        "kairos_core.cli.control:get_kubeconfig", "Print the kubeconfig of the cluster."
-    ),
+    "get-kubeconfig": Builtin("kairos_core.cli.control:get_kubeconfig", "Print the kubeconfig of the cluster."),
     "role": Builtin("kairos_core.cli.control:role", "List and set the roles of nodes."),
     "uuid": Builtin("kairos_core.cli.control:uuid", "Print the peer id of this machine."),
     "ledger": Builtin("kairos_core.cli.control:ledger", "Read, write and watch the ledger."),
     "plugins": Builtin("kairos_core.cli.plugins:plugins", "List the installed plugins, or start a new one."),
     "demo": Builtin("kairos_core.cli.demo:demo", "Grow a cluster of namespaces on this machine."),
-    "version": Builtin(
-        "kairos_core.cli.version:version", "Print the versions of Kairos and what it runs on."
-    ),
+    "version": Builtin("kairos_core.cli.version:version", "Print the versions of Kairos and what it runs on."),
 }
 
 ALIASES = {"g": "generate-token", "c": "create-config"}

@@ -44,9 +44,7 @@ _BOOL = {
 }
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _INT = re.compile(r"[-+]?(0x[0-9a-fA-F]{1,15}|0o?[0-7]{1,18}|0b[01]{1,60}|0|[1-9][0-9_]{0,17})")
-_FLOAT = re.compile(
-    r"[-+]?([0-9]{1,40}\.[0-9]{0,40}|\.[0-9]{1,40}|[0-9]{1,40}(?=[eE]))([eE][-+]?[0-9]{1,3})?"
-)
+_FLOAT = re.compile(r"[-+]?([0-9]{1,40}\.[0-9]{0,40}|\.[0-9]{1,40}|[0-9]{1,40}(?=[eE]))([eE][-+]?[0-9]{1,3})?")
 _RESOLVED_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "null"))
 
 
@@ -163,9 +161,7 @@ class _Composer:
         frame = self._stack[-1]
         if key in frame.keys or (key == "<<" and frame.bases is not None):
             first = frame.keys[key].mark.line if key in frame.keys else frame.mark.line
-            raise ConfigError(
-                f"{mark}: the key {show_key(key)} is written twice, first on line {first}. Remove one."
-            )
+            raise ConfigError(f"{mark}: the key {show_key(key)} is written twice, first on line {first}. Remove one.")
         frame.pending = key
 
     def _alias(self, event: yaml.AliasEvent, mark: Mark) -> None:
@@ -185,9 +181,7 @@ class _Composer:
 
     def _refuse_as_key(self, mark: Mark) -> None:
         if self._awaits_key:
-            raise ConfigError(
-                f"{mark}: a list or a mapping stands where a key belongs, expected a word and a colon."
-            )
+            raise ConfigError(f"{mark}: a list or a mapping stands where a key belongs, expected a word and a colon.")
 
     def _place(self, node: Node, anchor: str | None) -> None:
         if anchor is not None:

@@ -37,9 +37,7 @@ def render_hostname(template: str, machine_id: str, random: Callable[[int], str]
         values[".Random"] = random(RANDOM_LENGTH)
     name = _ACTION.sub(lambda action: _evaluate(template, action[1], values), template)
     if "{{" in name or "}}" in name:
-        raise ConfigError(
-            f"the host name template {_shown(template)} has {{{{ without }}}}, or the reverse. Close it."
-        )
+        raise ConfigError(f"the host name template {_shown(template)} has {{{{ without }}}}, or the reverse. Close it.")
     return _checked(name, template)
 
 

@@ -66,9 +66,7 @@ class Modern:
         if node is not None:
             enable = ("p2p", "auto", "enable")
             self._put(enable, _bool(node, not node.value), ("kairos", "skip_auto"))
-            self._warn(
-                node, ("kairos", "skip_auto"), f"{dotted(enable)}: {'false' if node.value else 'true'}"
-            )
+            self._warn(node, ("kairos", "skip_auto"), f"{dotted(enable)}: {'false' if node.value else 'true'}")
 
     def _hybrid(self, block: Node) -> None:
         """`hybrid` meant kube-vip instead of the VPN; with `hybrid_vpn`, both."""

@@ -109,9 +109,7 @@ def _plain(word: str) -> str:
     return word[:80].lower().replace("-", "").replace("_", "")
 
 
-def from_validation(
-    error: ValidationError, root: Node, model: Model, prefix: tuple[str, ...] = ()
-) -> list[Problem]:
+def from_validation(error: ValidationError, root: Node, model: Model, prefix: tuple[str, ...] = ()) -> list[Problem]:
     """Turn what a model refused into problems. `root` is the whole tree, `prefix` the model's path in it."""
     problems = []
     for detail in error.errors(include_url=False, include_input=False):

@@ -133,10 +133,11 @@ def _describe(agent: Agent, status: Status | None) -> str:
         return f"  {agent.machine.name}: does not answer"
     me = status["me"]
     known = sum(machine["alive"] for machine in status["machines"])
-    return (
+    line = (
         f"  {agent.machine.name}: {status['phase']}, sees {known}, role {me['role'] or '-'}, "
         f"address {me['address'] or '-'}, engine {me['engine'] or '-'}: {me['message']}"
     )
+    return "\n    warning: ".join([line, *status["warnings"]])
 
 
 def _ask(socket: Path) -> Status | None:

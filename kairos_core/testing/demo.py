@@ -25,6 +25,15 @@ BRIDGE_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What to grow: a network, on how many machines, and after how many seconds to give up."""
+
+    network: Network
+    nodes: int
+    timeout: float = 90.0
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a stage is: `done` of `total`, `seconds` since all agents were running."""
 
@@ -92,6 +101,7 @@ class Demo:
         self._agents: list[Agent] = []
         self._seconds: dict[str, float] = {}
         self._seen: list[Status | None] = []
+        self._started = 0.0  # wall time at which the last agent was running
 
     async def run(self, timeout: float) -> DemoResult:
         """Start the agents and follow them until the cluster stands. Raises LabError that says what it waited for.
@@ -139,10 +149,10 @@ class Demo:
     def _note(self, stage: str, done: int, total: int, now: float, answers: Sequence[Status]) -> None:
         if stage in self._seconds:
             return
-        started = max((status["milestones"]["started"] for status in answers), default=now)
+        self._started = max((status["milestones"]["started"] for status in answers), default=now)
         is_done = done == total and len(answers) == len(self._agents)
         moment = max(self._mesh.reached.values(), default=now) if stage == "vpn" and is_done else now
-        seconds = max(0.0, moment - started)
+        seconds = max(0.0, moment - self._started)
         if is_done:
             self._seconds[stage] = round(seconds, 3)
         self._report(Progress(stage, done, total, seconds))
@@ -153,9 +163,8 @@ class Demo:
 
     async def _finish(self, engine: str) -> DemoResult:
         pings = await matrix(self._addresses())
-        began = time.monotonic()
         kubeconfig = await self._kubeconfig()
-        self._report(Progress("kubeconfig", 1, 1, time.monotonic() - began))
+        self._report(Progress("kubeconfig", 1, 1, time.time() - self._started))
         return DemoResult(
             nodes=tuple(_node(status) for status in self._seen if status is not None),
             seconds={stage: self._seconds[stage] for stage in ("discovered", "roles", "vpn", "engine")},
@@ -188,14 +197,14 @@ async def fetch_kubeconfig(laptop: Machine, network: Network, timeout: float = B
         await asyncio.sleep(0.3)
 
 
-async def run_demo(network: Network, nodes: int, report: Report, present: Present) -> DemoResult:
+async def run_demo(wish: Wish, report: Report, present: Present) -> DemoResult:
     """Make a lab, grow the cluster in it, `present` it while it runs, and clean up.
 
     Raises KairosError with the reason, where the logs are kept, and their last lines.
     """
-    async with Lab(nodes) as lab:
+    async with Lab(wish.nodes) as lab:
         try:
-            result = await Demo(lab, network, report).run(timeout=90.0)
+            result = await Demo(lab, wish.network, report).run(wish.timeout)
             if fault := result.fault():
                 raise LabError(fault)
         except KairosError as error:

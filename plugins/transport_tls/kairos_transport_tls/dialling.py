@@ -41,9 +41,7 @@ class Dialler:
             if caller is not None and not caller.cancelling():
                 raise TransportError(f"cannot reach {address}: the transport was closed meanwhile") from None
             if dial.done() and not dial.cancelled() and dial.exception() is None:
-                await (
-                    dial.result().close()
-                )  # ready just when the caller was cancelled: nobody else will close it
+                await dial.result().close()  # ready just when the caller was cancelled: nobody else will close it
             raise
 
     async def close(self) -> None:
@@ -122,8 +120,6 @@ def _explain(error: OSError | OverflowError, address: Address) -> TransportError
             f"{address} is of another network: its certificate is not of our token. Use one token on both"
         )
     if isinstance(error, ssl.SSLError | ConnectionResetError | ConnectionAbortedError):
-        return _Refused(
-            f"{address} ended the TLS handshake ({error}). It has another token, or is not Kairos at all"
-        )
+        return _Refused(f"{address} ended the TLS handshake ({error}). It has another token, or is not Kairos at all")
     why = getattr(error, "strerror", None) or error
     return TransportError(f"cannot reach {address}: {why}. Does Kairos run there, on this port?")
