@@ -6,11 +6,13 @@ import errno
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import pluggy
 import pytest
 from kairos_net_vpn.device import _no_tunnel
+from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.network import Vpn
 from kairos_net_vpn.settings import VpnSettings
 
@@ -60,3 +62,14 @@ async def test_create_false_does_nothing_at_all() -> None:
     async with Vpn(VpnSettings(create=False)).attach(host) as attachment:
         assert (attachment.interface, attachment.node_ip) == (None, None)
     assert not host.published("vpn")
+
+
+def test_every_drop_is_explained_in_the_readme() -> None:
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text()
+    table = readme[readme.index("## Drops") :]
+    assert [drop for drop in VpnDrop if f"`{drop}`" not in table] == []
+
+
+def test_every_setting_is_explained_in_the_readme() -> None:
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text()
+    assert [name for name in VpnSettings.model_fields if f"`{name}" not in readme] == []
