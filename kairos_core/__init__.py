@@ -94,7 +94,17 @@ __all__ = [
 ]
 
 # Where the names live, what is cheap to import first.
-_HOMES = ("version", "errors", "hookspecs", "model", "interfaces", "lan", "protocol.drops", "protocol.identity", "protocol.otp")
+_HOMES = (
+    "version",
+    "errors",
+    "hookspecs",
+    "model",
+    "interfaces",
+    "lan",
+    "protocol.drops",
+    "protocol.identity",
+    "protocol.otp",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -100,8 +100,7 @@ def test_the_factory_gets_its_validated_section(install: Any) -> None:
             "ZeroDivisionError: division by zero",
         ),
         (
-            "from kairos_core import hookimpl\n@hookimpl\ndef register_engine(register):\n"
-            "    register('A b', int)",
+            "from kairos_core import hookimpl\n@hookimpl\ndef register_engine(register):\n    register('A b', int)",
             "register_engine offers the name 'A b'",
         ),
         (
@@ -125,9 +124,7 @@ def test_the_factory_gets_its_validated_section(install: Any) -> None:
         ),
     ],
 )
-def test_a_broken_plugin_fails_with_a_reason_and_the_others_stay(
-    install: Any, source: str, reason: str
-) -> None:
+def test_a_broken_plugin_fails_with_a_reason_and_the_others_stay(install: Any, source: str, reason: str) -> None:
     install("acme-bad", source)
     plugins = load_plugins(found=install("acme-file", GOOD))
     bad, good = plugins.records
@@ -138,9 +135,7 @@ def test_a_broken_plugin_fails_with_a_reason_and_the_others_stay(
 
 
 def test_a_plugin_that_fails_half_way_keeps_none_of_its_offers(install: Any) -> None:
-    source = (
-        GOOD + "\n    @hookimpl\n    def register_network(register):\n        raise OSError('no tunnel')\n"
-    )
+    source = GOOD + "\n    @hookimpl\n    def register_network(register):\n        raise OSError('no tunnel')\n"
     plugins = load_plugins(found=install("acme-half", source))
     assert only(plugins).state == "failed"
     assert only(plugins).kind == "discovery, network"
@@ -184,9 +179,7 @@ def test_a_disabled_plugin_is_not_even_imported(install: Any) -> None:
 
 def test_disabling_what_is_not_installed_is_a_warning(install: Any) -> None:
     plugins = load_plugins(disabled=["acme_fiel"], found=install("acme-file", GOOD))
-    assert plugins.warnings == (
-        "p2p.plugins.disabled names 'acme_fiel', which is not installed; installed: acme_file",
-    )
+    assert plugins.warnings == ("p2p.plugins.disabled names 'acme_fiel', which is not installed; installed: acme_file",)
 
 
 def test_an_unknown_name_lists_what_is_installed(install: Any) -> None:
@@ -224,8 +217,7 @@ def test_two_plugins_cannot_read_one_section(install: Any) -> None:
         ("acme_twin", "failed"),
     ]
     assert plugins.records[1].reason == (
-        "the section p2p.file_discovery of the configuration is already read by "
-        "the discovery 'file' of acme-file"
+        "the section p2p.file_discovery of the configuration is already read by the discovery 'file' of acme-file"
     )
 
 
@@ -270,9 +262,7 @@ def test_a_factory_that_fails_or_makes_something_else_is_a_plugin_error(install:
     plugins = load_plugins(found=install("acme-wrong", source))
     with pytest.raises(PluginError, match=r"the engine 'broken' cannot be made: SystemExit: 3"):
         plugins.get("engine", "broken").create()
-    with pytest.raises(
-        PluginError, match=r"'number' of acme-wrong 1\.0 made a int, expected a kairos_core Engine"
-    ):
+    with pytest.raises(PluginError, match=r"'number' of acme-wrong 1\.0 made a int, expected a kairos_core Engine"):
         plugins.get("engine", "number").create()
 
 

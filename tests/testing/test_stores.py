@@ -45,9 +45,7 @@ class LoadsOnce(MemoryStore):
         return loaded
 
 
-@pytest.mark.parametrize(
-    "broken", [DropsDeletes, PutsBeforeItDeletes, SavesInParts, ForgetsTheBucket, LoadsOnce]
-)
+@pytest.mark.parametrize("broken", [DropsDeletes, PutsBeforeItDeletes, SavesInParts, ForgetsTheBucket, LoadsOnce])
 def test_a_store_that_breaks_a_promise_is_caught(broken: type[MemoryStore]) -> None:
     disk: dict[tuple[str, str], bytes] = {}
     with pytest.raises(AssertionError):

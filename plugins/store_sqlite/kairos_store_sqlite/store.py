@@ -59,9 +59,7 @@ class SqliteStore(LedgerStore):
             if verdict != "ok":
                 raise _Damage(" ".join(verdict.split()))
             # SQLite has no checksum of contents: an altered entry is found by its signature.
-            return [
-                bytes(signed) for (signed,) in connection.execute("select cast(signed as blob) from entry")
-            ]
+            return [bytes(signed) for (signed,) in connection.execute("select cast(signed as blob) from entry")]
 
     def save(self, batch: StoreBatch) -> None:
         """Save a batch: all of it or nothing. Raises StoreError; the same batch may be saved again."""
@@ -80,9 +78,7 @@ class SqliteStore(LedgerStore):
     def close(self) -> None:
         """Release the file; a later call opens it again."""
         if self._connection is not None:
-            with suppress(
-                sqlite3.Error
-            ):  # the checkpoint at closing is only for tidiness: the WAL has it all
+            with suppress(sqlite3.Error):  # the checkpoint at closing is only for tidiness: the WAL has it all
                 self._connection.close()
             self._connection = None
 

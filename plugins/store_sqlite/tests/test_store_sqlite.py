@@ -81,9 +81,7 @@ def test_a_second_agent_on_the_directory_is_refused(
 
 
 @pytest.mark.parametrize("damage", ["random", "empty", "headless", "truncated", "overwritten page"])
-def test_a_damaged_file_is_set_aside_by_date_and_the_next_load_begins_anew(
-    tmp_path: Path, damage: str
-) -> None:
+def test_a_damaged_file_is_set_aside_by_date_and_the_next_load_begins_anew(tmp_path: Path, damage: str) -> None:
     path = filled(tmp_path)
     whole = path.read_bytes()
     harmed = {
