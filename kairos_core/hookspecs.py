@@ -11,13 +11,15 @@ of these functions and lends out providers by calling `register`:
 
 `register(name, factory, settings=Model, section="p2p.x")` offers a provider under a name. The factory is called
 with the settings, validated by the pydantic model from that section of the configuration (a model without a
-section, and a factory without a model, are fine: the factory is then called without arguments). Nothing is
-opened or started before the node calls the provider. Which offer is used is configuration, never call order.
+section, and a factory without a model, are fine: the factory is then called without arguments). A provider that
+reads several sections gives `settings={"k3s": Server, "k3s-agent": Agent}` and no section; its factory gets one
+validated model for each, in that order. Nothing is opened or started before the node calls the provider. Which
+offer is used is configuration, never call order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pluggy
@@ -43,7 +45,7 @@ class Register(Protocol[Provider_contra]):
         name: str,
         factory: Callable[..., Provider_contra],
         *,
-        settings: type[BaseModel] | None = None,
+        settings: type[BaseModel] | Mapping[str, type[BaseModel]] | None = None,
         section: str | None = None,
     ) -> None: ...
 

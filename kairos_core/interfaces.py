@@ -67,7 +67,7 @@ class Stream(ABC):
 
     @abstractmethod
     async def send(self, message: bytes) -> None:
-        """Send one message (at most `MAX_MESSAGE` bytes). Raises TransportError when the peer is gone."""
+        """Send one message. Raises TransportError when the peer is gone, ValueError over `MAX_MESSAGE` bytes."""
 
     @abstractmethod
     async def receive(self) -> bytes:

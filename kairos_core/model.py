@@ -116,10 +116,14 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A Kubernetes manifest that a network wants deployed: a file name and its YAML."""
+    """A Kubernetes manifest that a network wants deployed: a file name and its YAML.
+
+    A `static_pod` is not for the API server: the kubelet of each master runs it by itself.
+    """
 
     name: str
-    content: str
+    content: str = field(repr=False)  # long, and it may hold a password (of a BGP peer)
+    static_pod: bool = False
 
 
 @dataclass(frozen=True, slots=True)

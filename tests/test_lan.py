@@ -22,8 +22,6 @@ def test_an_interface_of_the_machine_is_lan(name: str) -> None:
         "flannel.1",
         "flannel-v6.1",
         "kairos0",
-    ]
-    + [
         "kube-ipvs0",
         "cilium_host",
         "cali0123",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Iterator
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -19,7 +20,11 @@ MAX_HEAD = 16 * 1024
 """Bytes in a request line with its headers. Raising it lets each connection hold more memory."""
 
 MAX_CONNECTIONS = 128
-"""Connections at a time; more are answered with 503. Raising it costs file descriptors that the node needs too."""
+"""TCP connections at a time; more are closed at once (the attack: another user of this machine takes them all).
+
+Raising it costs file descriptors that the node needs too. The unix socket, which is root's, has no limit, so that
+the commands always come through.
+"""
 
 
 class Connection(H11Protocol):
@@ -33,6 +38,8 @@ class Connection(H11Protocol):
         self.app_state = {"local": sock is not None and sock.family == socket.AF_UNIX}
         super().connection_made(transport)
         self._watch_request()
+        if not self.is_local and sum(not each.is_local for each in self._others()) >= MAX_CONNECTIONS:
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""
@@ -65,6 +72,14 @@ class Connection(H11Protocol):
         ):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+    @property
+    def is_local(self) -> bool:
+        """Say whether this connection came through the unix socket."""
+        return self.app_state["local"] is True
+
+    def _others(self) -> Iterator[Connection]:
+        return (each for each in self.connections if isinstance(each, Connection) and each is not self)
 
     def _watch_request(self) -> None:
         if self._deadline is None:

@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from kairos_core.api.app import build_app
-from kairos_core.api.connection import MAX_CONNECTIONS, MAX_HEAD, Connection
+from kairos_core.api.connection import MAX_HEAD, Connection
 from kairos_core.api.guard import make_guard
 from kairos_core.api.listener import inherited_listener, remove_socket, tcp_listener, unix_listener
 from kairos_core.errors import ControlError
@@ -91,7 +91,6 @@ class _Server(uvicorn.Server):
             server_header=False,
             date_header=False,  # set by the gate: uvicorn's needs a wake-up each second
             workers=1,
-            limit_concurrency=MAX_CONNECTIONS,
             h11_max_incomplete_event_size=MAX_HEAD,
             timeout_graceful_shutdown=GOODBYE,
         )

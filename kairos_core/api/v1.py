@@ -45,7 +45,7 @@ async def _bucket(call: Call) -> Response:
     name = call.parameters["bucket"]
     bucket = call.control.ledger(name).get(name)
     if bucket is None:
-        raise Refusal(404, "no_bucket", f"the ledger has no bucket {name!r}", "GET /api/v1/ledger lists them")
+        raise Refusal(404, "no_bucket", f"the ledger has no bucket {name!r}", "kairos ledger get lists them")
     return json_response(bucket)
 
 
@@ -53,7 +53,7 @@ async def _entry(call: Call) -> Response:
     bucket, key = call.parameters["bucket"], call.parameters["key"]
     entries = call.control.ledger(bucket).get(bucket, {})
     if key not in entries:
-        advice = f"GET /api/v1/ledger/{bucket} lists its keys"
+        advice = f"kairos ledger get {bucket} lists its keys"
         raise Refusal(404, "no_entry", f"the ledger has no entry {key!r} in bucket {bucket!r}", advice)
     return json_response({"bucket": bucket, "key": key, "value": entries[key]})
 

@@ -39,7 +39,7 @@ def get_entries(bucket: str | None, key: str | None, api: str | None, as_json: b
         click.echo(format_columns(("BUCKET", "KEY", "VALUE"), rows))
 
 
-@ledger.command("set")
+@ledger.command("set", context_settings={"ignore_unknown_options": True})  # -1.5 is a value
 @click.argument("bucket")
 @click.argument("key")
 @click.argument("value")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
+from kairos_core.cli.output import print_json
 from kairos_core.errors import ConfigError
 
 
@@ -37,7 +37,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> None:
         errors = str(error).splitlines()
     if as_json:
         result = {"valid": not errors, "files": names, "errors": errors, "warnings": warnings}
-        click.echo(json.dumps(result, indent=2))
+        print_json(result)
     else:
         _print(errors, warnings)
     sys.exit(1 if errors else 0)
@@ -62,4 +62,4 @@ def schema() -> None:
     from kairos_core.config import config_schema
     from kairos_core.runtime.plugins import load_plugins
 
-    click.echo(json.dumps(config_schema(load_plugins().sections()), indent=2))
+    print_json(config_schema(load_plugins().sections()))

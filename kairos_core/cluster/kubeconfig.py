@@ -23,13 +23,14 @@ API_PORT = 6443
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes plain words for text, but for null, true and false: YAML 1.1 would read 12:30:45 as 45045."""
+    """Takes plain words for text, but for null, true, false and decimals: YAML 1.1 would read 12:30:45 as 45045."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - a class attribute of PyYAML
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""])
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), ["t", "f"])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^(?:0|-?[1-9][0-9]*)$"), list("-0123456789"))
 
 
 def server_address(endpoint: str | None, vpn: str | None, lan: str | None, port: int = API_PORT) -> str:

@@ -44,9 +44,7 @@ class Vpn(Block):
     """The VPN between the nodes."""
 
     create: bool = Field(default=True, description="Create the VPN. False: the nodes only coordinate.")
-    use: bool = Field(
-        default=True, description="Let Kubernetes use the VPN; without effect when none is created."
-    )
+    use: bool = Field(default=True, description="Let Kubernetes use the VPN; without effect when none is created.")
     env: Environment = Field(
         default_factory=dict,
         repr=False,
@@ -67,9 +65,7 @@ class Vpn(Block):
 class Ha(Block):
     """The highly available control plane."""
 
-    enable: bool | None = Field(
-        default=None, description="Turn HA on or off; unset: on if master_nodes is set."
-    )
+    enable: bool | None = Field(default=None, description="Turn HA on or off; unset: on if master_nodes is set.")
     master_nodes: Annotated[int, Field(ge=0, le=1000)] | None = Field(
         default=None,
         description="Masters in addition to the one that initialises the cluster: 2 makes three.",
@@ -87,9 +83,7 @@ class Ha(Block):
 class Auto(Block):
     """Automatic roles."""
 
-    enable: bool | None = Field(
-        default=None, description="Decide roles automatically; unset: yes, as a token is set."
-    )
+    enable: bool | None = Field(default=None, description="Decide roles automatically; unset: yes, as a token is set.")
     ha: Ha = Field(default_factory=Ha, description="The highly available control plane.")
 
     @property
@@ -111,9 +105,7 @@ class Auto(Block):
 class Plugins(Block):
     """Which of the installed plugins a node uses (ours); `kairos plugins list` shows their names."""
 
-    discovery: tuple[str, ...] | None = Field(
-        default=None, description="Ways to find peers; unset: all installed."
-    )
+    discovery: tuple[str, ...] | None = Field(default=None, description="Ways to find peers; unset: all installed.")
     transport: OptionalText = Field(default=None, description="How bytes travel between peers; unset: tls.")
     store: OptionalText = Field(default=None, description="Where the ledger is kept; unset: sqlite.")
     networks: tuple[str, ...] | None = Field(
@@ -121,9 +113,7 @@ class Plugins(Block):
         description="Networks for Kubernetes, in the order in which they are entered; unset: all installed.",
     )
     engine: OptionalText = Field(default=None, description="What runs Kubernetes; unset: k3s.")
-    disabled: tuple[str, ...] = Field(
-        default=(), description="Plugins to leave alone, though they are installed."
-    )
+    disabled: tuple[str, ...] = Field(default=(), description="Plugins to leave alone, though they are installed.")
 
 
 class P2P(Block):
@@ -135,26 +125,18 @@ class P2P(Block):
     network_id: NetworkId = Field(
         default="kairos", description="Name of the cluster; several clusters may share one token."
     )
-    role: OptionalRole = Field(
-        default=None, description="Force the role of this node; empty: the network decides."
-    )
+    role: OptionalRole = Field(default=None, description="Force the role of this node; empty: the network decides.")
     dns: bool = Field(default=False, description="Answer DNS for names in the ledger.")
-    loglevel: LogLevel = Field(
-        default="info", description="How much is logged: debug, info, warning or error."
-    )
+    loglevel: LogLevel = Field(default="info", description="How much is logged: debug, info, warning or error.")
     vpn: Vpn = Field(default_factory=Vpn, description="The VPN between the nodes.")
     minimum_nodes: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=None,
         description="Nodes that must see each other before roles are given out; unset: 2. 1: alone.",
     )
-    disable_dht: bool = Field(
-        default=False, description="Find peers without the DHT: in the local network only."
-    )
+    disable_dht: bool = Field(default=False, description="Find peers without the DHT: in the local network only.")
     auto: Auto = Field(default_factory=Auto, description="Automatic roles.")
     dynamic_roles: bool = Field(default=False, description="Give the roles of dead nodes to others.")
-    peers: tuple[Seed, ...] = Field(
-        default=(), description="Addresses to try besides discovery: HOST:PORT (ours)."
-    )
+    peers: tuple[Seed, ...] = Field(default=(), description="Addresses to try besides discovery: HOST:PORT (ours).")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         0, description="UDP and TCP port of the gossip network (ours); 0: any free one."
     )
@@ -173,18 +155,12 @@ class KubeVip(Block):
         default=None,
         description="The elastic IP, free and outside any DHCP range; setting it enables kube-vip.",
     )
-    enable: bool | None = Field(
-        default=None, description="False turns kube-vip off though an elastic IP is set."
-    )
+    enable: bool | None = Field(default=None, description="False turns kube-vip off though an elastic IP is set.")
     interface: OptionalInterface = Field(
         default=None, description="Interface that carries the elastic IP; unset: the LAN's."
     )
-    manifest_url: OptionalText = Field(
-        default=None, description="Manifest to deploy instead of the built-in one."
-    )
-    static_pod: bool = Field(
-        default=False, description="Run kube-vip as a static pod instead of a DaemonSet."
-    )
+    manifest_url: OptionalText = Field(default=None, description="Manifest to deploy instead of the built-in one.")
+    static_pod: bool = Field(default=False, description="Run kube-vip as a static pod instead of a DaemonSet.")
     version: OptionalText = Field(default=None, description="Version of kube-vip.")
     image: OptionalText = Field(default=None, description="Container image of kube-vip, without its version.")
     config: Mapping[str, Any] = Field(
@@ -200,9 +176,7 @@ class KubeVip(Block):
 class K3s(Block):
     """What the operator changes in how k3s is run."""
 
-    enabled: bool | None = Field(
-        default=None, description="Run k3s here; with a network token it is implied."
-    )
+    enabled: bool | None = Field(default=None, description="Run k3s here; with a network token it is implied.")
     env: Environment = Field(default_factory=dict, repr=False, description="Environment variables of k3s.")
     args: tuple[str, ...] = Field(
         default=(), repr=False, description="Arguments of k3s; they win over ours, flag by flag."
@@ -220,9 +194,7 @@ class CloudConfig(Block):
         description="Host name, or a template of it with {{ trunc 4 .MachineID }} or {{ trunc 4 .Random }}.",
         examples=["edge-{{ trunc 4 .MachineID }}"],
     )
-    p2p: P2P | None = Field(
-        default=None, description="The network of the nodes; without it this machine joins none."
-    )
+    p2p: P2P | None = Field(default=None, description="The network of the nodes; without it this machine joins none.")
     kubevip: KubeVip = Field(default_factory=KubeVip, description="The elastic IP of the control plane.")
     k3s: K3s = Field(default_factory=K3s, description="k3s on masters.")
     k3s_agent: K3s = Field(default_factory=K3s, alias="k3s-agent", description="k3s on workers.")

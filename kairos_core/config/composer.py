@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 
 import yaml
@@ -44,9 +44,7 @@ _BOOL = {
 }
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _INT = re.compile(r"[-+]?(0x[0-9a-fA-F]{1,15}|0o?[0-7]{1,18}|0b[01]{1,60}|0|[1-9][0-9_]{0,17})")
-_FLOAT = re.compile(
-    r"[-+]?([0-9]{1,40}\.[0-9]{0,40}|\.[0-9]{1,40}|[0-9]{1,40}(?=[eE]))([eE][-+]?[0-9]{1,3})?"
-)
+_FLOAT = re.compile(r"[-+]?([0-9]{1,40}\.[0-9]{0,40}|\.[0-9]{1,40}|[0-9]{1,40}(?=[eE]))([eE][-+]?[0-9]{1,3})?")
 _RESOLVED_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "null"))
 
 
@@ -96,6 +94,7 @@ class _Frame:
     items: list[Node] = field(default_factory=list)
     keys: dict[str, Node] = field(default_factory=dict)
     pending: str | None = None
+    pending_mark: Mark | None = None
     bases: Node | None = None  # of the merge key `<<`
 
     def close(self) -> Node:
@@ -163,10 +162,8 @@ class _Composer:
         frame = self._stack[-1]
         if key in frame.keys or (key == "<<" and frame.bases is not None):
             first = frame.keys[key].mark.line if key in frame.keys else frame.mark.line
-            raise ConfigError(
-                f"{mark}: the key {show_key(key)} is written twice, first on line {first}. Remove one."
-            )
-        frame.pending = key
+            raise ConfigError(f"{mark}: the key {show_key(key)} is written twice, first on line {first}. Remove one.")
+        frame.pending, frame.pending_mark = key, mark
 
     def _alias(self, event: yaml.AliasEvent, mark: Mark) -> None:
         node = self._anchors.get(event.anchor or "")
@@ -185,9 +182,7 @@ class _Composer:
 
     def _refuse_as_key(self, mark: Mark) -> None:
         if self._awaits_key:
-            raise ConfigError(
-                f"{mark}: a list or a mapping stands where a key belongs, expected a word and a colon."
-            )
+            raise ConfigError(f"{mark}: a list or a mapping stands where a key belongs, expected a word and a colon.")
 
     def _place(self, node: Node, anchor: str | None) -> None:
         if anchor is not None:
@@ -201,7 +196,9 @@ class _Composer:
         elif frame.pending == "<<":
             frame.bases, frame.pending = node, None
         elif frame.pending is not None:
-            frame.keys[frame.pending], frame.pending = node, None
+            # An error names the line of the key: a mapping's own mark is that of its first key, a line below.
+            frame.keys[frame.pending] = replace(node, mark=frame.pending_mark or node.mark)
+            frame.pending = None
 
     def _count(self, mark: Mark, weight: int, depth: int) -> None:
         self._nodes += weight

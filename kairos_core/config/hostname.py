@@ -18,7 +18,7 @@ MAX_HOSTNAME = 64
 """Characters in a host name: Linux's HOST_NAME_MAX, see gethostname(2). RFC 1123 alone would allow 255."""
 
 _ACTION = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
-_WORD = re.compile(r'"[^"]*"|[^\s"]+')
+_WORD = re.compile(r'"[^"]*"|\||[^\s"|]+|"')
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _SUPPORTED = (
     "{{ .MachineID }} and {{ .Random }}, through trunc N, upper, lower, trimPrefix TEXT, trimSuffix TEXT "
@@ -37,16 +37,14 @@ def render_hostname(template: str, machine_id: str, random: Callable[[int], str]
         values[".Random"] = random(RANDOM_LENGTH)
     name = _ACTION.sub(lambda action: _evaluate(template, action[1], values), template)
     if "{{" in name or "}}" in name:
-        raise ConfigError(
-            f"the host name template {_shown(template)} has {{{{ without }}}}, or the reverse. Close it."
-        )
+        raise ConfigError(f"the host name template {_shown(template)} has {{{{ without }}}}, or the reverse. Close it.")
     return _checked(name, template)
 
 
 def _evaluate(template: str, pipeline: str, values: Mapping[str, str]) -> str:
     piped: list[str] = []
     for stage in _stages(pipeline):
-        result = _apply([*stage, *piped], values)
+        result = _apply([*stage, *piped], values) if stage else None
         if result is None:
             raise ConfigError(
                 f"the host name template {_shown(template)} cannot be filled in: "
@@ -58,7 +56,7 @@ def _evaluate(template: str, pipeline: str, values: Mapping[str, str]) -> str:
 
 def _stages(pipeline: str) -> list[list[str]]:
     stages: list[list[str]] = [[]]
-    for word in _WORD.findall(pipeline.replace("|", " | ")):
+    for word in _WORD.findall(pipeline):
         if word == "|":
             stages.append([])
         else:

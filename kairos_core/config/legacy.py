@@ -66,9 +66,7 @@ class Modern:
         if node is not None:
             enable = ("p2p", "auto", "enable")
             self._put(enable, _bool(node, not node.value), ("kairos", "skip_auto"))
-            self._warn(
-                node, ("kairos", "skip_auto"), f"{dotted(enable)}: {'false' if node.value else 'true'}"
-            )
+            self._warn(node, ("kairos", "skip_auto"), f"{dotted(enable)}: {'false' if node.value else 'true'}")
 
     def _hybrid(self, block: Node) -> None:
         """`hybrid` meant kube-vip instead of the VPN; with `hybrid_vpn`, both."""
@@ -142,6 +140,8 @@ def _with(node: Node, path: Path, value: Node) -> Node:
     child = node.children.get(path[0])
     if child is None or child.value is None:
         child = Node({}, value.mark)
+    elif len(path) > 1 and not isinstance(child.value, dict):
+        return node  # of the wrong type; it is reported where its block is checked
     return _changed(node, lambda keys: {**keys, path[0]: _with(child, path[1:], value)})
 
 

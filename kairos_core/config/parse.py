@@ -87,9 +87,7 @@ def _settings(root: Node, sections: Sections) -> tuple[dict[str, BaseModel], lis
         node = root.at(path)
         present = node is not None and node.value is not None
         try:
-            settings[section] = _validate(
-                model, node if node is not None and present else Node({}, root.mark)
-            )
+            settings[section] = _validate(model, node if node is not None and present else Node({}, root.mark))
         except ValidationError as error:
             if present:
                 problems.extend(from_validation(error, root, model, path))

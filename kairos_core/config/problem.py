@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kairos_core.config.blocks import CloudConfig
+from kairos_core.config.composer import resolve
 from kairos_core.config.document import Mark, Node, show_key
 from kairos_core.config.shape import Model, is_secret
 from kairos_core.errors import ConfigError
@@ -20,13 +22,13 @@ MAX_SHOWN = 40
 """Characters of a value in an error; longer ones are cut, as they may be a token in a wrong place."""
 
 _EXPECTED: Mapping[str, str] = {
-    "bool_type": "true or false, without quotes",
-    "bool_parsing": "true or false, without quotes",
-    "int_type": "a whole number, without quotes",
-    "int_parsing": "a whole number, without quotes",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
     "int_from_float": "a whole number",
-    "float_type": "a number, without quotes",
-    "float_parsing": "a number, without quotes",
+    "float_type": "a number",
+    "float_parsing": "a number",
     "string_type": "text",
     "string_sub_type": "text",
     "dict_type": "keys and values below it",
@@ -109,17 +111,21 @@ def _plain(word: str) -> str:
     return word[:80].lower().replace("-", "").replace("_", "")
 
 
-def from_validation(
-    error: ValidationError, root: Node, model: Model, prefix: tuple[str, ...] = ()
-) -> list[Problem]:
+def from_validation(error: ValidationError, root: Node, model: Model, prefix: tuple[str, ...] = ()) -> list[Problem]:
     """Turn what a model refused into problems. `root` is the whole tree, `prefix` the model's path in it."""
     problems = []
     for detail in error.errors(include_url=False, include_input=False):
         path = _existing(root, prefix, detail["loc"])
         node, mark = _found(root, path)
-        secret = is_secret(model, path[len(prefix) :])
+        secret = _is_secret(model, path, prefix)
         problems.append(Problem(mark, dotted(path), _sentence(detail, node, path, secret)))
     return problems
+
+
+def _is_secret(model: Model, path: tuple[str | int, ...], prefix: tuple[str, ...]) -> bool:
+    """A value is shown only if a model knows its key, and neither the core's nor the plugin's hides it."""
+    answers = (is_secret(model, path[len(prefix) :]), is_secret(CloudConfig, path))
+    return True in answers or False not in answers
 
 
 def _existing(root: Node, prefix: tuple[str, ...], loc: Sequence[str | int]) -> tuple[str | int, ...]:
@@ -152,7 +158,10 @@ def _sentence(detail: Any, node: Node | None, path: Sequence[str | int], secret:
     template = _EXPECTED.get(kind)
     if template is None:
         return f": {_shown(node, secret)}: {_shortened(detail['msg'], node, secret)}"
-    return f": {_shown(node, secret)}, expected {template.format(**context)}."
+    # Quotes made text of "yes" or "2", where an unquoted word would have been right.
+    quoted = node is not None and isinstance(node.value, str) and resolve(node.value) != node.value
+    bare = ", without quotes" if quoted else ""
+    return f": {_shown(node, secret)}, expected {template.format(**context)}{bare}."
 
 
 def _sentence_end(message: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from kairos_core.config.blocks import CloudConfig
 from kairos_core.config.legacy import LEGACY_KEYS
@@ -19,7 +22,7 @@ def config_schema(sections: Mapping[str, type[BaseModel]] | None = None) -> dict
 
     Other tools' blocks are allowed beside ours; unknown keys within ours are not.
     """
-    made = CloudConfig.model_json_schema(by_alias=True)
+    made = CloudConfig.model_json_schema(schema_generator=_ForEditors)
     definitions: dict[str, Any] = made.pop("$defs", {})
     schema = {
         "$schema": DIALECT,
@@ -30,9 +33,28 @@ def config_schema(sections: Mapping[str, type[BaseModel]] | None = None) -> dict
         "$defs": definitions,
     }
     schema["properties"]["kairos"] = _legacy()
+    p2p = _child(schema, schema, "p2p")
+    p2p["properties"]["ha"] = {"$ref": "#/$defs/Ha", "deprecated": True, "description": "Write p2p.auto.ha."}
     for section, model in sorted((sections or {}).items()):
         _add_section(schema, section.split("."), model)
+    _prune(schema)
     return schema
+
+
+class _ForEditors(GenerateJsonSchema):
+    """Leaves out what clutters an editor: made-up titles, and null, since one leaves a key out instead."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def nullable_schema(self, schema: Any) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        made = super().default_schema(schema)
+        if made.get("default", ...) is None:
+            del made["default"]
+        return made
 
 
 def _legacy() -> dict[str, Any]:
@@ -49,7 +71,7 @@ def _add_section(schema: dict[str, Any], path: list[str], model: type[BaseModel]
     """Lay a plugin's schema over the place of its section; where the core has keys too, both are there."""
     prefix = ".".join(path)
     # A plugin's definitions get the section as a prefix: two plugins may both call a model `Settings`.
-    made = model.model_json_schema(by_alias=True, ref_template=f"#/$defs/{prefix}.{{model}}")
+    made = model.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}", schema_generator=_ForEditors)
     for name, definition in made.pop("$defs", {}).items():
         schema["$defs"][f"{prefix}.{name}"] = definition
     target = schema
@@ -64,10 +86,24 @@ def _add_section(schema: dict[str, Any], path: list[str], model: type[BaseModel]
 
 
 def _child(schema: dict[str, Any], parent: dict[str, Any], key: str) -> dict[str, Any]:
-    """Return the schema of a key with its reference followed, made when there is none."""
+    """Return the schema of a key, made when there is none, to be changed in place.
+
+    A reference is replaced by a copy of what it names: `k3s` and `k3s-agent` share one definition, and a
+    plugin may add to one of them only.
+    """
     child: dict[str, Any] = parent.setdefault("properties", {}).setdefault(key, {"type": "object"})
-    for candidate in (child, *child.get("anyOf", ())):
-        if "$ref" in candidate:
-            found: dict[str, Any] = schema["$defs"][candidate["$ref"].rpartition("/")[2]]
-            return found
+    reference = child.pop("$ref", None)
+    if reference is not None:
+        definition = deepcopy(schema["$defs"][reference.rpartition("/")[2]])
+        child.update({**definition, **child})
     return child
+
+
+def _prune(schema: dict[str, Any]) -> None:
+    """Remove definitions that nothing refers to any more."""
+    used = json.dumps(schema)
+    unused = [name for name in schema["$defs"] if f'"#/$defs/{name}"' not in used]
+    for name in unused:
+        del schema["$defs"][name]
+    if unused:
+        _prune(schema)

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
-from pydantic import AliasChoices, BaseModel, SecretStr
+from pydantic import AliasChoices, BaseModel, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
 from kairos_core.config.document import Node
 
 Model: TypeAlias = type[BaseModel]
 
+_SECRETS = (Secret, SecretBytes, SecretStr)
 _TEXT = (
-    str, SecretStr, Enum, PurePath,
+    str, SecretBytes, SecretStr, Enum,
     IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network,
 )  # fmt: skip
 
@@ -85,7 +85,9 @@ def select(node: Node, annotation: Any) -> Any:
     if isinstance(node.value, list):
         inner = _items(annotation)
         return [select(child, inner) for child in node.value]
-    return node.text if node.text is not None and wants_text(annotation) else node.value
+    if node.text is None or not wants_text(annotation):
+        return node.value
+    return "" if node.value is None else node.text
 
 
 def _select_keys(children: Mapping[str, Node], annotation: Any) -> dict[str, Any]:
@@ -121,19 +123,33 @@ def wants_text(annotation: Any) -> bool:
 def _is_text(part: Any) -> bool:
     if get_origin(part) is Literal:
         return all(isinstance(value, str) for value in get_args(part))
-    return isinstance(part, type) and get_origin(part) is None and issubclass(part, _TEXT)
+    is_plain = isinstance(part, type) and get_origin(part) is None
+    return is_plain and (issubclass(part, _TEXT) or hasattr(part, "__fspath__"))  # a path, without importing pathlib
 
 
-def is_secret(model: Model, path: tuple[str | int, ...]) -> bool:
-    """Say whether a value under a path may be a secret: its field is a SecretStr, or has repr=False."""
-    if not path:
-        return False
-    info = fields(model).get(str(path[0]))
+def is_secret(model: Model, path: tuple[str | int, ...]) -> bool | None:
+    """Say whether a value under a path may be a secret; None for a path that the model does not know.
+
+    It may where its field, or one above it, is a SecretStr, holds any, or has repr=False.
+    """
+    info = fields(model).get(str(path[0])) if path else None
     if info is None:
-        return True  # what no model names may be anything, a misspelt secret too
-    if not info.repr or any(part is SecretStr for part in types(info.annotation)):
+        return None if path else False
+    if not info.repr or _holds_secret(info.annotation):
         return True
     rest = path[1:]
     if rest and isinstance(rest[0], int):
         rest = rest[1:]
-    return any(is_secret(inner, rest) for inner in models(info.annotation))
+    found = [is_secret(inner, rest) for inner in models(info.annotation)] if rest else [False]
+    return any(found) if any(answer is not None for answer in found) or not found else None
+
+
+def _holds_secret(annotation: Any) -> bool:
+    return any(
+        part in _SECRETS or get_origin(part) in _SECRETS or any(map(_holds_secret, _arguments(part)))
+        for part in types(annotation)
+    )
+
+
+def _arguments(part: Any) -> tuple[Any, ...]:
+    return () if get_origin(part) is Literal else get_args(part)

@@ -38,9 +38,7 @@ def _role(value: Any) -> Any:
         return value
     roles = [role.value for role in Role]
     if value and value not in roles:
-        raise ValueError(
-            f"{value!r} is not a role, expected one of {', '.join(roles)}{_nearest(value, roles)}"
-        )
+        raise ValueError(f"{value!r} is not a role, expected one of {', '.join(roles)}{_nearest(value, roles)}")
     return value or None
 
 
@@ -66,9 +64,7 @@ def _subnet(value: Any) -> Any:
         hint = ""
         if "host bits" in str(error):
             hint = f"; the network of this address is {IPv4Network(value, strict=False)}"
-        raise ValueError(
-            f"{value!r} is not an IPv4 network, expected one such as 10.1.0.0/24{hint}"
-        ) from None
+        raise ValueError(f"{value!r} is not an IPv4 network, expected one such as 10.1.0.0/24{hint}") from None
 
 
 def _roomy(network: IPv4Network) -> IPv4Network:
@@ -146,5 +142,5 @@ OptionalText: TypeAlias = Annotated[str | None, AfterValidator(lambda value: val
 OptionalSecret: TypeAlias = Annotated[
     SecretStr | None, AfterValidator(_secret_or_none), _text(format="password", writeOnly=True)
 ]
-Environment: TypeAlias = Mapping[str, str]
+Environment: TypeAlias = Mapping[str, Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]]
 """Names to values; numbers and booleans become text, as they were written. Values may be secrets."""

@@ -1,1 +1,1 @@
-"""For plugin authors and for our own tests: conformance checks, fakes, a lab of namespaces, a stand-in k3s."""
+"""For plugin authors and our own tests: conformance checks, fakes, a lab of namespaces, a stand-in k3s."""

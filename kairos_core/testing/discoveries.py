@@ -98,9 +98,7 @@ async def check_discovery(make: Callable[[], Discovery], *, within: float = 10.0
     assert not left, f"tasks are left behind after cancellation: {left}"
 
 
-async def _check_turn(
-    make: Callable[[], Discovery], nodes: tuple[FakeBeacon, FakeBeacon], within: float
-) -> None:
+async def _check_turn(make: Callable[[], Discovery], nodes: tuple[FakeBeacon, FakeBeacon], within: float) -> None:
     for node in nodes:
         node.turn(2)
     newcomer = FakeBeacon("ours", 7005, epoch=3, accept=(2,))
@@ -108,9 +106,7 @@ async def _check_turn(
         await _meet((*nodes, newcomer), within)
 
 
-async def _check_withdrawn(
-    make: Callable[[], Discovery], gone: FakeBeacon, stays: FakeBeacon, within: float
-) -> None:
+async def _check_withdrawn(make: Callable[[], Discovery], gone: FakeBeacon, stays: FakeBeacon, within: float) -> None:
     # Two latecomers: that they find each other and `stays` shows that they would have found `gone` by now.
     late = FakeBeacon("ours", 7006, epoch=2), FakeBeacon("ours", 7007, epoch=2)
     async with _running(make(), late[0], within), _running(make(), late[1], within):

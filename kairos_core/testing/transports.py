@@ -4,8 +4,8 @@
     async def test_it_conforms(check):
         await check(MyTransport)
 
-or all at once with `await check_transport(MyTransport)`. A check takes a function that makes a transport which
-is not started yet; several live at once, and each must be reachable at 127.0.0.1 and the port it returns.
+or all at once with `await check_transport(MyTransport)`. A check takes a function that makes a transport
+which is not started yet; several live at once, each reachable at 127.0.0.1 and the port it returns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import re
-from typing import Any
 
 import pytest
 
@@ -12,11 +11,12 @@ from kairos_core.errors import ControlError, StoreError
 from kairos_core.model import PeerId, Role
 from kairos_core.runtime.control import Machine, NodeStatus, Traffic
 from kairos_core.testing.control import fake_machine
+from kairos_core.testing.served import ServedNode
 
 TWO = str(fake_machine(2).peer)
 
 
-def test_the_status_has_each_field_of_a_node_status(agent: Any) -> None:
+def test_the_status_has_each_field_of_a_node_status(agent: ServedNode) -> None:
     status = agent.get("/api/v1/status")
     assert set(status) == set(StatusShape.model_fields) == {each.name for each in dataclasses.fields(NodeStatus)}
     assert set(status["me"]) == set(MachineShape.model_fields) == {each.name for each in dataclasses.fields(Machine)}
@@ -25,13 +25,13 @@ def test_the_status_has_each_field_of_a_node_status(agent: Any) -> None:
     assert status["milestones"] == {"started": 1000.0, "discovered": 1001.5}
 
 
-def test_machines_and_plugins_are_those_of_the_status(agent: Any) -> None:
+def test_machines_and_plugins_are_those_of_the_status(agent: ServedNode) -> None:
     status = agent.get("/api/v1/status")
     assert agent.get("/api/v1/machines") == status["machines"]
     assert agent.get("/api/v1/plugins") == status["plugins"] != []
 
 
-def test_an_entry_is_written_read_and_deleted_with_its_type(agent: Any) -> None:
+def test_an_entry_is_written_read_and_deleted_with_its_type(agent: ServedNode) -> None:
     value = {"a": [1, 2.5, None, True, "é"], "b": {}}
     put = agent.ask("PUT", "/api/v1/ledger/b/k%2F1", json.dumps(value).encode())
     assert (put.status, put.json) == (200, {"bucket": "b", "key": "k/1", "value": value})
@@ -43,7 +43,7 @@ def test_an_entry_is_written_read_and_deleted_with_its_type(agent: Any) -> None:
     assert agent.ask("GET", "/api/v1/ledger/b/k%2F1").code == "no_entry"
 
 
-def test_what_is_not_there_is_a_typed_404(agent: Any) -> None:
+def test_what_is_not_there_is_a_typed_404(agent: ServedNode) -> None:
     for path, code in (
         ("/api/v1/ledger/none", "no_bucket"),
         ("/api/v1/ledger/none/key", "no_entry"),
@@ -56,7 +56,7 @@ def test_what_is_not_there_is_a_typed_404(agent: Any) -> None:
         assert answer.headers["content-type"] == "application/json"
 
 
-def test_a_method_that_a_path_does_not_have_is_405_and_says_which_it_has(agent: Any) -> None:
+def test_a_method_that_a_path_does_not_have_is_405_and_says_which_it_has(agent: ServedNode) -> None:
     answer = agent.ask("PATCH", "/api/v1/ledger/b/k")
     assert (answer.status, answer.code) == (405, "bad_method")
     assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "PUT", "DELETE"}
@@ -79,24 +79,24 @@ def test_a_method_that_a_path_does_not_have_is_405_and_says_which_it_has(agent: 
         b"[" * (MAX_DEPTH + 2) + b"]" * (MAX_DEPTH + 2),
     ],
 )
-def test_a_body_that_the_ledger_cannot_hold_is_a_bad_request(agent: Any, body: bytes) -> None:
+def test_a_body_that_the_ledger_cannot_hold_is_a_bad_request(agent: ServedNode, body: bytes) -> None:
     answer = agent.ask("PUT", "/api/v1/ledger/b/k", body)
     assert (answer.status, answer.code) == (400, "bad_body")
     assert "b" not in agent.control.buckets
 
 
-def test_the_largest_and_deepest_values_are_taken(agent: Any) -> None:
+def test_the_largest_and_deepest_values_are_taken(agent: ServedNode) -> None:
     for body in (b"18446744073709551615", b"-9223372036854775808", b"[" * MAX_DEPTH + b"]" * MAX_DEPTH):
         assert agent.ask("PUT", "/api/v1/ledger/b/k", body).status == 200
 
 
-def test_numbers_of_a_peer_that_json_lacks_become_null(agent: Any) -> None:
+def test_numbers_of_a_peer_that_json_lacks_become_null(agent: ServedNode) -> None:
     agent.control.buckets["b"] = {"k": [float("nan"), {"x": float("-inf")}, 1.0]}
     assert agent.get("/api/v1/ledger/b/k")["value"] == [None, {"x": None}, 1.0]
     assert agent.get("/api/ledger/b/k") == '[null,{"x":null},1.0]'
 
 
-def test_what_the_node_refuses_is_a_conflict_and_what_it_cannot_do_is_unavailable(agent: Any) -> None:
+def test_what_the_node_refuses_is_a_conflict_and_what_it_cannot_do_is_unavailable(agent: ServedNode) -> None:
     agent.control.refusal = ControlError("the bucket 'role' is closed.")
     assert agent.ask("PUT", "/api/v1/ledger/role/k", b"1").code == "refused"
     agent.control.refusal = StoreError("cannot save: the disk is full.")
@@ -104,7 +104,9 @@ def test_what_the_node_refuses_is_a_conflict_and_what_it_cannot_do_is_unavailabl
     assert (answer.status, answer.code) == (503, "store")
 
 
-def test_a_defect_is_logged_and_answered_without_its_details(agent: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_defect_is_logged_and_answered_without_its_details(
+    agent: ServedNode, caplog: pytest.LogCaptureFixture
+) -> None:
     agent.control.refusal = RuntimeError("secret detail")
     answer = agent.ask("PUT", "/api/v1/ledger/b/k", b"1")
     assert (answer.status, answer.code) == (500, "defect")
@@ -112,7 +114,7 @@ def test_a_defect_is_logged_and_answered_without_its_details(agent: Any, caplog:
     assert "PUT /api/v1/ledger/b/k failed" in caplog.text
 
 
-def test_a_role_is_set_by_peer_id_short_form_or_name(agent: Any) -> None:
+def test_a_role_is_set_by_peer_id_short_form_or_name(agent: ServedNode) -> None:
     peer = PeerId.parse(TWO)
     for node, wish, expected in (
         (TWO, "master", Role.MASTER),
@@ -125,13 +127,13 @@ def test_a_role_is_set_by_peer_id_short_form_or_name(agent: Any) -> None:
         assert agent.control.roles == {peer: expected}
 
 
-def test_a_role_can_be_set_for_a_node_that_was_not_seen_yet(agent: Any) -> None:
+def test_a_role_can_be_set_for_a_node_that_was_not_seen_yet(agent: ServedNode) -> None:
     peer = fake_machine(99).peer
     assert agent.ask("PUT", f"/api/v1/roles/{peer}", b'{"role":"worker"}').status == 200
     assert agent.control.roles == {peer: Role.WORKER}
 
 
-def test_a_name_of_two_nodes_or_of_none_sets_no_role(agent: Any) -> None:
+def test_a_name_of_two_nodes_or_of_none_sets_no_role(agent: ServedNode) -> None:
     agent.control.change(machines=(fake_machine(1, name="twin"), fake_machine(2, name="twin")))
     twin = agent.ask("PUT", "/api/v1/roles/twin", b'{"role":"worker"}')
     assert (twin.status, twin.code) == (409, "ambiguous")
@@ -142,13 +144,13 @@ def test_a_name_of_two_nodes_or_of_none_sets_no_role(agent: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{}", b'"worker"', b'{"role":"king"}', b'{"role":null}', b'{"role":"none","x":1}'])
-def test_a_role_that_is_none_is_a_bad_request_that_lists_the_roles(agent: Any, body: bytes) -> None:
+def test_a_role_that_is_none_is_a_bad_request_that_lists_the_roles(agent: ServedNode, body: bytes) -> None:
     answer = agent.ask("PUT", "/api/v1/roles/node-2", body)
     assert (answer.status, answer.code) == (400, "bad_body")
     assert "master/clusterinit" in answer.json["error"]["message"]
 
 
-def test_the_kubeconfig_is_yaml_and_its_absence_a_404_with_the_reason(agent: Any) -> None:
+def test_the_kubeconfig_is_yaml_and_its_absence_a_404_with_the_reason(agent: ServedNode) -> None:
     missing = agent.ask("GET", "/api/v1/kubeconfig")
     assert (missing.status, missing.code) == (404, "no_kubeconfig")
     assert "no master is ready" in missing.json["error"]["message"]
@@ -157,7 +159,7 @@ def test_the_kubeconfig_is_yaml_and_its_absence_a_404_with_the_reason(agent: Any
     assert (answer.body, answer.headers["content-type"]) == (b"kind: Config\n", "application/yaml")
 
 
-def test_the_openapi_document_has_each_route_and_its_references_resolve(agent: Any) -> None:
+def test_the_openapi_document_has_each_route_and_its_references_resolve(agent: ServedNode) -> None:
     document = agent.get("/api/v1/openapi.json")
     routes = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert routes == {(operation.method, operation.path) for operation in OPERATIONS}
@@ -167,27 +169,27 @@ def test_the_openapi_document_has_each_route_and_its_references_resolve(agent: A
     assert len(ids) == len(set(ids))
 
 
-def test_the_openapi_document_says_where_a_token_is_needed(agent: Any) -> None:
+def test_the_openapi_document_says_where_a_token_is_needed(agent: ServedNode) -> None:
     paths = agent.get("/api/v1/openapi.json")["paths"]
     assert "security" in paths["/api/v1/kubeconfig"]["get"]
     assert "security" in paths["/api/v1/roles/{node}"]["put"]
     assert "security" not in paths["/api/v1/status"]["get"]
 
 
-def test_every_answer_says_its_date_and_is_not_cached(agent: Any) -> None:
+def test_every_answer_says_its_date_and_is_not_cached(agent: ServedNode) -> None:
     for path in ("/api/v1/status", "/nowhere"):
         headers = agent.ask("GET", path).headers
         assert headers["cache-control"] == "no-store"
         assert headers["date"].endswith("GMT")
 
 
-def test_head_has_the_headers_of_get_and_no_body(agent: Any) -> None:
+def test_head_has_the_headers_of_get_and_no_body(agent: ServedNode) -> None:
     for path in ("/api/v1/status", "/api/v1/events"):
         answer = agent.ask("HEAD", path)
         assert (answer.status, answer.body) == (200, b"")
 
 
-def test_the_metrics_count_drops_by_name_and_peers_and_say_the_milestones(agent: Any) -> None:
+def test_the_metrics_count_drops_by_name_and_peers_and_say_the_milestones(agent: ServedNode) -> None:
     agent.control.carried = Traffic(5, 6, 0, 0)
     answer = agent.ask("GET", "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")

@@ -87,7 +87,9 @@ class Link:
         # Declaring the table first lets the delete succeed when there was none; nft applies a file as one change.
         ruleset = f"table netdev lab\ndelete table netdev lab\ntable netdev lab {{ chain cable {{ {chain}\n"
         assert self._machine is not None, "the machine was never switched on"
-        await must_run([*self._machine.enter("net"), "nft", "-f", "-"], stdin=ruleset + "\n".join([*rules, "}", "}", ""]))
+        await must_run(
+            [*self._machine.enter("net"), "nft", "-f", "-"], stdin=ruleset + "\n".join([*rules, "}", "}", ""])
+        )
 
     async def _in_hub(self, *commands: str) -> None:
         await must_run([*self.hub.enter("net"), "ip", "-batch", "-"], stdin="\n".join(commands))

@@ -6,6 +6,6 @@ Refusing at import, before any hook, keeps a node from running with a discovery 
 from kairos_core import PluginError
 
 raise PluginError(
-    "discovery by DHT is not part of this version; nodes find each other on the LAN by mDNS, and across networks "
+    "discovery by DHT is not part of this version; nodes find each other on the LAN by mDNS, and elsewhere "
     "by p2p.peers: list host:port of one or more nodes there"
 )

@@ -10,7 +10,7 @@ from itertools import chain, repeat
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kairos_core import Beacon, BeaconNames, Discovery
+from kairos_core import Beacon, BeaconNames, Discovery, NetworkError
 from kairos_discovery_mdns.lan import Lan, lan_of
 from kairos_discovery_mdns.links import LinkWatch, read_links
 from kairos_discovery_mdns.responder import Responder
@@ -20,13 +20,13 @@ log = logging.getLogger("kairos.discovery.mdns")
 EARLY = (0.3, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds between pulses (announce, ask, report) after a start or a change of interfaces.
 
-Each costs about 300 bytes, and an answer of each node not known yet. RFC 6762 asks for doubling intervals.
+Each costs about 700 bytes, and an answer of each node not known yet. RFC 6762 asks for doubling intervals.
 """
 
 STEADY = 60.0
 """Seconds between pulses later on: the time after which two halves of a LAN that were apart know each other.
 
-Traffic is one packet of about 300 bytes per node in this time. Half of `TTL` at most, so no record expires.
+Traffic is two packets (IPv4, IPv6) of 260 bytes per node in this time. Half of `TTL` at most, so no record expires.
 """
 
 OVERLAP = 30.0
@@ -112,13 +112,13 @@ class MdnsDiscovery(Discovery):
     async def _follow(self, watch: LinkWatch, responder: Responder) -> None:
         while True:
             await watch.changed(at_most=RELOOK)
-            if lan_of(read_links(), self._interfaces) == self._lan:
-                continue
-            await asyncio.sleep(SETTLE)
             try:
+                if lan_of(read_links(), self._interfaces) == self._lan:
+                    continue
+                await asyncio.sleep(SETTLE)
                 self._lan = await responder.use(self._look())
                 self._restart.set()
-            except (OSError, RuntimeError) as error:
+            except (NetworkError, OSError, RuntimeError) as error:
                 log.warning("cannot follow the network interfaces: %s; trying again in %.0f s", error, RELOOK)
 
     async def _pulse(self, responder: Responder) -> None:

@@ -1,6 +1,6 @@
 """The names of service instances, and from a peer's records to addresses. Pure; the records are hostile.
 
-An instance is `<rendezvous>-<random>._kairos._udp.local.`: the rendezvous name of the epoch, and sixteen random
+An instance is `<rendezvous>-<random>._kairos._udp.local.`: the name of the epoch, and sixteen random
 characters of this run that tell our nodes apart. Source: RFC 6763, sections 4 and 7; RFC 6762, section 11.
 """
 

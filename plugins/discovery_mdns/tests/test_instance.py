@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kairos_discovery_mdns.instance import MAX_ADDRESSES, addresses_of, instance_name, rendezvous_of
 
@@ -28,6 +28,7 @@ def test_an_instance_of_another_service_has_no_rendezvous() -> None:
     assert rendezvous_of("-suffix._kairos._udp.local.") is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_name_is_read_without_an_error(name: str) -> None:
     found = rendezvous_of(name)
@@ -71,6 +72,7 @@ def test_one_record_gives_a_bounded_number_of_addresses() -> None:
     assert len(addresses_of(7373, many, LINKS)) == MAX_ADDRESSES
 
 
+@settings(deadline=None)
 @given(st.one_of(st.none(), st.integers()), hosts)
 def test_any_record_gives_addresses_that_can_be_dialled_or_none(port: int | None, hosts: list[str]) -> None:
     found = addresses_of(port, hosts, LINKS)

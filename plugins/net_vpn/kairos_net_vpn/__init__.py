@@ -1,1 +1,1 @@
-"""Kairos virtual private network between the nodes."""
+"""Kairos virtual private network between the nodes. Imports nothing: the data plane starts from here too."""

@@ -2,10 +2,12 @@
 
 authority.py   the certificates that follow from a network key
 contexts.py    TLS contexts, one pair for each accepted key, chosen by the name the client says
+lane.py        a connection up to the end of its TLS handshake
 frames.py      bytes of a stream <-> whole messages
 stream.py      a stream, and the greeting that opens it
-dialling.py    streams we open         admission.py   streams that peers open, and their limits
-sockets.py     binding, addresses      datagrams.py   the datagram lane
+dialling.py    streams we open, along a route.py
+admission.py   streams that peers open, and their limits
+sockets.py     binding and addresses         datagrams.py   the datagram lane
 transport.py   all of it as one Transport
 """
 

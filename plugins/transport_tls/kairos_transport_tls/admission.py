@@ -12,19 +12,21 @@ from functools import partial
 from kairos_core import Address, Drop, ProtocolError, TransportError, TransportHost
 from kairos_transport_tls.contexts import Contexts, Entrance
 from kairos_transport_tls.drops import TlsDrop
+from kairos_transport_tls.lane import Lane, open_lane
 from kairos_transport_tls.sockets import from_kernel
-from kairos_transport_tls.stream import CLOSE_TIME, Lane, TlsStream
+from kairos_transport_tls.stream import TlsStream
 
 HANDSHAKE_TIME = 10.0
 """Seconds for handshake and greeting. Stops a peer that connects and says nothing, or one byte a second.
 Raising it lets a slower link in and an idle attacker hold its place longer."""
 
 MAX_HANDSHAKES = 64
-"""Unfinished handshakes at once, about 100 kB each. Stops a flood of half-open connections from taking memory.
+"""Unfinished handshakes at once, about 300 kB each. Stops a flood of half-open connections.
 The oldest is pushed out by the newest, so to keep a member out an attacker must open 64 in its few ms."""
 
 MAX_STREAMS = 512
-"""Streams that peers hold open. Stops members from using up our file descriptors (1024 is a usual limit)."""
+"""Streams that peers hold open, about 220 kB each. Stops members from using up our memory and our file
+descriptors (1024 is a usual limit)."""
 
 MAX_STREAMS_PER_PEER = 32
 """Streams that one peer holds open. Stops one broken member from taking the places of all others."""
@@ -131,15 +133,8 @@ class Admission:
 
 async def _shake_hands(connection: socket.socket, entrance: Entrance) -> Lane:
     try:
-        _, lane = await asyncio.get_running_loop().connect_accepted_socket(
-            Lane,
-            connection,
-            ssl=entrance.context,
-            ssl_handshake_timeout=2 * HANDSHAKE_TIME,  # our own deadline comes first and has a name
-            ssl_shutdown_timeout=CLOSE_TIME,
-        )
+        return await open_lane(connection, entrance.context, server_name=None)
     except ssl.SSLError as error:
         raise ProtocolError(Drop.STRANGER if error.reason in _NOT_A_MEMBER else entrance.outcome) from error
     except OSError as error:
         raise ProtocolError(entrance.outcome) from error
-    return lane

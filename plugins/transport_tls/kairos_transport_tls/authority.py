@@ -90,7 +90,7 @@ def peer_of(leaf_der: bytes | None) -> PeerId:
     """Return whose leaf this is. Raises ProtocolError (stranger) unless it certifies an Ed25519 key."""
     try:
         public_key = x509.load_der_x509_certificate(leaf_der or b"").public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise ProtocolError(Drop.STRANGER, "an unreadable certificate") from None
     if not isinstance(public_key, Ed25519PublicKey):
         raise ProtocolError(Drop.STRANGER, "a certificate without an Ed25519 key")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kairos_core import Drop, Identity, NetworkKey, TransportHost
@@ -23,6 +24,23 @@ _SUFFIX = ".kairos.invalid"
 def server_name(key: NetworkKey) -> str:
     """Return the name under which a client asks for this key."""
     return key.label + _SUFFIX
+
+
+class _UndecodableNames:
+    """Swallows one message of CPython's and passes on all others (see `sys.unraisablehook`).
+
+    A server name that is not ASCII ends the handshake before our callback is asked, and CPython prints a
+    traceback that nothing else can prevent: any stranger could fill the log. It is counted as `not_tls`.
+    """
+
+    def __init__(self, following: Callable[[sys.UnraisableHookArgs], object]) -> None:
+        self._following = following
+
+    def __call__(self, unraisable: sys.UnraisableHookArgs) -> None:
+        if not (
+            isinstance(unraisable.exc_value, UnicodeDecodeError) and isinstance(unraisable.object, bytes)
+        ):
+            self._following(unraisable)
 
 
 def _bare(side: ssl._SSLMethod) -> ssl.SSLContext:
@@ -84,6 +102,8 @@ class Contexts:
         self._host = host
         self._pairs: dict[str, _Pair] = {}
         self._entrances: list[Entrance] = []
+        if not isinstance(sys.unraisablehook, _UndecodableNames):
+            sys.unraisablehook = _UndecodableNames(sys.unraisablehook)
 
     def client(self, key: NetworkKey) -> ssl.SSLContext:
         """Return the context to connect with under this key."""

@@ -7,14 +7,13 @@ import ssl
 
 from kairos_core import Address, NetworkKey, ProtocolError, TransportError, TransportHost
 from kairos_transport_tls.contexts import Contexts, server_name
+from kairos_transport_tls.lane import Lane, open_lane
+from kairos_transport_tls.route import connected
 from kairos_transport_tls.sockets import from_kernel
-from kairos_transport_tls.stream import CLOSE_TIME, Lane, TlsStream
+from kairos_transport_tls.stream import TlsStream
 
 DIAL_TIME = 9.5
 """Seconds for a whole `connect`, under the 10 s that it promises. Less gives slow links up."""
-
-_NAME_DELAY = 0.25
-"""Seconds before the next address of a host name is tried beside the first (RFC 8305, section 8)."""
 
 
 class _Refused(TransportError):
@@ -41,9 +40,8 @@ class Dialler:
             if caller is not None and not caller.cancelling():
                 raise TransportError(f"cannot reach {address}: the transport was closed meanwhile") from None
             if dial.done() and not dial.cancelled() and dial.exception() is None:
-                await (
-                    dial.result().close()
-                )  # ready just when the caller was cancelled: nobody else will close it
+                # Ready just when the caller was cancelled: nobody else will close it.
+                await dial.result().close()
             raise
 
     async def close(self) -> None:
@@ -60,20 +58,19 @@ class Dialler:
         try:
             async with asyncio.timeout(DIAL_TIME):
                 try:
-                    return await self._dial_with(address, current)
+                    return await self._open(address, current)
                 except _Refused:
-                    return await self._dial_with(address, join)
+                    return await self._open(address, join)
         except TimeoutError:
             raise TransportError(
                 f"cannot reach {address}: no answer within {DIAL_TIME:g} s. Is the machine up, "
                 f"and does its firewall let TCP port {address.port} in?"
             ) from None
 
-    async def _dial_with(self, address: Address, key: NetworkKey) -> TlsStream:
-        lane = await self._shake_hands(address, key)
-        assert lane.writer is not None
+    async def _open(self, address: Address, key: NetworkKey) -> TlsStream:
+        lane, source = await self._shake_hands(address, key)
         try:
-            stream = TlsStream(lane, from_kernel(lane.writer.get_extra_info("peername")))
+            stream = TlsStream(lane, source)
             await self._greet(stream, address)
         except ProtocolError as error:
             lane.abort()
@@ -99,21 +96,15 @@ class Dialler:
                 "tokens of both machines; `kairos status` there counts the reason"
             ) from error
 
-    async def _shake_hands(self, address: Address, key: NetworkKey) -> Lane:
+    async def _shake_hands(self, address: Address, key: NetworkKey) -> tuple[Lane, Address]:
         try:
-            _, lane = await asyncio.get_running_loop().create_connection(
-                Lane,
-                address.host,
-                address.port,
-                ssl=self._contexts.client(key),
-                server_hostname=server_name(key),
-                ssl_handshake_timeout=2 * DIAL_TIME,  # our own deadline comes first
-                ssl_shutdown_timeout=CLOSE_TIME,
-                happy_eyeballs_delay=_NAME_DELAY,
-            )
-        except (OSError, OverflowError) as error:
+            connection, target = await connected(address, DIAL_TIME)
+            lane = await open_lane(connection, self._contexts.client(key), server_name(key))
+        except TimeoutError:
+            raise
+        except (OSError, OverflowError) as error:  # OverflowError: a port that is none
             raise _explain(error, address) from error
-        return lane
+        return lane, from_kernel(target)
 
 
 def _explain(error: OSError | OverflowError, address: Address) -> TransportError:

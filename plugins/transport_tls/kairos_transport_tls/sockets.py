@@ -1,4 +1,4 @@
-"""Sockets: one port number for TCP and UDP on all listening addresses, and addresses as the kernel has them."""
+"""Sockets: one port number for TCP and UDP on all listening addresses, and addresses in the kernel's form."""
 
 from __future__ import annotations
 

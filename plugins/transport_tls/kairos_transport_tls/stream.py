@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
 from collections.abc import Callable
 
@@ -17,43 +16,11 @@ from kairos_core import MAX_MESSAGE, Address, Drop, PeerId, ProtocolError, Strea
 from kairos_transport_tls.authority import peer_of
 from kairos_transport_tls.contexts import ALPN
 from kairos_transport_tls.frames import FrameDecoder, encode_frame
+from kairos_transport_tls.lane import CLOSE_TIME, READ, Lane
 
 GREETING = b"kairos/1"
 MAX_GREETING = 256
 """Bytes in a greeting. Who has not greeted yet cannot make us hold more than this."""
-
-CLOSE_TIME = 2.0
-"""Seconds for what was sent last to leave when a stream closes. More waits longer for a stuck peer."""
-
-_READ = 1 << 16
-_DEAD_AFTER = 20.0
-"""Seconds of silence of the peer's machine until a stream breaks. Less breaks it in shorter outages."""
-
-
-class Lane(asyncio.StreamReaderProtocol):
-    """asyncio's reader and writer of one connection, which tells when the connection is lost."""
-
-    def __init__(self) -> None:
-        self.reader = asyncio.StreamReader(limit=_READ)
-        super().__init__(self.reader)
-        self.writer: asyncio.StreamWriter | None = None
-        self.is_lost = False
-        self.when_lost: Callable[[], object] = lambda: None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        super().connection_made(transport)
-        self.writer = asyncio.StreamWriter(transport, self, self.reader, asyncio.get_running_loop())
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.is_lost = True
-        self.when_lost()
-
-    def abort(self) -> None:
-        """End the connection at once; what was not sent yet is lost."""
-        if self.writer is not None:
-            self.writer.transport.abort()
 
 
 class TlsStream(Stream):
@@ -61,16 +28,15 @@ class TlsStream(Stream):
 
     def __init__(self, lane: Lane, address: Address) -> None:
         """Take a connection whose handshake is done. Raises ProtocolError (stranger, bad_hello)."""
-        assert lane.writer is not None
         self.address = address
         self._lane, self._reader, self._writer = lane, lane.reader, lane.writer
         self._decoder = FrameDecoder(MAX_GREETING)
+        self._is_broken = False
         tls = self._writer.get_extra_info("ssl_object")
         assert isinstance(tls, ssl.SSLObject)
         self.peer: PeerId = peer_of(tls.getpeercert(binary_form=True))
         if tls.selected_alpn_protocol() != ALPN:
             raise ProtocolError(Drop.BAD_HELLO, f"the protocol is not {ALPN}")
-        _notice_death(self._writer.get_extra_info("socket"))
 
     def __repr__(self) -> str:
         return f"TlsStream({self.peer.short} at {self.address})"
@@ -106,17 +72,20 @@ class TlsStream(Stream):
             raise self._gone(error.strerror or str(error)) from error
 
     async def receive(self) -> bytes:
+        if self._is_broken:
+            raise self._gone("a message was over the limit")
         try:
             while (message := self._decoder.next_message()) is None:
                 self._decoder.receive_data(await self._read())
         except ProtocolError:
-            self._lane.abort()  # where the next message would begin is unknown now
+            self._is_broken = True  # where the next message would begin is unknown now
+            self._lane.abort()
             raise
         return message
 
     async def _read(self) -> bytes:
         try:
-            data = await self._reader.read(_READ)
+            data = await self._reader.read(READ)
         except OSError as error:
             raise self._gone(error.strerror or str(error)) from error
         if not data:
@@ -136,12 +105,3 @@ class TlsStream(Stream):
                     await self._writer.wait_closed()
             except TimeoutError:
                 self._lane.abort()
-
-
-def _notice_death(connection: socket.socket) -> None:
-    # A machine that loses power says no goodbye. Unanswered data and unanswered probes both end the stream.
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(_DEAD_AFTER / 2))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, int(_DEAD_AFTER / 4))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_DEAD_AFTER * 1000))

@@ -1,7 +1,7 @@
 import pytest
+from kairos_transport_tls import TlsSettings, TlsTransport
 
 from kairos_core.testing.transports import TRANSPORT_CHECKS
-from kairos_transport_tls import TlsSettings, TlsTransport
 
 
 @pytest.mark.parametrize("check", TRANSPORT_CHECKS, ids=lambda check: check.__name__)

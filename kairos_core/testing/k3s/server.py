@@ -1,0 +1,240 @@
+"""`k3s server`: starts a cluster or joins one, keeps its state, and serves it with TLS."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import VERSION
+from .access import Access, Refusal, Unreachable
+from .agent import BEAT, join_token
+from .api import Api
+from .authority import Pair, authority_hash, issue, new_authority, write_private
+from .flags import Options
+from .kubeconfig import format_kubeconfig
+from .listener import listen
+from .log import Fatal, log
+from .node import Places, heartbeat_of, notify_systemd, serve_kubelet_health
+from .store import Store
+
+_PREPARING = "starting kubernetes: preparing server: "
+
+
+class Server:
+    """One server, from its options to its end."""
+
+    def __init__(self, options: Options, environment: Mapping[str, str]) -> None:
+        """Check the options and open the state. Raises Fatal."""
+        _check(options)
+        log("info", f"Starting k3s {VERSION}")
+        self._options = options
+        self._places = Places.of(options, environment)
+        self._directory = self._places.data / "server"
+        self._tls = self._directory / "tls"
+        self._store = _store(options, self._directory)
+        self._kind = self._store.kind or _kind(options)
+        if self._kind == "sqlite" and options.is_set("cluster-init"):
+            self._kind = "etcd"  # k3s migrates a single server to etcd when it is started so
+        etcd = ("etcd",) if self._kind == "etcd" else ()
+        self._me = heartbeat_of(options, self._places, ("control-plane", *etcd, "master"))
+        self._password = ""
+        self._port = int(options.value("https-listen-port", "6443"))
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until `stop`. Raises Fatal."""
+        self._password = self._enter_cluster()
+        self._issue_certificates()
+        agent_password = _agent_password(self._options) or self._password
+        api = Api(self._store, self._me.name, (self._password, agent_password), grace=_grace(self._options))
+        listener = listen(self._options.value("bind-address"), self._port, api, self._tls)
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        self._become_member()
+        if self._kind == "etcd":
+            threading.Thread(target=self._replicate, args=(api, stop), daemon=True).start()
+        self._write_credentials()
+        self._be_node(stop)
+        listener.shutdown()
+
+    def _enter_cluster(self) -> str:
+        """Start a cluster, find the one that is there, or join one; return the server password."""
+        token = join_token(self._options) or _saved_token(self._directory)
+        if self._store.is_new and self._options.value("server") and self._kind == "etcd":
+            self._fetch_state(token)
+        password = token.rpartition(":")[2] if token.startswith("K10") else token
+        password = password or secrets.token_hex(16)
+        fresh = _new_authorities() if self._store.is_new else {}
+        kept = self._store.initialise(self._kind, password, fresh)
+        for name, text in kept.items():
+            write_private(self._tls / name, text)
+        found = authority_hash(kept["server-ca.crt"])
+        if token.startswith("K10") and token[3:67] != found:
+            mismatch = f"{token[3:67]} != {found}"
+            raise Fatal(
+                f"{_PREPARING}token CA hash does not match the Cluster CA certificate hash: {mismatch}"
+            )
+        return password
+
+    def _fetch_state(self, token: str) -> None:
+        """Take over the state of the server that we are to join."""
+        if not token:
+            raise Fatal(f"{_PREPARING}K3S_TOKEN is required to join a cluster")
+        try:
+            access = Access.validated(self._options.value("server"), token, "server")
+        except Unreachable as error:
+            raise Fatal(f"{_PREPARING}{error}") from None
+        except Refusal as error:
+            raise Fatal(f"{_PREPARING}failed to validate token: {error}") from None
+        log("info", "Managed etcd cluster not yet initialized")
+        try:
+            state = json.loads(access.ask("GET", "/v1-k3s/server-bootstrap"))
+        except (Refusal, Unreachable) as error:
+            raise Fatal(f"{_PREPARING}{error}") from None
+        if state["kind"] != "etcd":
+            raise Fatal(f"{_PREPARING}etcd disabled")
+        self._store.merge(state)
+
+    def _issue_certificates(self) -> None:
+        options = self._options
+        fixed = ["127.0.0.1", "::1", "localhost", "10.43.0.1", "kubernetes", "kubernetes.default"]
+        given = [*options.values("tls-san"), *options.values("node-external-ip")]
+        sans = [*fixed, self._me.name, self._me.ip, *given, options.value("advertise-address")]
+        serving = issue(Pair.load(self._tls, "server-ca"), "k3s", "k3s", [san for san in sans if san])
+        serving.save(self._tls, "serving-kube-apiserver")
+        administrator = issue(Pair.load(self._tls, "client-ca"), "system:admin", "system:masters")
+        administrator.save(self._tls, "client-admin")
+
+    def _become_member(self) -> None:
+        """Be listed as a server, here and, when joining, at the one that we join. Raises Fatal."""
+        host = self._options.value("advertise-address") or self._me.ip
+        url = f"https://{_bracketed(host)}:{self._port}"
+        if self._store.members().get(self._me.name) == url:
+            return
+        self._store.add_member(self._me.name, url)
+        if self._kind != "etcd" or not self._options.value("server"):
+            return
+        try:
+            body = {"name": self._me.name, "url": url}
+            self._access(self._options.value("server")).ask("POST", "/v1-k3s/member", body)
+        except (Refusal, Unreachable) as error:
+            raise Fatal(f"{_PREPARING}joining etcd cluster: {error}") from None
+
+    def _access(self, url: str) -> Access:
+        return Access(url, self._password, "server", (self._tls / "server-ca.crt").read_text())
+
+    def _replicate(self, api: Api, stop: threading.Event) -> None:
+        """Copy the other servers' state, several times a second, and note which of them answer."""
+        accesses: dict[str, Access] = {}
+        while not stop.wait(0.3):
+            for name, url in self._store.members().items():
+                if name == self._me.name:
+                    continue
+                access = accesses.get(url) or accesses.setdefault(url, self._access(url))
+                try:
+                    self._store.merge(json.loads(access.ask("GET", "/v1-k3s/state")))
+                except (Refusal, Unreachable):
+                    continue
+                api.heard[name] = time.monotonic()
+
+    def _write_credentials(self) -> None:
+        """Write the join token and the administrator's kubeconfig where k3s writes them."""
+        authority = (self._tls / "server-ca.crt").read_text()
+        full = f"K10{authority_hash(authority)}::server:{self._password}\n"
+        write_private(self._directory / "token", full)
+        link = self._directory / "node-token"  # a link in k3s too
+        link.unlink(missing_ok=True)
+        link.symlink_to(self._directory / "token")
+        bound = self._options.value("bind-address")
+        host = _bracketed(bound) if bound not in ("", "0.0.0.0", "::") else "127.0.0.1"
+        administrator = Pair.load(self._tls, "client-admin")
+        text = format_kubeconfig(f"https://{host}:{self._port}", authority, administrator)
+        file = Path(self._options.value("write-kubeconfig") or self._places.kubeconfig)
+        write_private(file, text, int(self._options.value("write-kubeconfig-mode", "600"), 8))
+
+    def _be_node(self, stop: threading.Event) -> None:
+        """Run the agent that every server contains, unless it is switched off."""
+        is_node = not self._options.is_set("disable-agent")
+        if is_node:
+            self._beat()
+            serve_kubelet_health(self._options)
+        log("info", "k3s is up and running")
+        notify_systemd()
+        while not stop.wait(BEAT):
+            if is_node:
+                self._beat()
+
+    def _beat(self) -> None:
+        try:
+            self._store.beat(self._me)
+        except PermissionError:
+            raise Fatal(f"Node password rejected, duplicate hostname '{self._me.name}'") from None
+
+
+def _check(options: Options) -> None:
+    """Refuse combinations of flags. Raises Fatal."""
+    joins, resets = bool(options.value("server")), options.is_set("cluster-reset")
+    if joins and options.is_set("cluster-init"):
+        # Stricter than k3s, which then silently joins: whoever sets both has a plan that contradicts itself.
+        raise Fatal("invalid flag use; --cluster-init cannot be used with --server")
+    if resets and joins:
+        raise Fatal(
+            "cannot perform cluster-reset while server URL is set - "
+            "remove server from configuration before resetting"
+        )
+    if options.value("cluster-reset-restore-path") and not resets:
+        raise Fatal("invalid flag use; --cluster-reset required with --cluster-reset-restore-path")
+    if resets:
+        raise Fatal("the stand-in k3s cannot reset a cluster")
+    mode = options.value("egress-selector-mode", "agent")
+    if mode not in ("agent", "cluster", "pod", "disabled"):
+        raise Fatal(f"invalid egress-selector-mode {mode}")
+
+
+def _kind(options: Options) -> str:
+    if options.value("datastore-endpoint"):
+        return "external"
+    return "etcd" if options.is_set("cluster-init") or options.value("server") else "sqlite"
+
+
+def _store(options: Options, directory: Path) -> Store:
+    endpoint = options.value("datastore-endpoint")
+    if not endpoint:
+        return Store(directory / "db" / "state.json", shared=False)
+    scheme, _, path = endpoint.partition("://")
+    if scheme != "sqlite" or not path:
+        driver = f"{scheme}://" if path else "this endpoint"
+        raise Fatal(
+            f"starting kubernetes: the stand-in k3s has no driver for {driver}, only for sqlite://PATH"
+        )
+    return Store(Path(path.partition("?")[0]), shared=True)
+
+
+def _new_authorities() -> dict[str, str]:
+    files: dict[str, str] = {}
+    for kind in ("server", "client"):
+        pair = new_authority(kind)
+        files |= {f"{kind}-ca.crt": pair.certificate, f"{kind}-ca.key": pair.key}
+    return files
+
+
+def _saved_token(directory: Path) -> str:
+    file = directory / "token"
+    return file.read_text().strip() if file.exists() else ""
+
+
+def _agent_password(options: Options) -> str:
+    file = options.value("agent-token-file")
+    return Path(file).read_text().strip() if file else options.value("agent-token")
+
+
+def _grace(options: Options) -> float:
+    """Return seconds until a silent node is NotReady: 10, where Kubernetes takes 50, as labs are short."""
+    text = options.component("kube-controller-manager-arg", "node-monitor-grace-period", "10s")
+    return float(text.removesuffix("s"))
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,138 @@
+"""Writes what a launch needs, and remembers what it wrote so that it can be changed and undone.
+
+The memory is /var/lib/kairos/engine_k3s/state.json. Files that were there before and that we did not write
+are kept beside as `<name>.before-kairos` and come back when ours go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from kairos_core import EngineError
+from kairos_engine_k3s.launch import File
+
+STATE = "/var/lib/kairos/engine_k3s/state.json"
+_ASIDE = ".before-kairos"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What we made on this machine; `running` digests the files that the service was last started with."""
+
+    service: str = ""
+    running: str = ""
+    files: tuple[str, ...] = ()
+    data_directory: str = ""
+    program: str = ""  # where we installed k3s; empty when it was there
+
+
+class Disk:
+    """The file system under a root."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    def path(self, name: str) -> Path:
+        """Return where an absolute path is under the root."""
+        return self.root / name.lstrip("/")
+
+    def state(self) -> State:
+        """Return what we made; an empty record when there is none. Raises EngineError for a damaged one."""
+        file = self.path(STATE)
+        try:
+            saved = json.loads(file.read_text())
+            return State(**saved | {"files": tuple(saved["files"])})
+        except FileNotFoundError:
+            return State()
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise EngineError(
+                f"the record of what was installed, {file}, cannot be read ({type(error).__name__}). "
+                "Remove the file: what it names is then written again."
+            ) from None
+
+    def remember(self, **changes: str | tuple[str, ...]) -> State:
+        """Change the record; it survives a crash."""
+        state = replace(self.state(), **changes)  # type: ignore[arg-type]
+        self._write(File(STATE, json.dumps(asdict(state), indent=1) + "\n", 0o600))
+        return state
+
+    def converge(self, files: Iterable[File]) -> None:
+        """Make these files, with this content and mode, and remove ours that are no longer wanted.
+
+        Raises EngineError.
+        """
+        wanted = {file.path: file for file in files}
+        ours = self.state().files
+        # The record comes first: after a crash in the middle, what was written is still known as ours.
+        self.remember(files=tuple(dict.fromkeys([*ours, *wanted])))
+        for name in ours:
+            if name not in wanted:
+                self.remove(name)
+        for file in wanted.values():
+            if not self._is_written(file):
+                if file.path not in ours:
+                    self._set_aside(file.path)
+                self._write(file)
+        self.remember(files=tuple(wanted))
+
+    def remove(self, name: str) -> None:
+        """Remove a file of ours, and bring back what was there before it. Raises EngineError."""
+        path = self.path(name)
+        try:
+            path.unlink(missing_ok=True)
+            before = path.with_name(path.name + _ASIDE)
+            if before.exists():
+                before.rename(path)
+        except OSError as error:
+            raise EngineError(f"cannot remove {path}: {error.strerror}.") from None
+
+    def read(self, name: str) -> str | None:
+        """Return the text of a file, None when there is none. Raises EngineError."""
+        try:
+            return self.path(name).read_text()
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise EngineError(f"cannot read {self.path(name)}: {error}.") from None
+
+    def _is_written(self, file: File) -> bool:
+        path = self.path(file.path)
+        try:
+            return path.stat().st_mode & 0o7777 == file.mode and path.read_text() == file.content
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def _set_aside(self, name: str) -> None:
+        path = self.path(name)
+        if path.exists():
+            path.rename(path.with_name(path.name + _ASIDE))
+
+    def _write(self, file: File) -> None:
+        """Replace a file atomically; it never exists with a wider mode, nor half written."""
+        path = self.path(file.path)
+        draft = path.with_name(f".{path.name}.new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, file.mode)
+            with open(descriptor, "w") as output:
+                os.fchmod(descriptor, file.mode)
+                output.write(file.content)
+                output.flush()
+                os.fsync(descriptor)
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise EngineError(f"cannot write {path}: {error.strerror}. Is the disk full?") from None
+
+
+def digest_of(files: Iterable[File]) -> str:
+    """Return a digest of files: equal when a service started from them need not be started again."""
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(json.dumps([file.path, file.content]).encode())
+    return whole.hexdigest()

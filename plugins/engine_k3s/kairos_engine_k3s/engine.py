@@ -1,0 +1,155 @@
+"""The engine: makes k3s run the node's plan, and says how it is."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from kairos_core import Engine, EngineError, EngineState, EngineStatus, NodePlan
+from kairos_engine_k3s.detection import detect_supervisor
+from kairos_engine_k3s.disk import Disk, digest_of
+from kairos_engine_k3s.health import ask_kubelet, ask_server, node_names
+from kairos_engine_k3s.journal import last_complaint
+from kairos_engine_k3s.kubeconfig import Credentials, parse_kubeconfig, with_server
+from kairos_engine_k3s.launch import Launch, launch_of
+from kairos_engine_k3s.program import MISSING, find_program, install_program, program_version
+from kairos_engine_k3s.settings import AgentSettings, ServerSettings
+from kairos_engine_k3s.supervisor import Supervisor
+from kairos_engine_k3s.teardown import tear_down
+
+
+class K3sEngine(Engine):
+    """k3s on this machine.
+
+    Every `apply` compares what should run with what is on disk and with what the service was started with,
+    and changes only what differs; no sentinel freezes a configuration. `root` is put before all paths.
+    """
+
+    def __init__(
+        self,
+        server: ServerSettings | None = None,
+        agent: AgentSettings | None = None,
+        *,
+        root: Path = Path("/"),
+        supervisor: Supervisor | None = None,
+    ) -> None:
+        self._server, self._agent = server or ServerSettings(), agent or AgentSettings()
+        self._root, self._disk = root, Disk(root)
+        self._supervisor = supervisor or detect_supervisor(root)
+        self._changing = asyncio.Lock()
+        self._launch: Launch | None = None
+        self._host: str | None = None
+
+    async def installed(self) -> str | None:
+        program = await asyncio.to_thread(find_program, self._root)
+        return await program_version(program) if program else None
+
+    async def apply(self, plan: NodePlan) -> None:
+        launch = launch_of(plan, self._server, self._agent)
+        async with self._changing:
+            program = await asyncio.to_thread(self._find_or_install)
+            files = (*self._supervisor.files(launch, program), *launch.manifests)
+            digest = digest_of(self._supervisor.files(launch, program))
+            state = await asyncio.to_thread(self._disk.state)
+            if state.service and state.service != launch.service:
+                await self._supervisor.stop(state.service)
+            self._launch, self._host = launch, plan.attachment.endpoint or plan.attachment.node_ip
+            await asyncio.to_thread(self._disk.converge, files)
+            await asyncio.to_thread(
+                self._disk.remember, service=launch.service, data_directory=launch.data_directory
+            )
+            if state.service == launch.service and state.running == digest:
+                await self._supervisor.start(launch.service)
+            else:
+                await self._supervisor.restart(launch.service)
+                await asyncio.to_thread(self._disk.remember, running=digest)
+
+    async def status(self) -> EngineStatus:
+        launch = self._launch
+        if launch is None:
+            return EngineStatus(EngineState.ABSENT)
+        try:
+            if not await self._supervisor.is_running(launch.service):
+                return await self._trouble(launch, EngineState.FAILED, "k3s has ended")
+            return await (self._server_status(launch) if launch.is_server else self._agent_status(launch))
+        except EngineError as error:
+            return EngineStatus(EngineState.FAILED, str(error))
+
+    async def remove(self) -> None:
+        async with self._changing:
+            state = await asyncio.to_thread(self._disk.state)
+            if state.service:
+                await self._supervisor.stop(state.service)
+            for name in state.files:
+                await asyncio.to_thread(self._disk.remove, name)
+            if state.data_directory:
+                await tear_down(self._root, state.data_directory)
+            await asyncio.to_thread(self._forget, state.program, state.service)
+            self._launch = None
+
+    def _find_or_install(self) -> str:
+        program = find_program(self._root)
+        if program is not None:
+            return program
+        if self._server.install.source is None:
+            raise EngineError(MISSING)
+        installed = install_program(self._server.install.source, self._root)
+        self._disk.remember(program=installed)
+        return installed
+
+    def _forget(self, program: str, service: str) -> None:
+        """Remove the rest of what we made: a program that we installed, the log, and the record itself."""
+        if program:
+            Path(program).unlink(missing_ok=True)
+        for name in (f"/var/log/{service}.log", f"/var/log/{service}.log.1"):
+            if service:
+                self._disk.remove(name)
+        record = self._disk.path("/var/lib/kairos/engine_k3s")
+        (record / "state.json").unlink(missing_ok=True)
+        if record.is_dir() and not any(record.iterdir()):
+            record.rmdir()
+
+    async def _server_status(self, launch: Launch) -> EngineStatus:
+        token = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/server/node-token")
+        kubeconfig = await asyncio.to_thread(self._disk.read, launch.kubeconfig)
+        if not token or not kubeconfig:
+            return await self._trouble(launch, EngineState.STARTING, "k3s is starting")
+        try:
+            credentials = parse_kubeconfig(kubeconfig)
+            answer = await _readiness(credentials)
+            nodes = await node_names(credentials) if answer == "ok" else ()
+        except (OSError, ValueError) as error:
+            return await self._trouble(launch, EngineState.STARTING, f"the API server is silent ({error})")
+        if answer != "ok":
+            return await self._trouble(launch, EngineState.STARTING, f"the API server is not ready: {answer}")
+        reachable = with_server(kubeconfig, self._host) if self._host else kubeconfig
+        return EngineStatus(
+            EngineState.READY,
+            "k3s serves the cluster",
+            join_token=SecretStr(token.strip()),
+            kubeconfig=SecretStr(reachable),
+            nodes=nodes,
+        )
+
+    async def _agent_status(self, launch: Launch) -> EngineStatus:
+        if await ask_kubelet(launch.health_port):
+            return EngineStatus(EngineState.READY, "k3s runs as an agent of the cluster")
+        return await self._trouble(launch, EngineState.STARTING, "k3s is joining the cluster")
+
+    async def _trouble(self, launch: Launch, state: EngineState, message: str) -> EngineStatus:
+        """Say what is amiss, in k3s' own words where its log has any; what no waiting mends is a failure."""
+        secrets = [secret.get_secret_value() for secret in launch.environment.values()]
+        complaint = last_complaint(await self._supervisor.log(launch.service), secrets)
+        if complaint is None:
+            return EngineStatus(state, message)
+        failed = state is EngineState.FAILED or complaint.is_hopeless
+        return EngineStatus(EngineState.FAILED if failed else state, f"{message}; {complaint.message}")
+
+
+async def _readiness(credentials: Credentials) -> str:
+    """Return "ok", or what the API server says that it still waits for."""
+    status, text = await ask_server(credentials, "/readyz")
+    failed = [line[3:].split(" ")[0] for line in text.splitlines() if line.startswith("[-]")]
+    return "ok" if status == 200 else f"waiting for {', '.join(failed)}" if failed else f"status {status}"

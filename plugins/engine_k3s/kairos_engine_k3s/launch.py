@@ -1,0 +1,167 @@
+"""From a node's plan to the program to run: arguments, environment, files. Pure, golden-tested as a matrix.
+
+Decisions worth knowing:
+- `--node-name` is always given and `--with-node-id` never: the plan's name is stable and unique in the
+  network, so the node is called in Kubernetes what its operator calls it, and a re-imaged node keeps its
+  name.
+- `--node-ip` is always given when the networks know it, so that an elastic IP never becomes a node's address.
+- No secret is in argv: join token and datastore go through the environment file, and so do secrets that the
+  operator wrote as arguments.
+- `--cluster-init` only for `master/clusterinit`: a lone `master` keeps its state in SQLite, k3s' default.
+- Servers with an external datastore meet there: they get neither `--cluster-init` nor `--server`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from pydantic import SecretStr
+
+from kairos_core import EngineError, NodePlan, Role
+from kairos_engine_k3s.arguments import (
+    Argument,
+    component_value,
+    merge_arguments,
+    parse_arguments,
+    take_secrets,
+    value_of,
+)
+from kairos_engine_k3s.settings import AgentSettings, Block, ServerSettings
+
+DATA_DIRECTORY = "/var/lib/rancher/k3s"
+KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to write: absolute path, content (never shown), mode."""
+
+    path: str
+    content: str = field(repr=False)
+    mode: int = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What to run. `arguments` start with server or agent; the program's path is not part of it."""
+
+    service: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, SecretStr]
+    manifests: tuple[File, ...] = ()
+
+    @property
+    def is_server(self) -> bool:
+        return self.service == "k3s"
+
+    @property
+    def data_directory(self) -> str:
+        return value_of(self.arguments, "data-dir") or self._variable("K3S_DATA_DIR") or DATA_DIRECTORY
+
+    @property
+    def kubeconfig(self) -> str:
+        given = value_of(self.arguments, "write-kubeconfig") or self._variable("K3S_KUBECONFIG_OUTPUT")
+        return given or KUBECONFIG
+
+    @property
+    def health_port(self) -> int:
+        """The port on 127.0.0.1 where the kubelet answers /healthz. Source: KubeletConfiguration v1beta1."""
+        port = component_value(self.arguments, "kubelet-arg", "healthz-port") or "10248"
+        return int(port) if port.isdecimal() else 10248
+
+    def _variable(self, name: str) -> str:
+        return self.environment[name].get_secret_value() if name in self.environment else ""
+
+
+def launch_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> Launch:
+    """Return what runs this plan. Raises EngineError for a plan that cannot run."""
+    _check(plan)
+    ours = _server_arguments(plan, server) if plan.role.is_master else _node_arguments(plan)
+    secrets = _datastore(plan)
+    block: Block = server if plan.role.is_master else agent
+    if block.enabled is False:
+        block = Block()
+    theirs, their_secrets = take_secrets(parse_arguments(block.args))
+    merged = theirs if block.replace_args else merge_arguments(ours, theirs)
+    environment = {} if block.replace_env else _join_environment(plan)
+    environment |= {name: secret.get_secret_value() for name, secret in block.env.items()}
+    environment |= their_secrets if block.replace_args else secrets | their_secrets
+    launch = Launch(
+        service="k3s" if plan.role.is_master else "k3s-agent",
+        arguments=("server" if plan.role.is_master else "agent", *map(str, merged)),
+        environment=MappingProxyType({name: SecretStr(environment[name]) for name in sorted(environment)}),
+    )
+    return _with_manifests(launch, plan)
+
+
+def _check(plan: NodePlan) -> None:
+    if plan.role is Role.NONE:
+        raise EngineError("role 'none' runs no Kubernetes, so there is nothing to apply. Remove the engine.")
+    if plan.role is Role.WORKER and plan.join is None:
+        raise EngineError("a worker needs a server and a join token; the plan has none. Wait for a master.")
+    if plan.role is Role.CLUSTER_INIT and plan.join is not None:
+        raise EngineError(
+            f"the plan initialises a cluster and joins {plan.join.server} at once. Give the node the role "
+            "master/ha to join, or take the server out of the plan."
+        )
+    if plan.role is Role.HA and plan.join is None and plan.datastore is None:
+        raise EngineError(
+            "master/ha needs a server to join or an external database; the plan has neither. "
+            "Wait for a master."
+        )
+    if plan.role is Role.HA and plan.join is None and plan.cluster_token is None:
+        raise EngineError(
+            "master/ha with an external database needs the cluster's token; the plan has none. "
+            "Wait for a master."
+        )
+
+
+def _node_arguments(plan: NodePlan) -> list[Argument]:
+    place = plan.attachment
+    found = (("node-name", plan.node_name), ("node-ip", place.node_ip), ("flannel-iface", place.interface))
+    return [Argument(name, value) for name, value in found if value]
+
+
+def _server_arguments(plan: NodePlan, server: ServerSettings) -> list[Argument]:
+    names = (plan.attachment.endpoint, plan.attachment.node_ip, *plan.tls_names)
+    arguments = _node_arguments(plan)
+    arguments += [Argument("tls-san", name) for name in dict.fromkeys(names) if name]
+    if server.embedded_registry and server.enabled is not False:
+        arguments.append(Argument("embedded-registry"))
+    if plan.datastore is None and plan.join is not None:
+        arguments.append(Argument("server", plan.join.server))
+    if plan.datastore is None and plan.role is Role.CLUSTER_INIT:
+        arguments.append(Argument("cluster-init"))
+    return arguments
+
+
+def _datastore(plan: NodePlan) -> dict[str, str]:
+    if plan.datastore is None or not plan.role.is_master:
+        return {}
+    return {"K3S_DATASTORE_ENDPOINT": plan.datastore.get_secret_value()}
+
+
+def _join_environment(plan: NodePlan) -> dict[str, str]:
+    token = plan.join.token if plan.join else plan.cluster_token
+    environment = {"K3S_TOKEN": token.get_secret_value()} if token else {}
+    if plan.role is Role.WORKER and plan.join:
+        environment["K3S_URL"] = plan.join.server
+    return environment
+
+
+def _with_manifests(launch: Launch, plan: NodePlan) -> Launch:
+    """Add the networks' manifests, which k3s deploys from a directory of its servers."""
+    if not plan.role.is_master:
+        return launch
+    files = []
+    for manifest in plan.attachment.manifests:
+        if "/" in manifest.name or not manifest.name.endswith((".yaml", ".yml", ".json")):
+            raise EngineError(
+                f"{manifest.name!r} is no name for a manifest: k3s reads *.yaml, *.yml and *.json of one "
+                "directory. Rename it in the network that offers it."
+            )
+        path = f"{launch.data_directory}/server/manifests/{manifest.name}"
+        files.append(File(path, manifest.content))
+    return Launch(launch.service, launch.arguments, launch.environment, tuple(files))

@@ -1,0 +1,79 @@
+"""k3s as an OpenRC service under supervise-daemon. Follows k3s' own installer (install.sh of k3s-io/k3s)."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from pathlib import Path
+
+from kairos_engine_k3s.environment import format_environment
+from kairos_engine_k3s.launch import File, Launch
+from kairos_engine_k3s.supervisor import Supervisor, read_tail, run_program
+
+_SCRIPT = """#!/sbin/openrc-run
+# Written by Kairos; changes are overwritten. Arguments: see the k3s block of its configuration.
+
+description="Lightweight Kubernetes ({kind}), run by Kairos"
+supervisor=supervise-daemon
+name={service}
+command={program}
+command_args={arguments}
+output_log=/var/log/{service}.log
+error_log=/var/log/{service}.log
+pidfile="/run/{service}.pid"
+respawn_delay=5
+respawn_max=0
+
+depend() {{
+    after network-online
+    want cgroups
+}}
+
+set -o allexport
+if [ -f /etc/environment ]; then . /etc/environment; fi
+. /etc/rancher/k3s/{service}.env
+set +o allexport
+"""
+
+
+class OpenRc(Supervisor):
+    """Scripts in /etc/init.d, started in the default runlevel."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
+    def files(self, launch: Launch, program: str) -> tuple[File, ...]:
+        return (
+            File(f"/etc/init.d/{launch.service}", format_script(launch, program), 0o755),
+            File(f"/etc/rancher/k3s/{launch.service}.env", format_environment(launch.environment), 0o600),
+        )
+
+    async def start(self, service: str) -> None:
+        await run_program("rc-update", "add", service, "default")
+        await run_program("rc-service", service, "start")
+
+    async def restart(self, service: str) -> None:
+        await run_program("rc-update", "add", service, "default")
+        await run_program("rc-service", service, "restart", timeout=120.0)
+
+    async def stop(self, service: str) -> None:
+        await run_program("rc-service", "--ifexists", service, "stop", timeout=120.0)
+        await run_program("rc-update", "delete", service, "default", accept=(0, 1))
+
+    async def is_running(self, service: str) -> bool:
+        # 3: stopped, 4: crashed-or-unsupervised, 32: crashed, 1: no such service. Source: openrc-run(8).
+        code, _ = await run_program("rc-service", service, "status", accept=(0, 1, 3, 4, 32))
+        return code == 0
+
+    async def log(self, service: str) -> str:
+        return await asyncio.to_thread(read_tail, self._root / f"var/log/{service}.log")
+
+
+def format_script(launch: Launch, program: str) -> str:
+    """Return the text of the init script. OpenRC evaluates `command_args` in a shell, hence two quotings."""
+    return _SCRIPT.format(
+        kind=launch.arguments[0],
+        service=launch.service,
+        program=shlex.quote(program),
+        arguments=shlex.quote(shlex.join(launch.arguments)),
+    )

@@ -1,0 +1,75 @@
+"""The blocks `k3s` and `k3s-agent` of the configuration. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def _as_text(value: Any) -> Any:
+    """Turn the scalars of YAML into the text that an environment holds."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _named(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, secret in value.items():
+        if not _NAME.match(name):
+            raise ValueError(f"{name!r} is no name for a variable: letters, digits and _ only")
+        if "\0" in secret.get_secret_value():
+            raise ValueError(f"the value of {name} holds a zero byte, which no environment can hold")
+    return value
+
+
+def _splittable(value: str) -> str:
+    try:
+        shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"cannot be split into words: {str(error).lower()}") from None
+    return value
+
+
+class Block(BaseModel):
+    """What both blocks have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    enabled: bool | None = Field(default=None, description="false: ignore this block")
+    env: Annotated[dict[str, Annotated[SecretStr, BeforeValidator(_as_text)]], AfterValidator(_named)] = (
+        Field(default={}, description="environment variables for k3s; they win over ours")
+    )
+    args: tuple[Annotated[str, AfterValidator(_splittable)], ...] = Field(
+        default=(),
+        repr=False,
+        description="further arguments; a flag given here wins over ours, those that are lists add up",
+    )
+    replace_env: bool = Field(default=False, description="use `env` alone, none of our variables")
+    replace_args: bool = Field(default=False, description="use `args` alone, none of our arguments")
+
+
+class Install(BaseModel):
+    """How k3s gets onto this machine when it is missing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Path | None = Field(
+        default=None, description="a k3s binary on this machine, or a directory with one"
+    )
+
+
+class ServerSettings(Block):
+    """The block `k3s`: for masters; `install` holds for workers too."""
+
+    embedded_registry: bool = Field(default=False, description="share container images between the nodes")
+    install: Install = Install()
+
+
+class AgentSettings(Block):
+    """The block `k3s-agent`: for workers."""

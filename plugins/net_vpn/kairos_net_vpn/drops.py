@@ -1,0 +1,54 @@
+"""The names of what the tunnel throws away. The node counts each with `vpn_` before it; see `kairos status`.
+
+This module and all others on a packet's journey import nothing of `kairos_core`: the data plane is a process
+of its own, which so starts in 60 ms and 20 MB instead of 400 ms and 60 MB.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class VpnDrop(StrEnum):
+    """Why a packet, a datagram or a statement of a peer was not taken."""
+
+    # packets of this machine, on their way out
+    NOT_IP = "not_ip"  # neither IPv4 nor IPv6, or shorter than its header says
+    IPV6 = "ipv6"  # IPv6 inside the tunnel: not carried yet
+    NO_ROUTE = "no_route"  # nobody holds the destination address (multicast and broadcast included)
+    NO_SESSION = "no_session"  # a second packet came while the handshake was under way, or it never succeeded
+    NO_ENDPOINT = "no_endpoint"  # the peer's underlay address is not known
+    UNREACHABLE = "unreachable"  # the kernel has no way to the peer's underlay address
+    OVERSIZED = "oversized"  # the datagram is larger than the underlay takes
+    SEND_FULL = "send_full"  # the socket's buffer is full
+    # datagrams from the underlay
+    TRUNCATED = "truncated"  # shorter than its type needs
+    MALFORMED = "malformed"  # of the right type, but not of its format
+    UNKNOWN_KIND = "unknown_kind"  # a type that WireGuard does not have
+    COOKIE = "cookie"  # a stock peer under load asks for a cookie: not spoken yet
+    BAD_MAC = "bad_mac"  # not made for our key: a stranger, or a probe
+    UNKNOWN_PEER = "unknown_peer"  # a handshake of somebody whose key is not in the ledger (yet)
+    BAD_KEY = "bad_key"  # a public key that gives no shared secret
+    STALE_TIMESTAMP = "stale_timestamp"  # a handshake that came before, or an older one
+    FLOODED = "flooded"  # handshakes of one peer in too short a time
+    UNKNOWN_INDEX = "unknown_index"  # for a session that we do not have (any more)
+    EXPIRED = "expired"  # under a session older than it may be
+    REPLAYED = "replayed"  # this very datagram came before, or it is older than the window
+    UNSEAL = "unseal"  # authentication failed: altered, forged, or under another token
+    # packets that a peer sealed
+    SOURCE_MISMATCH = "source_mismatch"  # its source address is not this peer's
+    NOT_OURS = "not_ours"  # its destination is not this node
+    LOOPED = "looped"  # the datagram itself came through the tunnel
+    TUN_REFUSED = "tun_refused"  # the kernel did not take the packet
+    # beside the packets
+    TABLE_FULL = "table_full"  # more peers than the data plane holds
+    DATAPLANE_DIED = "dataplane_died"  # the process ended and was started again
+    BAD_TOPIC = "bad_topic"  # a peer published something that is not a VPN entry
+
+
+class Refused(Exception):
+    """A peer's bytes break the rules: counted under `drop`, never fatal."""
+
+    def __init__(self, drop: VpnDrop) -> None:
+        super().__init__(drop.value)
+        self.drop = drop

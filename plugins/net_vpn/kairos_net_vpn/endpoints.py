@@ -1,0 +1,56 @@
+"""Socket addresses of the underlay: text from the ledger to what the socket takes, and back.
+
+The socket is IPv6 and takes IPv4 too (as `::ffff:10.0.0.1`), or IPv4 only where the kernel has no IPv6.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from kairos_net_vpn.peer import MAX_CANDIDATES, Endpoint
+
+_MAPPED = "::ffff:"
+
+
+class Endpoints:
+    """Reads and writes endpoints for one socket family."""
+
+    def __init__(self, family: int) -> None:
+        self._is_ipv6 = family == socket.AF_INET6
+
+    def parse_all(self, texts: tuple[str, ...]) -> tuple[Endpoint, ...]:
+        """Return the endpoints that this socket can reach, in order; the others are left out."""
+        parsed = (self.parse(text) for text in texts)
+        return tuple(endpoint for endpoint in parsed if endpoint is not None)[:MAX_CANDIDATES]
+
+    def parse(self, text: str) -> Endpoint | None:
+        """Read `10.0.0.1:7373` or `[fe80::1%eth0]:7373`; None when this socket cannot reach it."""
+        host, _, port = text.rpartition(":")
+        host, _, zone = host.strip("[]").partition("%")
+        try:
+            address = ipaddress.ip_address(host)
+            scope = socket.if_nametoindex(zone) if zone else 0
+            number = int(port)
+        except (ValueError, OSError):
+            return None
+        if not 0 < number < 65536:
+            return None
+        if address.version == 6:
+            return (str(address), number, 0, scope) if self._is_ipv6 else None
+        return (_MAPPED + str(address), number, 0, 0) if self._is_ipv6 else (str(address), number)
+
+    def format(self, endpoint: Endpoint) -> str:
+        """Write an endpoint for people and for `parse`."""
+        host = _unmapped(endpoint)
+        return f"[{host}]:{endpoint[1]}" if ":" in host else f"{host}:{endpoint[1]}"
+
+    def is_inside(self, endpoint: Endpoint, subnet: ipaddress.IPv4Network) -> bool:
+        """Say whether an endpoint lies in the VPN's own subnet."""
+        address = ipaddress.ip_address(_unmapped(endpoint))
+        return address.version == 4 and address in subnet
+
+
+def _unmapped(endpoint: Endpoint) -> str:
+    host = str(endpoint[0])
+    return host.removeprefix(_MAPPED)

@@ -1,0 +1,177 @@
+"""When to initiate, how to answer, what a finished handshake changes. Sans IO: datagrams go to `outbox`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kairos_net_vpn import noise
+from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.noise import Local, SessionKeys
+from kairos_net_vpn.peer import NEVER, Endpoint, Peer, Pending
+from kairos_net_vpn.session import Session
+from kairos_net_vpn.spec import Timing
+from kairos_net_vpn.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where randomness and wall time come from: `os.urandom` and `time.time`, or a test's own."""
+
+    entropy: Callable[[int], bytes]
+    unix_now: Callable[[], float]
+
+
+class Handshakes:
+    """Makes sessions with peers and keeps them young."""
+
+    def __init__(self, local: Local, table: Table, timing: Timing, sources: Sources) -> None:
+        self.local = local
+        self.outbox: list[tuple[bytes, Endpoint]] = []
+        """Datagrams to send; the caller takes them after each call. At most a few for each peer."""
+        self._table = table
+        self._timing = timing
+        self._sources = sources
+        self._last_stamp = b""
+
+    # -- our initiative
+
+    def start(self, peer: Peer, now: float, *, everywhere: bool = False) -> None:
+        """Begin a handshake unless one is under way; `everywhere` sends already the first try to all
+        places."""
+        if peer.trying_since == NEVER:
+            peer.trying_since = now
+            peer.attempts = 1 if everywhere else 0
+            self.knock(peer, now)
+
+    def knock(self, peer: Peer, now: float) -> VpnDrop | None:
+        """Send an initiation and set the time of the next. Return why a waiting packet was given up, if
+        so."""
+        if peer.trying_since == NEVER:
+            peer.trying_since, peer.attempts = now, 0
+        given_up = now >= peer.trying_since + self._timing.attempt
+        lost = VpnDrop.NO_SESSION if given_up and peer.queued is not None else None
+        if given_up:
+            peer.queued = None
+        if given_up and not peer.is_eager:
+            self._stop_trying(peer)
+            return lost
+        self._initiate(peer, now)
+        pause = self._timing.idle_retry if given_up else self._pause(peer.attempts)
+        peer.attempts += 1
+        self._schedule(peer, now + pause + self._jitter())
+        return lost
+
+    def hold(self, peer: Peer, now: float) -> None:
+        """See that an eager peer gets a session: the lower key begins at once, the other if nothing came."""
+        is_waiting = peer.trying_since != NEVER or peer.knock_at != NEVER
+        if peer.is_eager and not is_waiting and not self.has_session(peer, now):
+            goes_first = self.local.public < peer.remote.public
+            self._schedule(peer, now if goes_first else now + self._timing.yield_first)
+
+    def has_session(self, peer: Peer, now: float) -> bool:
+        return peer.current is not None and now < peer.current.born + self._timing.reject_after
+
+    def _initiate(self, peer: Peer, now: float) -> None:
+        destinations = peer.destinations()
+        if not destinations:
+            return
+        index = self._table.new_index()
+        seed, stamp = self._sources.entropy(32), self._stamp()
+        message, initiated = noise.initiate(self.local, peer.remote, seed=seed, timestamp=stamp, index=index)
+        self._table.expect(Pending(peer, index, initiated))
+        for endpoint in destinations:
+            self.outbox.append((message, endpoint))
+            peer.has_sent(len(message))
+
+    def _pause(self, attempts: int) -> float:
+        retries = self._timing.retries
+        return retries[attempts] if attempts < len(retries) else self._timing.rekey_timeout
+
+    def _jitter(self) -> float:
+        return self._timing.jitter * int.from_bytes(self._sources.entropy(2)) / 65536
+
+    def _schedule(self, peer: Peer, at: float) -> None:
+        peer.knock_at = at
+        peer.wake = min(peer.wake, at)
+
+    def _stop_trying(self, peer: Peer) -> None:
+        self._table.drop_pending(peer)
+        peer.trying_since = peer.knock_at = NEVER
+        peer.attempts = 0
+
+    def _stamp(self) -> bytes:
+        """Return a label above all before, also when the clock stands still or was set back meanwhile."""
+        stamp = noise.tai64n(self._sources.unix_now())
+        if stamp <= self._last_stamp:
+            stamp = (int.from_bytes(self._last_stamp) + 1).to_bytes(12)
+        self._last_stamp = stamp
+        return stamp
+
+    # -- their initiative
+
+    def receive_initiation(self, message: bytes, source: Endpoint, now: float) -> Peer:
+        """Answer an initiation. Raises Refused; nothing is kept of a refused one.
+
+        Where it came from is not taken as the peer's endpoint: it may be a replay from before our start. The
+        peer's first datagram under the new session tells.
+        """
+        knock = noise.read_initiation(self.local, message)
+        peer = self._table.find(knock.public)
+        if peer is None:
+            raise Refused(VpnDrop.UNKNOWN_PEER)
+        stamp = noise.admit(knock, peer.remote)
+        if stamp <= peer.greatest_timestamp:
+            raise Refused(VpnDrop.STALE_TIMESTAMP)
+        if now < peer.last_knock_seen + self._timing.flood:
+            raise Refused(VpnDrop.FLOODED)
+        peer.greatest_timestamp, peer.last_knock_seen = stamp, now
+        index = self._table.new_index()
+        seed = self._sources.entropy(32)
+        response, keys = noise.respond(self.local, peer.remote, knock, seed=seed, index=index)
+        self._table.stand_by(Session(peer, keys, index=index, is_initiator=False, now=now))
+        self._keep_until(peer, now)
+        self.outbox.append((response, source))
+        peer.has_received(len(message))
+        peer.has_sent(len(response))
+        return peer
+
+    def receive_response(self, message: bytes, now: float) -> Peer:
+        """Finish a handshake of ours. Raises Refused, and goes on waiting for an authentic response."""
+        index = noise.receiver_of(self.local, message)
+        pending = self._table.pending.get(index)
+        if pending is None:
+            raise Refused(VpnDrop.UNKNOWN_INDEX)
+        keys = noise.read_response(self.local, pending.initiated, message)
+        pending.peer.has_received(len(message))
+        self._finish(pending, keys, now)
+        return pending.peer
+
+    def _finish(self, pending: Pending, keys: SessionKeys, now: float) -> None:
+        session = Session(pending.peer, keys, index=pending.index, is_initiator=True, now=now)
+        self._stop_trying(pending.peer)
+        self.confirm(session, now)
+
+    def confirm(self, session: Session, now: float) -> None:
+        """Use a session from now on: both sides are known to have it."""
+        peer = session.peer
+        self._table.confirm(session)
+        self._stop_trying(peer)
+        self._keep_until(peer, now)
+        peer.last_handshake = now
+
+    def greet(self, peer: Peer, now: float) -> None:
+        """Send what waits for the session; without that an initiator sends a keepalive, which confirms it."""
+        session, packet = peer.current, peer.queued
+        if session is None or peer.endpoint is None:
+            return
+        peer.queued = None
+        if packet is not None or session.is_initiator:
+            datagram = session.seal(packet or b"")
+            self.outbox.append((datagram, peer.endpoint))
+            peer.has_sent(len(datagram), data_until=now + self._timing.silence if packet else None)
+
+    def _keep_until(self, peer: Peer, now: float) -> None:
+        """Throw keys away when nothing can use them any more (paper, section 6.3)."""
+        peer.forget_at = now + 3 * self._timing.reject_after
+        peer.wake = min(peer.wake, peer.forget_at)

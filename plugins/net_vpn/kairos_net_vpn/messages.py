@@ -1,0 +1,138 @@
+"""What the plugin and its data-plane process say to each other: a JSON object per line, over a socket pair.
+
+The keys travel here and only here: never in arguments or the environment, where other processes could read
+them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias
+
+from kairos_net_vpn.spec import Timing
+
+VERSION = 1
+MAX_LINE = 4 << 20
+"""Bytes in one line; the statistics of 4096 peers fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """The first message: who this node is. `address` is its inner one, `subnet` what lies inside the
+    tunnel."""
+
+    private_key: bytes = field(repr=False)
+    psk: bytes = field(repr=False)
+    address: str
+    subnet: str
+    mtu: int
+    timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True, slots=True)
+class SetPeer:
+    """A peer, or what it has become: its public key, where it may be, which inner addresses are its own."""
+
+    key: bytes
+    endpoints: tuple[str, ...]
+    addresses: tuple[str, ...]
+    eager: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetPeer:
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask for Stats; each question gets one answer, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The data plane is configured and carries packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStats:
+    """`handshake` is the age of the newest session in seconds (None: none yet), `sent` and `received`
+    bytes."""
+
+    key: bytes
+    endpoint: str | None
+    handshake: float | None
+    sent: int
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counters since the process started."""
+
+    peers: tuple[PeerStats, ...]
+    drops: Mapping[str, int]
+
+
+Message: TypeAlias = Configure | SetPeer | ForgetPeer | Ask | Ready | Stats
+
+_KINDS: dict[str, type[Any]] = {
+    "configure": Configure,
+    "set": SetPeer,
+    "forget": ForgetPeer,
+    "ask": Ask,
+    "ready": Ready,
+    "stats": Stats,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+_NESTED = {"timing": Timing, "peers": PeerStats}
+_BYTES = frozenset({"private_key", "psk", "key"})
+
+
+def encode(message: Message) -> bytes:
+    """Write a message as one line."""
+    document = {"v": VERSION, "kind": _NAMES[type(message)], **_plain(message)}
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """Read a line. Raises ValueError without showing it: it may hold a key.
+
+    The version differs when the package was upgraded under a running agent, whose data plane then restarted.
+    """
+    try:
+        document = json.loads(line)
+        version, kind = document.pop("v"), _KINDS[document.pop("kind")]
+        if version == VERSION:
+            message: Message = _typed(kind, document)
+            return message
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError("a line between the plugin and its data plane is not a message") from None
+    raise ValueError(f"the data plane speaks version {VERSION}, the other end {version}: restart the agent")
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}  # type: ignore[arg-type]
+    return value
+
+
+def _typed(kind: type[Any], document: Mapping[str, Any]) -> Any:
+    return kind(**{name: _field(name, value) for name, value in document.items()})
+
+
+def _field(name: str, value: Any) -> Any:
+    if name in _BYTES:
+        return base64.b64decode(value, validate=True)
+    if name in _NESTED and isinstance(value, dict):
+        return _typed(_NESTED[name], value)
+    if isinstance(value, list):
+        return tuple(_typed(_NESTED[name], item) if name in _NESTED else item for item in value)
+    return value

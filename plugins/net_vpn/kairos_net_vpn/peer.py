@@ -1,0 +1,118 @@
+"""A peer as the tunnel sees it: its addresses, its three sessions, its timers. Decides nothing by itself.
+
+A session is `next` while only we know that it stands (we answered a handshake), `current` once the peer has
+used it, `previous` while datagrams sealed before the change may still arrive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from kairos_net_vpn.noise import Initiated, Remote
+from kairos_net_vpn.session import Session
+
+Endpoint: TypeAlias = tuple[Any, ...]
+"""A socket address of the underlay, as the socket takes and gives it; compared, never looked into."""
+
+NEVER = float("inf")
+MAX_CANDIDATES = 8
+"""Endpoints tried for one peer. Bounds what a peer's ledger entry can make us send to third parties."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """An initiation of ours that waits for its response."""
+
+    peer: Peer
+    index: int
+    initiated: Initiated
+
+
+class Peer:
+    """The state of one peer. Times are monotonic seconds; NEVER means that a timer does not run."""
+
+    __slots__ = (
+        "addresses",
+        "attempts",
+        "candidates",
+        "current",
+        "endpoint",
+        "forget_at",
+        "greatest_timestamp",
+        "is_eager",
+        "keepalive_at",
+        "knock_at",
+        "last_handshake",
+        "last_knock_seen",
+        "mtu",
+        "next",
+        "pending",
+        "previous",
+        "queued",
+        "received",
+        "remote",
+        "sent",
+        "silence_at",
+        "trying_since",
+        "wake",
+    )
+
+    def __init__(self, remote: Remote, mtu: int) -> None:
+        self.remote = remote
+        self.mtu = mtu
+        self.addresses: frozenset[bytes] = frozenset()
+        self.candidates: tuple[Endpoint, ...] = ()
+        self.endpoint: Endpoint | None = None  # where its last authentic datagram came from
+        self.is_eager = False  # it is said to be alive: hold a session without waiting for a packet
+        # sessions
+        self.current: Session | None = None
+        self.previous: Session | None = None
+        self.next: Session | None = None
+        self.pending: Pending | None = None
+        self.queued: bytes | None = None  # the one packet that waits for the handshake
+        # handshake
+        self.attempts = 0  # initiations without an answer
+        self.trying_since = NEVER
+        self.greatest_timestamp = b""
+        self.last_knock_seen = -NEVER
+        self.last_handshake: float | None = None
+        # timers
+        self.knock_at = NEVER  # initiate
+        self.keepalive_at = NEVER  # it sent data and we were silent
+        self.silence_at = NEVER  # we sent data and it was silent
+        self.forget_at = NEVER  # throw the keys away
+        self.wake = NEVER  # not after any of these
+        # bytes on the wire
+        self.sent = 0
+        self.received = 0
+
+    def __repr__(self) -> str:
+        return f"Peer({self.remote.public.hex()[:8]}, {len(self.addresses)} addresses)"
+
+    def sessions(self) -> tuple[Session, ...]:
+        return tuple(s for s in (self.current, self.previous, self.next) if s is not None)
+
+    def destinations(self) -> tuple[Endpoint, ...]:
+        """Return where to send an initiation: to the best place, from the second attempt on everywhere."""
+        known = dict.fromkeys((self.endpoint, *self.candidates) if self.endpoint else self.candidates)
+        return tuple(known)[: 1 if self.attempts == 0 else MAX_CANDIDATES]
+
+    def has_sent(self, size: int, *, data_until: float | None = None) -> None:
+        """Note a datagram to the peer; for data, `data_until` is when silence begins to mean something."""
+        self.sent += size
+        self.keepalive_at = NEVER
+        if data_until is not None and self.silence_at == NEVER:
+            self.silence_at = data_until
+            self.wake = min(self.wake, data_until)
+
+    def has_received(self, size: int, *, answer_until: float | None = None) -> None:
+        """Note an authentic datagram; `answer_until` is when to send a keepalive, for data only."""
+        self.received += size
+        self.silence_at = NEVER
+        if answer_until is not None and self.keepalive_at == NEVER:
+            self.keepalive_at = answer_until
+            self.wake = min(self.wake, answer_until)
+
+    def next_timer(self) -> float:
+        return min(self.knock_at, self.keepalive_at, self.silence_at, self.forget_at)

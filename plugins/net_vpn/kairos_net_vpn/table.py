@@ -1,0 +1,107 @@
+"""Who is who: peers by key, by inner address, and sessions by the index that a datagram carries.
+
+Changed by the control process and by handshakes; the packet path only looks up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from kairos_net_vpn.peer import Peer, Pending
+from kairos_net_vpn.session import Session
+
+MAX_PEERS = 4096
+"""More than any address pool in use; bounds what a flood of ledger entries can make the data plane hold."""
+
+
+class Table:
+    """The lookup tables of a tunnel."""
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self.routes: dict[bytes, Peer] = {}
+        self.sessions: dict[int, Session] = {}
+        self.pending: dict[int, Pending] = {}
+        self._peers: dict[bytes, Peer] = {}
+        self._entropy = entropy
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(self._peers.values())
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def find(self, public: bytes) -> Peer | None:
+        return self._peers.get(public)
+
+    def add(self, peer: Peer) -> None:
+        self._peers[peer.remote.public] = peer
+
+    def remove(self, public: bytes) -> None:
+        """Forget a peer with its sessions and routes; nothing happens when it is unknown."""
+        peer = self._peers.pop(public, None)
+        if peer is None:
+            return
+        self.forget_sessions(peer)
+        self.drop_pending(peer)
+        self.route(peer, frozenset())
+
+    def route(self, peer: Peer, addresses: frozenset[bytes]) -> None:
+        """Give a peer these inner addresses (4 bytes each); who had one before loses it."""
+        for address in peer.addresses - addresses:
+            if self.routes.get(address) is peer:
+                del self.routes[address]
+        for address in addresses:
+            holder = self.routes.get(address)
+            if holder is not None and holder is not peer:
+                holder.addresses -= {address}
+            self.routes[address] = peer
+        peer.addresses = addresses
+
+    def new_index(self) -> int:
+        """Return a name for a session, in use by none; random, so that it says nothing of our sessions."""
+        while True:
+            index = int.from_bytes(self._entropy(4), "little")
+            if index not in self.sessions and index not in self.pending:
+                return index
+
+    def expect(self, pending: Pending) -> None:
+        """Wait for the response to this initiation, and no longer for an earlier one of the peer."""
+        self.drop_pending(pending.peer)
+        pending.peer.pending = pending
+        self.pending[pending.index] = pending
+
+    def drop_pending(self, peer: Peer) -> None:
+        if peer.pending is not None:
+            del self.pending[peer.pending.index]
+            peer.pending = None
+
+    def stand_by(self, session: Session) -> None:
+        """Keep a session that we answered for until the peer uses it."""
+        peer = session.peer
+        self._retire(peer.next)
+        peer.next = session
+        self.sessions[session.index] = session
+
+    def confirm(self, session: Session) -> None:
+        """Make a session the current one.
+
+        The previous one is then the one that was current; but where both sides initiated at once, it is the
+        one we answered for, since that is what the peer may have taken as its current one.
+        """
+        peer = session.peer
+        standing_by = peer.next if peer.next is not session else None
+        previous = standing_by or peer.current
+        for old in (peer.previous, peer.current):
+            if old is not previous:
+                self._retire(old)
+        peer.previous, peer.current, peer.next = previous, session, None
+        self.sessions[session.index] = session
+
+    def forget_sessions(self, peer: Peer) -> None:
+        for session in peer.sessions():
+            self._retire(session)
+        peer.current = peer.previous = peer.next = None
+
+    def _retire(self, session: Session | None) -> None:
+        if session is not None:
+            del self.sessions[session.index]

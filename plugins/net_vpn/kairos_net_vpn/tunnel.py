@@ -1,0 +1,238 @@
+"""The tunnel as a machine without IO: packets and datagrams in, datagrams and packets out.
+
+The packet path (`seal_packet`, `receive`) has no queue, no await and no log line; what is refused is counted
+by name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from kairos_net_vpn import spec
+from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.handshakes import Handshakes, Sources
+from kairos_net_vpn.noise import Local, Remote
+from kairos_net_vpn.peer import NEVER, Endpoint, Peer
+from kairos_net_vpn.session import Session
+from kairos_net_vpn.spec import Timing
+from kairos_net_vpn.table import MAX_PEERS, Table
+
+_IPV4_HEADER = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PeerState:
+    """What the tunnel should hold of a peer; `is_eager` asks for a session without waiting for a packet."""
+
+    public: bytes
+    candidates: tuple[Endpoint, ...]
+    addresses: frozenset[bytes]
+    is_eager: bool
+
+
+class Tunnel:
+    """All peers of this node. `loops` says whether a source endpoint lies inside the tunnel itself."""
+
+    def __init__(  # noqa: PLR0913 - what a tunnel is made of, each named at the call
+        self,
+        local: Local,
+        *,
+        address: IPv4Address,
+        mtu: int,
+        timing: Timing,
+        sources: Sources,
+        loops: Callable[[Endpoint], bool] = lambda endpoint: False,
+    ) -> None:
+        self.drops: Counter[VpnDrop] = Counter()
+        self.table = Table(sources.entropy)
+        self.wake = NEVER
+        """When to call `handle_timer` next; never later than needed."""
+        self._handshakes = Handshakes(local, self.table, timing, sources)
+        self._own_address = address.packed
+        self._mtu = mtu
+        self._timing = timing
+        self._loops = loops
+
+    # -- control
+
+    def set_peer(self, state: PeerState, now: float) -> None:
+        """Take a peer or what changed of it. Raises Refused for a key that gives no shared secret."""
+        peer = self.table.find(state.public)
+        if peer is None:
+            if len(self.table) >= MAX_PEERS:
+                raise Refused(VpnDrop.TABLE_FULL)
+            peer = Peer(Remote(self._handshakes.local, state.public), self._mtu)
+            self.table.add(peer)
+        has_moved = bool(peer.candidates) and state.candidates != peer.candidates
+        peer.candidates, peer.is_eager = state.candidates, state.is_eager
+        self.table.route(peer, state.addresses)
+        if has_moved and peer.is_eager and peer.endpoint not in peer.candidates:
+            self._handshakes.start(peer, now, everywhere=True)
+        self._handshakes.hold(peer, now)
+        self._wake_for(peer)
+
+    def forget_peer(self, public: bytes) -> None:
+        self.table.remove(public)
+
+    def take_outbox(self) -> list[tuple[bytes, Endpoint]]:
+        """Return the handshake messages and keepalives to send now, each once."""
+        outbox = self._handshakes.outbox
+        taken = outbox.copy()
+        outbox.clear()
+        return taken
+
+    # -- the packet path
+
+    def seal_packet(self, packet: bytes, now: float) -> tuple[bytes, Endpoint] | None:
+        """Return the datagram of a packet of this machine, and where it goes; None when it waits or is
+        lost."""
+        try:
+            return self._seal_packet(packet, now)
+        except Refused as refused:
+            self.drops[refused.drop] += 1
+            return None
+
+    def _seal_packet(self, packet: bytes, now: float) -> tuple[bytes, Endpoint] | None:
+        if len(packet) < _IPV4_HEADER or packet[0] >> 4 != 4:
+            raise Refused(VpnDrop.IPV6 if packet and packet[0] >> 4 == 6 else VpnDrop.NOT_IP)
+        peer = self.table.routes.get(packet[16:20])
+        if peer is None:
+            raise Refused(VpnDrop.NO_ROUTE)
+        session, timing = peer.current, self._timing
+        if (
+            session is None
+            or now >= session.born + timing.reject_after
+            or session.sent >= spec.REJECT_AFTER_MESSAGES
+        ):
+            self._queue(peer, packet, now)
+            return None
+        if peer.endpoint is None:
+            raise Refused(VpnDrop.NO_ENDPOINT)
+        datagram = session.seal(packet)
+        peer.has_sent(len(datagram), data_until=now + timing.silence)
+        if session.sent >= spec.REKEY_AFTER_MESSAGES or (
+            session.is_initiator and now >= session.born + timing.rekey_after
+        ):
+            self._handshakes.start(peer, now)
+        self._wake_for(peer)
+        return datagram, peer.endpoint
+
+    def receive(self, datagram: bytes, source: Endpoint, now: float) -> bytes | None:
+        """Take a datagram; return the packet for this machine in it, if there is one. Never raises."""
+        try:
+            kind = _kind(datagram)
+            if kind == spec.TRANSPORT:
+                return self._receive_transport(datagram, source, now)
+            self._receive_handshake(kind, datagram, source, now)
+        except Refused as refused:
+            self.drops[refused.drop] += 1
+        return None
+
+    def _receive_handshake(self, kind: int, datagram: bytes, source: Endpoint, now: float) -> None:
+        if self._loops(source):
+            raise Refused(VpnDrop.LOOPED)
+        if kind == spec.INITIATION:
+            self._wake_for(self._handshakes.receive_initiation(datagram, source, now))
+        elif kind == spec.RESPONSE:
+            peer = self._handshakes.receive_response(datagram, now)
+            self._arrived(peer, source)
+            self._handshakes.greet(peer, now)
+            self._wake_for(peer)
+        else:
+            raise Refused(VpnDrop.COOKIE if kind == spec.COOKIE else VpnDrop.UNKNOWN_KIND)
+
+    def _receive_transport(self, datagram: bytes, source: Endpoint, now: float) -> bytes | None:
+        if len(datagram) < spec.TRANSPORT_OVERHEAD:
+            raise Refused(VpnDrop.TRUNCATED)
+        session = self.table.sessions.get(int.from_bytes(datagram[4:8], "little"))
+        if session is None:
+            raise Refused(VpnDrop.UNKNOWN_INDEX)
+        if now >= session.born + self._timing.reject_after:
+            raise Refused(VpnDrop.EXPIRED)
+        packet = session.open(datagram)
+        peer = session.peer
+        self._arrived(peer, source)
+        peer.has_received(len(datagram), answer_until=now + self._timing.keepalive if packet else None)
+        if session is peer.next:
+            self._handshakes.confirm(session, now)
+            self._handshakes.greet(peer, now)
+        elif session.is_initiator and session is peer.current and self._is_ageing(session, now):
+            self._handshakes.start(peer, now)
+        self._wake_for(peer)
+        return self._check(packet, peer) if packet else None
+
+    def _check(self, packet: bytes, peer: Peer) -> bytes:
+        """Return the packet without its padding, if this peer may send it to us."""
+        if packet[0] >> 4 == 6:
+            raise Refused(VpnDrop.IPV6)
+        length = int.from_bytes(packet[2:4])
+        if packet[0] >> 4 != 4 or not _IPV4_HEADER <= length <= len(packet):
+            raise Refused(VpnDrop.NOT_IP)
+        if packet[12:16] not in peer.addresses:
+            raise Refused(VpnDrop.SOURCE_MISMATCH)
+        if packet[16:20] != self._own_address:
+            raise Refused(VpnDrop.NOT_OURS)
+        return packet[:length]
+
+    def _arrived(self, peer: Peer, source: Endpoint) -> None:
+        """Follow a peer to where its authentic datagram came from, but never into the tunnel itself."""
+        if source != peer.endpoint:
+            if self._loops(source):
+                raise Refused(VpnDrop.LOOPED)
+            peer.endpoint = source
+        self._wake_for(peer)
+
+    def _queue(self, peer: Peer, packet: bytes, now: float) -> None:
+        if peer.queued is not None:
+            self.drops[VpnDrop.NO_SESSION] += 1
+        if peer.endpoint is None and not peer.candidates:
+            raise Refused(VpnDrop.NO_ENDPOINT)
+        peer.queued = packet
+        self._handshakes.start(peer, now)
+        self._wake_for(peer)
+
+    def _is_ageing(self, session: Session, now: float) -> bool:
+        return now >= session.born + self._timing.refresh_after
+
+    # -- time
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due and set `wake` anew. Costs a look at each peer, so call it when `wake` has come."""
+        for peer in self.table:
+            if peer.wake <= now:
+                self._handle_peer(peer, now)
+                peer.wake = peer.next_timer()
+        self.wake = min((peer.wake for peer in self.table), default=NEVER)
+
+    def _handle_peer(self, peer: Peer, now: float) -> None:
+        if peer.forget_at <= now:
+            peer.forget_at = NEVER
+            self.table.forget_sessions(peer)
+        if peer.keepalive_at <= now:
+            self._send_keepalive(peer, now)
+        if peer.silence_at <= now:
+            peer.silence_at = NEVER
+            self._handshakes.start(peer, now)
+        if peer.knock_at <= now:
+            lost = self._handshakes.knock(peer, now)
+            if lost is not None:
+                self.drops[lost] += 1
+
+    def _send_keepalive(self, peer: Peer, now: float) -> None:
+        peer.keepalive_at = NEVER
+        if peer.current is not None and peer.endpoint is not None and self._handshakes.has_session(peer, now):
+            datagram = peer.current.seal(b"")
+            peer.has_sent(len(datagram))
+            self._handshakes.outbox.append((datagram, peer.endpoint))
+
+    def _wake_for(self, peer: Peer) -> None:
+        self.wake = min(self.wake, peer.wake)
+
+
+def _kind(datagram: bytes) -> int:
+    if len(datagram) < 4:
+        raise Refused(VpnDrop.TRUNCATED)
+    return int.from_bytes(datagram[:4], "little")  # the three bytes after the type must be zero

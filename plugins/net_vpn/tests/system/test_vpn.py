@@ -1,0 +1,268 @@
+"""The VPN with real devices, sockets and processes: three namespaces on a bridge."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kairos_core.protocol.identity import Identity
+from kairos_core.testing.networks import SharedLedger
+
+pytestmark = pytest.mark.system
+
+SEND = """
+import socket, sys
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for datagram in sys.argv[3:]:
+    udp.sendto(bytes.fromhex(datagram), (sys.argv[1], int(sys.argv[2])))
+"""
+CATCH = """
+import socket, sys
+tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(3))
+tap.bind((sys.argv[1], 0))
+tap.settimeout(10)
+print("ready", flush=True)
+while True:
+    frame = tap.recv(2048)
+    if frame[23] == 17 and int.from_bytes(frame[36:38]) == int(sys.argv[2]) and frame[42] == 4:
+        print(frame[42:14 + int.from_bytes(frame[16:18])].hex())
+        break
+"""
+
+
+def test_every_pair_pings_and_large_packets_pass(three: Any) -> None:
+    for one in three:
+        for other in three:
+            if one is not other:
+                assert one.pings(other, "-c3", "-i0.2")
+                assert one.pings(other, "-c1", "-s1392", "-Mdo")  # 1392 + 28 = 1420, the whole MTU
+        assert {name for name in one.status["drops"] if "unseal" in name or "bad_mac" in name} == set()
+
+
+def test_a_mesh_stands_within_two_seconds_of_the_last_start(lab: Any) -> None:
+    machines = [lab.add() for _ in range(3)]
+    for machine in machines:
+        machine.start()
+    started = time.monotonic()
+    for one in machines:
+        for other in machines:
+            if one is not other:
+                one.reaches(other)
+    assert time.monotonic() - started < 2
+
+
+def test_a_forged_source_address_is_dropped_and_counted(three: Any, wait: Any) -> None:
+    eve, bob, _ = three
+    eve.run("ip", "addr", "add", "10.1.0.77/32", "dev", "lo")
+    eve.run("ping", "-n", "-c3", "-i0.2", "-W1", "-I", "10.1.0.77", bob.address, check=False)
+    wait(lambda: bob.drops("vpn_source_mismatch") == 3, 5, "three packets dropped")
+    assert eve.pings(bob)
+
+
+def test_hostile_datagrams_are_dropped_by_name_and_crash_nothing(three: Any, wait: Any) -> None:
+    alice, bob, eve = three
+    port, before = str(bob.entry["port"]), bob.status["pid"]
+    catcher = subprocess.Popen(
+        ["ip", "netns", "exec", eve.lab.switch, sys.executable, "-c", CATCH, f"p{bob.number}", port],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert catcher.stdout is not None
+    assert catcher.stdout.readline() == "ready\n"
+    assert alice.pings(bob)
+    caught = catcher.communicate(timeout=20)[0].strip()
+    flipped = caught[:-2] + f"{int(caught[-2:], 16) ^ 1:02x}"
+    fresh_counter = caught[:16] + "ff" + caught[18:]
+    hostile = ["", "01", "04000000", "09000000" + "00" * 60, "03000000" + "00" * 60, "01000000" + "00" * 144]
+    eve.python(SEND, bob.underlay, port, *hostile, caught, flipped, fresh_counter, caught[:40])
+    expected = {
+        "vpn_truncated": 4,
+        "vpn_unknown_kind": 1,
+        "vpn_cookie": 1,
+        "vpn_bad_mac": 1,
+        "vpn_replayed": 2,
+        "vpn_unseal": 1,
+    }
+    wait(lambda: {name: bob.drops(name) for name in expected} == expected, 5, f"counted ({bob.status})")
+    random = [os.urandom(size).hex() for size in range(0, 600, 7)]
+    eve.python(SEND, bob.underlay, port, *random)
+    assert alice.pings(bob)
+    assert bob.status["pid"] == before
+
+
+def test_a_killed_data_plane_is_back_within_five_seconds_on_the_same_device_and_port(
+    three: Any, wait: Any
+) -> None:
+    alice, bob, carol = three
+    for victim, other in ((bob, alice), (alice, bob), (carol, alice)):
+        device, port, pid = (
+            victim.run("ip", "addr", "show", "kairos0"),
+            victim.entry["port"],
+            victim.status["pid"],
+        )
+        os.kill(pid, signal.SIGKILL)
+        started = time.monotonic()
+        wait(lambda victim=victim, pid=pid: victim.status["pid"] not in (pid, None), 5, "a new process")
+        other.reaches(victim, 5)
+        victim.reaches(other, 5)
+        assert time.monotonic() - started < 5
+        assert victim.run("ip", "addr", "show", "kairos0") == device
+        assert victim.entry["port"] == port
+        wait(lambda victim=victim: victim.drops("vpn_dataplane_died") == 1, 2, "counted")
+
+
+def test_a_killed_agent_takes_data_plane_and_device_along_and_comes_back_on_its_port(
+    three: Any, wait: Any
+) -> None:
+    alice, bob, _ = three
+    port, pid = bob.entry["port"], bob.status["pid"]
+    bob.kill()
+    wait(lambda: not Path(f"/proc/{pid}").exists(), 3, "the data plane ends")
+    wait(lambda: not bob.has_interface(), 3, "the device vanishes")
+    bob.start()
+    alice.reaches(bob, 5)
+    assert bob.entry["port"] == port
+
+
+def test_a_deleted_device_is_made_again(three: Any, wait: Any) -> None:
+    alice, bob, _ = three
+    bob.run("ip", "link", "delete", "kairos0")
+    wait(bob.has_interface, 5, "a new device")
+    alice.reaches(bob, 5)
+
+
+def test_an_orderly_end_leaves_nothing_and_takes_the_port_back(three: Any) -> None:
+    _, bob, _ = three
+    pid = bob.status["pid"]
+    bob.stop()
+    assert not bob.has_interface()
+    assert not Path(f"/proc/{pid}").exists()
+    assert set(bob.entry) == {"key"}
+    assert "10.1.0" not in bob.run("ip", "route")
+
+
+def test_sessions_are_renewed_under_way_without_losing_a_packet(lab: Any, wait: Any) -> None:
+    quick = {"rekey_after": 1.0, "reject_after": 2.0, "keepalive": 0.3, "rekey_timeout": 0.2, "flood": 0.001}
+    alice, bob = lab.add(), lab.add()
+    for machine in (alice, bob):
+        machine.start(timing=quick)
+    alice.reaches(bob)
+    assert alice.pings(bob, "-c60", "-i0.1")
+    wait(lambda: alice.status["peers"], 2, "statistics")
+    (peer,) = alice.status["peers"].values()
+    assert peer["handshake"] < 2.5
+
+
+def test_a_stranger_with_another_token_gets_nothing(lab: Any, wait: Any) -> None:
+    alice, bob, eve = (lab.add() for _ in range(3))
+    alice.start()
+    bob.start()
+    eve.start(token="another token")
+    alice.reaches(bob)
+    assert not eve.pings(alice)
+    assert not alice.pings(eve)
+    wait(lambda: alice.drops("vpn_unseal") + eve.drops("vpn_unseal") > 0, 5, "counted")
+
+
+def test_a_node_that_changes_its_lan_address_is_followed(three: Any, wait: Any) -> None:
+    alice, bob, carol = three
+    bob.run("ip", "addr", "add", "192.0.2.200/24", "dev", "eth0")
+    bob.run("ip", "addr", "del", f"{bob.underlay}/24", "dev", "eth0")
+    bob.run("ip", "addr", "add", "192.0.2.200/24", "dev", "eth0", check=False)
+    for other in (alice, carol):
+        bob.reaches(other, 5)
+        other.reaches(bob, 5)
+        key = bob.entry["key"]
+        at = f"192.0.2.200:{bob.entry['port']}"
+        wait(lambda other=other, key=key, at=at: other.status["peers"][key]["endpoint"] == at, 5, "followed")
+    wait(lambda: bob.entry["hosts"] == ["192.0.2.200"], 5, "published")
+
+
+def test_a_narrow_lan_gets_a_narrow_tunnel(lab: Any) -> None:
+    alice, bob = lab.add(mtu=1450), lab.add(mtu=1450)
+    for machine in (alice, bob):
+        machine.start()
+        assert "mtu 1370" in machine.run("ip", "link", "show", "kairos0")
+    alice.reaches(bob)
+    assert alice.pings(bob, "-c1", "-s1342", "-Mdo")
+
+
+def test_a_taken_interface_name_is_said_with_advice(lab: Any) -> None:
+    alice = lab.add()
+    alice.run("ip", "link", "add", "kairos0", "type", "bridge")
+    with pytest.raises(AssertionError) as failed:
+        alice.start()
+    assert "an interface of this name exists" in str(failed.value)
+    assert "p2p.vpn.interface" in str(failed.value)
+
+
+def test_no_secret_is_in_arguments_environment_or_log(three: Any) -> None:
+    for machine in three:
+        identity = Identity(bytes([machine.number]) * 32)
+        secrets = [identity.exchange_key("vpn").private_bytes_raw(), SharedLedger().secret("vpn psk")]
+        process = Path(f"/proc/{machine.status['pid']}")
+        shown = (
+            (process / "cmdline").read_bytes() + (process / "environ").read_bytes() + machine.log.read_bytes()
+        )
+        for secret in secrets:
+            for form in (secret, secret.hex().encode(), base64.b64encode(secret)):
+                assert form not in shown
+
+
+def test_a_stock_wireguard_peer_talks_with_a_node(lab: Any, wait: Any) -> None:
+    if shutil.which("wireguard-go") is None or shutil.which("wg") is None:
+        pytest.skip("wireguard-go is not installed: apt-get install wireguard-go wireguard-tools")
+    alice, stock = lab.add(), lab.add()
+    identity = Identity(bytes([stock.number]) * 32)
+    private = identity.exchange_key("vpn")
+    public = base64.b64encode(private.public_key().public_bytes_raw()).decode()
+    entry = {"key": public, "port": 51820, "address": stock.address, "hosts": [stock.underlay]}
+    document = {
+        "peer": str(identity.peer_id),
+        "underlay": stock.underlay,
+        "leases": [stock.address],
+        "vpn": entry,
+    }
+    (lab.directory / f"{stock.number}.json").write_text(json.dumps(document))
+    alice.start()
+    config = lab.directory / "wg.conf"
+    config.touch(0o600)
+    config.write_text(
+        "[Interface]\nListenPort = 51820\n"
+        f"PrivateKey = {base64.b64encode(private.private_bytes_raw()).decode()}\n"
+        f"[Peer]\nPublicKey = {alice.entry['key']}\nAllowedIPs = {alice.address}/32\n"
+        f"PresharedKey = {base64.b64encode(SharedLedger().secret('vpn psk')).decode()}\n"
+        f"Endpoint = {alice.underlay}:{alice.entry['port']}\n"
+    )
+    interface = f"{lab.prefix}w"[
+        -15:
+    ]  # its control socket lies in /var/run/wireguard, which all namespaces share
+    daemon = subprocess.Popen(
+        ["ip", "netns", "exec", stock.namespace, "wireguard-go", "-f", interface],
+        env={**os.environ, "WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": "error"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait(lambda: stock.has_interface(interface), 10, "wireguard-go is up")
+        wait(lambda: Path(f"/var/run/wireguard/{interface}.sock").exists(), 5, "its control socket")
+        stock.run("wg", "setconf", interface, str(config))
+        stock.run("ip", "addr", "add", f"{stock.address}/24", "dev", interface)
+        stock.run("ip", "link", "set", interface, "up", "mtu", "1420")
+        stock.reaches(alice, 10)
+        assert alice.pings(stock, "-c5", "-i0.2")
+        assert stock.pings(alice, "-c3", "-i0.2", "-s1392")
+        assert "vpn_unseal" not in alice.status["drops"]
+    finally:
+        daemon.terminate()
+        daemon.wait(10)

@@ -1,0 +1,418 @@
+"""The tunnel on virtual time: how a mesh comes up, stays up, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kairos_net_vpn import spec
+from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.spec import Timing
+from kairos_net_vpn.tunnel import PeerState
+
+# -- coming up
+
+
+def test_nodes_that_know_each_other_have_a_session_before_the_first_packet(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    assert alice.say(bob) is not None
+    assert bob.say(alice, b"answer") is not None
+    wire.run(0.1)
+    assert [packet[20:] for packet in bob.arrived] == [b"payload"]
+    assert [packet[20:] for packet in alice.arrived] == [b"answer"]
+    assert not alice.tunnel.drops
+    assert not bob.tunnel.drops
+
+
+def test_one_handshake_is_enough_for_a_pair(wire: Any, pair: Any) -> None:
+    assert (wire.count(spec.INITIATION), wire.count(spec.RESPONSE)) == (1, 1)
+
+
+def test_the_higher_key_goes_first_when_the_lower_cannot_reach_it(wire: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    lower = min(alice, bob, key=lambda node: node.local.public)
+    wire.lose = lambda sender, datagram: sender is lower and datagram[0] == spec.INITIATION
+    alice.meet(bob)
+    bob.meet(alice)
+    wire.run(2)
+    assert alice.say(bob) is not None
+    assert bob.say(alice) is not None
+
+
+def test_a_peer_that_learns_of_us_late_is_reached_within_two_seconds(wire: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    alice.meet(bob)
+    wire.run(5)
+    bob.meet(alice)
+    wire.run(2)
+    assert bob.say(alice) is not None
+    assert bob.tunnel.drops[VpnDrop.UNKNOWN_PEER] >= 1
+
+
+def test_the_packet_that_starts_a_handshake_arrives_and_only_one_waits(wire: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    alice.meet(bob, is_eager=False)
+    bob.meet(alice, is_eager=False)
+    assert alice.say(bob, b"first") is None
+    assert alice.say(bob, b"second") is None
+    wire.run(0.1)
+    assert [packet[20:] for packet in bob.arrived] == [b"second"]
+    assert alice.tunnel.drops == {VpnDrop.NO_SESSION: 1}
+
+
+def test_both_sides_initiating_at_once_end_with_a_working_pair(wire: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    for one, other in ((alice, bob), (bob, alice)):
+        one.meet(other, is_eager=False)
+    alice.say(bob, b"a")
+    bob.say(alice, b"b")
+    wire.run(0.1)
+    for _ in range(3):
+        assert alice.say(bob, b"a") is not None
+        assert bob.say(alice, b"b") is not None
+        wire.run(0.1)
+    assert len(alice.arrived) == len(bob.arrived) == 4
+    assert VpnDrop.UNKNOWN_INDEX not in alice.tunnel.drops + bob.tunnel.drops
+
+
+def test_a_mesh_comes_up_through_loss(wire: Any) -> None:
+    nodes = [wire.add() for _ in range(5)]
+    wire.lose = lambda sender, datagram: wire.random.random() < 0.3
+    for one in nodes:
+        for other in nodes:
+            if one is not other:
+                one.meet(other)
+    wire.run(20)
+    wire.lose = lambda sender, datagram: False
+    pairs = [(one, other) for one in nodes for other in nodes if one is not other]
+    for one, other in pairs:
+        one.say(other)
+    wire.run(20)
+    assert sum(len(node.arrived) for node in nodes) == len(pairs)
+
+
+def test_initiations_slow_down_and_end_when_nobody_answers(wire: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    alice.meet(bob, is_eager=False)
+    alice.say(bob)
+    wire.run(1000)
+    assert 10 <= wire.count(spec.INITIATION) <= 25
+    assert alice.tunnel.drops[VpnDrop.NO_SESSION] == 1
+    assert not alice.tunnel.table.pending
+
+
+def test_towards_a_living_peer_initiations_never_end_but_are_rare(wire: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    alice.meet(bob)
+    wire.run(1000)
+    before = wire.count(spec.INITIATION)
+    wire.run(300)
+    assert 8 <= wire.count(spec.INITIATION) - before <= 10
+
+
+# -- staying up
+
+
+def test_a_session_is_renewed_while_it_is_used_and_no_packet_is_lost(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    for _ in range(600):
+        alice.say(bob)
+        wire.run(0.5)
+        bob.say(alice)
+        wire.run(0.5)
+    assert len(bob.arrived) == len(alice.arrived) == 600
+    assert 5 <= wire.count(spec.INITIATION) <= 7  # 600 s: once in 120 s
+    assert not alice.tunnel.drops + bob.tunnel.drops
+
+
+def test_a_session_is_renewed_when_the_initiator_only_listens(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    initiator, other = (alice, bob) if alice.knows(bob).current.is_initiator else (bob, alice)
+    for _ in range(400):
+        other.say(initiator)
+        wire.run(1)
+    assert len(initiator.arrived) == 400
+
+
+def test_an_idle_pair_is_silent_and_forgets_its_keys(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    before = len(wire.sent)
+    wire.run(1000)
+    assert len(wire.sent) == before
+    assert not alice.tunnel.table.sessions
+    assert not bob.tunnel.table.sessions
+    alice.say(bob)
+    wire.run(0.1)
+    assert len(bob.arrived) == 1
+
+
+def test_who_received_and_has_no_answer_says_so_once_after_ten_seconds(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    alice.say(bob)
+    before = len(wire.sent)
+    wire.run(9.9)
+    assert len(wire.sent) == before
+    wire.run(60)
+    (keepalive,) = wire.sent[before:]
+    assert keepalive[0] == bob.number
+    assert len(keepalive[1]) == spec.TRANSPORT_OVERHEAD
+
+
+def test_a_peer_that_restarted_is_back_within_two_seconds(wire: Any, pair: Any) -> None:
+    for restarted, other in (pair, pair[::-1]):
+        restarted.restart()
+        restarted.meet(other)
+        wire.run(2)
+        other.arrived.clear()
+        other_said = other.say(restarted)
+        assert other_said is not None
+        assert restarted.say(other) is not None
+        wire.run(0.1)
+        assert len(other.arrived) == 1
+
+
+def test_silence_starts_a_new_handshake(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    bob.tunnel.forget_peer(alice.local.public)  # bob lost the session and says nothing
+    alice.say(bob)
+    before = wire.count(spec.INITIATION)
+    wire.run(14.9)
+    assert wire.count(spec.INITIATION) == before
+    wire.run(0.5)
+    assert wire.count(spec.INITIATION) > before
+    assert bob.tunnel.drops[VpnDrop.UNKNOWN_INDEX] >= 1
+
+
+def test_nothing_leaves_or_enters_on_a_session_past_its_age(wire: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    alice.meet(bob)
+    bob.meet(alice)
+    wire.run(1.5)
+    wire.lose = lambda sender, datagram: datagram[0] != spec.TRANSPORT
+    wire.run(178)
+    late = alice.say(bob)
+    assert late is not None
+    wire.run(10)
+    assert alice.say(bob) is None
+    bob.receive(alice.knows(bob).current.seal(b""), alice.endpoint)
+    assert bob.tunnel.drops[VpnDrop.EXPIRED] == 1
+
+
+def test_a_session_that_has_used_its_messages_up_is_not_used(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    alice.knows(bob).current.sent = spec.REKEY_AFTER_MESSAGES
+    before = wire.count(spec.INITIATION)
+    assert alice.say(bob) is not None
+    assert wire.count(spec.INITIATION) == before + 1
+    alice.knows(bob).current.sent = spec.REJECT_AFTER_MESSAGES
+    assert alice.say(bob) is None
+
+
+def test_a_peer_that_moves_is_followed_by_what_it_sends(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    bob.endpoint = ("198.51.100.9", 9)
+    bob.say(alice)
+    wire.run(0.1)
+    assert alice.knows(bob).endpoint == bob.endpoint
+    alice.say(bob)
+    wire.run(0.1)
+    assert len(bob.arrived) == 1
+
+
+def test_a_peer_that_moved_silently_is_found_at_its_new_candidates(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    bob.endpoint = ("198.51.100.9", 9)
+    alice.meet(bob)
+    wire.run(0.1)
+    assert alice.knows(bob).endpoint == bob.endpoint
+
+
+def test_small_constants_renew_in_seconds(wire: Any) -> None:
+    quick = Timing(rekey_after=2, reject_after=3, keepalive=0.2, rekey_timeout=0.1)
+    alice, bob = wire.add(timing=quick), wire.add(timing=quick)
+    alice.meet(bob)
+    bob.meet(alice)
+    wire.run(1.5)
+    for _ in range(100):
+        alice.say(bob)
+        bob.say(alice)
+        wire.run(0.1)
+    assert len(alice.arrived) == len(bob.arrived) == 100
+    assert wire.count(spec.INITIATION) >= 4
+
+
+# -- what is refused
+
+
+def test_a_packet_from_an_address_of_somebody_else_is_dropped(wire: Any, pair: Any, packet: Any) -> None:
+    alice, bob = pair
+    alice.send(packet("10.1.0.77", bob.address))
+    wire.run(0.1)
+    assert not bob.arrived
+    assert bob.tunnel.drops == {VpnDrop.SOURCE_MISMATCH: 1}
+
+
+def test_a_packet_for_somebody_else_is_dropped(wire: Any, pair: Any, packet: Any) -> None:
+    alice, bob = pair
+    session = alice.knows(bob).current
+    bob.receive(session.seal(packet(alice.address, "10.1.0.99")), alice.endpoint)
+    assert bob.tunnel.drops == {VpnDrop.NOT_OURS: 1}
+
+
+@pytest.mark.parametrize(
+    ("inner", "drop"),
+    [
+        (b"\x60" + bytes(60), VpnDrop.IPV6),
+        (b"\x10" + bytes(60), VpnDrop.NOT_IP),
+        (b"\x45\0\0\x10" + bytes(60), VpnDrop.NOT_IP),  # shorter than a header
+        (b"\x45\0\xff\xff" + bytes(60), VpnDrop.NOT_IP),  # longer than what came
+    ],
+    ids=["ipv6", "version 1", "too short", "too long"],
+)
+def test_authentic_nonsense_is_dropped_by_name(pair: Any, inner: bytes, drop: VpnDrop) -> None:
+    alice, bob = pair
+    bob.receive(alice.knows(bob).current.seal(inner), alice.endpoint)
+    assert bob.tunnel.drops == {drop: 1}
+
+
+def test_what_this_machine_sends_astray_is_dropped_by_name(pair: Any, packet: Any) -> None:
+    alice, _ = pair
+    alice.send(packet(alice.address, "10.1.0.99"))
+    alice.send(b"\x60" + bytes(40))
+    alice.send(b"\x45")
+    alice.send(b"")
+    assert alice.tunnel.drops == {VpnDrop.NO_ROUTE: 1, VpnDrop.IPV6: 1, VpnDrop.NOT_IP: 2}
+
+
+def test_a_peer_without_an_underlay_address_is_named(wire: Any, packet: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    owned = frozenset({bytes([10, 1, 0, 2])})
+    alice.tunnel.set_peer(PeerState(bob.local.public, (), owned, is_eager=True), wire.now)
+    alice.say(bob)
+    assert alice.tunnel.drops == {VpnDrop.NO_ENDPOINT: 1}
+
+
+def test_a_replayed_datagram_is_dropped_and_moves_nobody(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    datagram = alice.say(bob)
+    wire.run(0.1)
+    bob.receive(datagram, ("203.0.113.66", 66))
+    assert len(bob.arrived) == 1
+    assert bob.tunnel.drops == {VpnDrop.REPLAYED: 1}
+    assert bob.knows(alice).endpoint == alice.endpoint
+
+
+def test_a_replayed_initiation_is_dropped_also_when_the_clock_stood_still(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    ((number, initiation, _),) = [sent for sent in wire.sent if sent[1][0] == spec.INITIATION]
+    receiver = bob if number == alice.number else alice
+    wire.run(5)
+    receiver.receive(initiation, ("203.0.113.66", 66))
+    assert receiver.tunnel.drops == {VpnDrop.STALE_TIMESTAMP: 1}
+
+
+def test_an_old_initiation_replayed_to_a_restarted_node_steals_no_traffic(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    ((number, initiation, _),) = [sent for sent in wire.sent if sent[1][0] == spec.INITIATION]
+    sender, receiver = (alice, bob) if number == alice.number else (bob, alice)
+    receiver.restart()
+    receiver.meet(sender)
+    receiver.receive(initiation, ("203.0.113.66", 66))
+    wire.run(2)
+    assert receiver.knows(sender).endpoint == sender.endpoint
+    assert receiver.say(sender) is not None
+
+
+def test_handshakes_of_one_peer_too_close_together_are_dropped(wire: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    bob.meet(alice, is_eager=False)
+    for _ in range(3):
+        alice.restart()
+        wire.now += 0.001
+        alice.meet(bob, is_eager=False)
+        alice.say(bob)
+    wire.run(0.02)
+    assert bob.tunnel.drops[VpnDrop.FLOODED] == 2
+
+
+def test_a_stranger_with_another_token_gets_nothing(wire: Any, packet: Any) -> None:
+    alice, eve = wire.add(), wire.add(psk=bytes(32))
+    alice.meet(eve)
+    eve.meet(alice)
+    alice.say(eve)
+    eve.say(alice)
+    wire.run(60)
+    assert not alice.arrived + eve.arrived
+    assert alice.knows(eve).current is None
+    assert eve.knows(alice).current is None
+    assert alice.tunnel.drops[VpnDrop.UNSEAL] + eve.tunnel.drops[VpnDrop.UNSEAL] > 0
+
+
+def test_a_datagram_out_of_the_tunnel_itself_is_not_followed(wire: Any, pair: Any, packet: Any) -> None:
+    alice, bob = pair
+    inside = ("10.1.0.1", 7000)
+    datagram = alice.knows(bob).current.seal(packet(alice.address, bob.address))
+    bob.receive(datagram, inside)
+    bob.receive(b"\x01\0\0\0" + bytes(144), inside)
+    assert bob.tunnel.drops == {VpnDrop.LOOPED: 2}
+    assert bob.knows(alice).endpoint == alice.endpoint
+
+
+def test_a_public_key_without_a_secret_is_refused(wire: Any) -> None:
+    alice = wire.add()
+    with pytest.raises(Refused):
+        alice.tunnel.set_peer(PeerState(bytes(32), (), frozenset(), is_eager=True), wire.now)
+
+
+def test_an_address_that_changes_hands_belongs_to_the_last(wire: Any, pair: Any, packet: Any) -> None:
+    alice, bob = pair
+    carol = wire.add()
+    carol.address = bob.address
+    alice.meet(carol)
+    assert alice.tunnel.table.routes == {bytes([10, 1, 0, 2]): alice.knows(carol).peer}
+    bob.send(packet("10.1.0.2", alice.address))
+    wire.run(0.1)
+    assert alice.tunnel.drops[VpnDrop.SOURCE_MISMATCH] == 1
+
+
+def test_a_forgotten_peer_leaves_nothing(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    alice.tunnel.forget_peer(bob.local.public)
+    alice.tunnel.forget_peer(bob.local.public)
+    table = alice.tunnel.table
+    assert (len(table), table.routes, table.sessions, table.pending) == (0, {}, {}, {})
+    alice.tunnel.handle_timer(wire.now)
+    assert alice.tunnel.wake == float("inf")
+
+
+def test_padding_hides_lengths_but_never_exceeds_the_mtu(pair: Any) -> None:
+    alice, bob = pair
+    sizes = {len(alice.knows(bob).current.seal(bytes(size))) for size in range(1, 17)}
+    assert sizes == {16 + spec.TRANSPORT_OVERHEAD}
+    assert len(alice.knows(bob).current.seal(bytes(1420))) == 1420 + spec.TRANSPORT_OVERHEAD
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=300), kind=st.integers(0, 5))
+def test_random_datagrams_are_dropped_by_name_and_change_nothing(pair: Any, data: bytes, kind: int) -> None:
+    alice, bob = pair
+    before, session = bob.tunnel.drops.total(), bob.knows(alice).current
+    bob.receive(bytes([kind, 0, 0, 0]) + data, ("203.0.113.66", 66))
+    bob.receive(data, ("203.0.113.66", 66))
+    assert bob.tunnel.drops.total() == before + 2
+    assert bob.knows(alice).current is session
+    assert bob.knows(alice).endpoint == alice.endpoint
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.integers(0, 10_000), mask=st.integers(1, 255), cut=st.integers(0, 60))
+def test_no_altered_or_cut_datagram_is_taken(pair: Any, position: int, mask: int, cut: int) -> None:
+    alice, bob = pair
+    datagram = bytearray(alice.knows(bob).current.seal(b"\x45" + bytes(50)))
+    datagram[position % len(datagram)] ^= mask
+    before = bob.tunnel.drops.total()
+    bob.receive(bytes(datagram[: len(datagram) - cut]), alice.endpoint)
+    assert bob.tunnel.drops.total() == before + 1
+    assert not bob.arrived

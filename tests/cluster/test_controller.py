@@ -1,0 +1,153 @@
+"""The controller as a function: a state in, actions out."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from kairos_core.cluster.controller import Durable, Local, Spec, reconcile
+from kairos_core.cluster.election import Moment, Rules
+from kairos_core.cluster.quorum import Ballots, Decision
+from kairos_core.cluster.view import ApiServer, Node, Report, View, read_view
+from kairos_core.model import Attachment, EngineState, EngineStatus, PeerId, Role
+from kairos_core.protocol.entry import Entry, pack
+
+A, B, C, D = (PeerId(bytes([n]) * 32) for n in range(1, 5))
+MOMENT = Moment(100.0, lambda: 0.5)
+LAN = Attachment("eth0", "192.168.1.7")
+
+
+def view(me: PeerId, **changes: object) -> View:
+    nodes = {peer: Node(peer, f"n{i}", incarnation="1") for i, peer in enumerate((A, B, C))}
+    return replace(View(me=me, nodes=nodes, alive=frozenset((A, B, C))), **changes)
+
+
+def local(decision: Decision | None = None, **changes: object) -> Local:
+    durable = Durable("1", Ballots(decided=decision))
+    return replace(Local(durable, attachment=LAN), **changes)
+
+
+def spec(**changes: object) -> Spec:
+    made = Spec("n0", Rules("kairos", "1"), cluster_token=lambda cluster: SecretStr("token of " + cluster))
+    return replace(made, **changes)
+
+
+DECISION = Decision("kairos-1", A, "1")
+
+
+def test_the_initialiser_saves_its_intent_with_the_plan_that_initialises() -> None:
+    actions = reconcile(view(A), spec(), local(DECISION), MOMENT)
+    assert actions.role is Role.MASTER
+    assert actions.local.durable.intent == "kairos-1"
+    assert actions.plan.join is None
+    assert actions.plan.cluster_token.get_secret_value() == "token of kairos-1"
+
+
+def test_a_second_look_at_the_same_state_changes_nothing() -> None:
+    first = reconcile(view(A), spec(), local(DECISION), MOMENT)
+    assert reconcile(view(A), spec(), first.local, MOMENT) == first
+
+
+def test_a_worker_waits_for_the_master_and_then_for_the_token_and_says_so() -> None:
+    alone = reconcile(view(B), spec(), local(DECISION), MOMENT)
+    assert (alone.phase, alone.plan) == ("waiting", None)
+    assert "first master, n0, is up" in alone.message
+    servers = (ApiServer(A, "kairos-1", "10.1.0.5"),)
+    without = reconcile(view(B, servers=servers), spec(), local(DECISION), MOMENT)
+    assert "join token" in without.message
+    with_token = local(DECISION, join_token=SecretStr("K10"))
+    actions = reconcile(view(B, servers=servers), spec(), with_token, MOMENT)
+    assert actions.plan.join.server == "https://10.1.0.5:6443"
+    assert actions.plan.role is Role.WORKER
+
+
+def test_nobody_believes_an_api_server_that_is_no_master() -> None:
+    servers = (ApiServer(C, "kairos-1", "10.6.6.6"),)
+    state = local(DECISION, join_token=SecretStr("K10"))
+    assert reconcile(view(B, servers=servers), spec(), state, MOMENT).plan is None
+
+
+def test_a_wiped_initialiser_does_not_initialise_again() -> None:
+    wiped = view(A, nodes={**view(A).nodes, A: Node(A, "n0", incarnation="2")})
+    actions = reconcile(wiped, spec(), local(DECISION), MOMENT)
+    assert actions.plan is None
+    assert "will not initialise a second one" in actions.message
+
+
+def test_a_second_forced_master_without_ha_is_no_second_cluster() -> None:
+    forced = view(B, nodes={**view(B).nodes, B: Node(B, "n1", wish=Role.MASTER)})
+    actions = reconcile(forced, spec(wish=Role.MASTER), local(DECISION), MOMENT)
+    assert actions.plan is None
+    assert "needs p2p.auto.ha" in actions.message
+
+
+def test_ha_masters_join_as_servers_and_a_newcomer_fills_a_free_place() -> None:
+    decision = Decision("kairos-1", A, "1", (B,), 2)
+    reports = {C: Report(role="worker")}
+    nodes = {**view(A).nodes, D: Node(D, "n3")}
+    state = view(A, nodes=nodes, alive=frozenset((A, B, C, D)), reports=reports)
+    first = reconcile(state, spec(), local(decision), MOMENT)
+    assert first.role is Role.CLUSTER_INIT
+    assigned = next(p.value["ha"] for p in first.publish if p.bucket == "assignments")
+    assert assigned == [B.public_key, D.public_key], "C runs as a worker already and stays one"
+    waiting = reconcile(replace(state, me=D), spec(), local(decision), MOMENT)
+    assert (waiting.role, waiting.phase) == (None, "waiting")
+    told = replace(state, me=D, assignments={("kairos-1", A): (B, D)})
+    assert reconcile(told, spec(), local(decision), MOMENT).role is Role.HA
+
+
+def test_a_ready_master_shares_the_token_with_nodes_and_the_kubeconfig_with_masters_and_operators() -> None:
+    nodes = {**view(A).nodes, D: Node(D, "laptop", kind="operator")}
+    ready = local(DECISION, engine=EngineStatus(EngineState.READY))
+    actions = reconcile(view(A, nodes=nodes), spec(), ready, MOMENT)
+    assert actions.share == {"join-token": (B, C), "kubeconfig": (A, D)}
+    assert any(p.bucket == "clusters" and p.value == {"endpoint": "192.168.1.7"} for p in actions.publish)
+
+
+def test_an_operator_and_a_node_of_no_role_run_nothing() -> None:
+    for changes in ({"kind": "operator", "rules": Rules("kairos", votes=False)}, {"wish": Role.NONE}):
+        nodes = {**view(B).nodes, B: Node(B, "n1", wish=Role.NONE)}
+        actions = reconcile(view(B, nodes=nodes), spec(**changes), local(DECISION), MOMENT)
+        assert actions.plan is None
+        assert actions.phase == "ready"
+
+
+def test_without_automatic_roles_the_file_decides() -> None:
+    actions = reconcile(view(B), spec(automatic=False, wish=Role.MASTER), local(), MOMENT)
+    assert (actions.role, actions.plan.join, actions.plan.cluster_token) == (Role.MASTER, None, None)
+
+
+def test_two_machines_of_one_host_name_get_two_node_names() -> None:
+    twins = {peer: Node(peer, "edge", incarnation="1") for peer in (A, B)}
+    names = {
+        reconcile(view(me, nodes=twins), spec(name="edge", automatic=False, wish=Role.MASTER), local(), MOMENT)
+        .plan.node_name
+        for me in (A, B)
+    }  # fmt: skip
+    assert len(names) == 2
+
+
+BUCKETS = st.sampled_from(
+    ["peers", "reports", "prepares", "registers", "proposals", "clusters", "assignments", "roles"]
+)
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5) | st.binary(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.tuples(BUCKETS, st.text(min_size=1, max_size=20), JSON), max_size=10))
+def test_a_member_that_writes_nonsense_harms_nobody(rows: list[tuple[str, str, object]]) -> None:
+    entries = [Entry(bucket, key, pack(value), A, 1) for bucket, key, value in rows if _packable(value)]
+    seen = read_view(entries, B, frozenset((A,)), "kairos")
+    reconcile(seen, spec(), local(), MOMENT)
+
+
+def _packable(value: object) -> bool:
+    try:
+        pack(value)
+    except (OverflowError, TypeError):
+        return False
+    return True
