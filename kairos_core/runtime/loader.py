@@ -84,14 +84,15 @@ class Loader:
         return registrar.offers
 
     def _check_sections(self, offers: Sequence[Offer]) -> None:
-        taken = {offer.section: offer for offer in self.offers if offer.section}
+        taken = {section: offer for offer in self.offers for section in offer.sections}
         for offer in offers:
-            holder = taken.setdefault(offer.section, offer) if offer.section else offer
-            if holder.settings is not offer.settings:
-                raise Misuse(
-                    f"the section {offer.section} of the configuration is already read by the "
-                    f"{holder.kind.noun} {holder.name!r} of {holder.distribution}"
-                )
+            for section, model in offer.sections.items():
+                holder = taken.setdefault(section, offer)
+                if holder.sections[section] is not model:
+                    raise Misuse(
+                        f"the section {section} of the configuration is already read by the "
+                        f"{holder.kind.noun} {holder.name!r} of {holder.distribution}"
+                    )
 
 
 def _outcome(error: BaseException) -> tuple[str, str]:

@@ -60,8 +60,7 @@ class Offer:
     kind: Kind
     name: str
     factory: Callable[..., Any] = field(repr=False)
-    settings: type[BaseModel] | None
-    section: str | None
+    sections: Mapping[str, type[BaseModel]]  # the settings models by the section that each reads, in order
     distribution: str
     version: str
 
@@ -71,7 +70,7 @@ class Offer:
         A section that the configuration leaves out has the defaults of its model. Raises ConfigError when a
         setting without default is missing, PluginError when the plugin fails or makes something else.
         """
-        arguments = () if not (self.settings and self.section) else (self._section_of(settings or {}),)
+        arguments = [self._section_of(section, settings or {}) for section in self.sections]
         try:
             provider = self.factory(*arguments, **extra)
         except KairosError:
@@ -89,18 +88,16 @@ class Offer:
             )
         return provider
 
-    def _section_of(self, settings: Mapping[str, BaseModel]) -> BaseModel:
-        assert self.settings
-        assert self.section
-        given = settings.get(self.section)
+    def _section_of(self, section: str, settings: Mapping[str, BaseModel]) -> BaseModel:
+        given = settings.get(section)
         if given is not None:
             return given
         try:
-            return self.settings()
+            return self.sections[section]()
         except ValidationError as error:
             first = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
             raise ConfigError(
-                f"the {self.kind.noun} {self.name!r} needs {self.section}.{first}, which is not configured. "
+                f"the {self.kind.noun} {self.name!r} needs {section}.{first}, which is not configured. "
                 f"Set it, or name only others in {self.kind.setting}."
             ) from None
 
@@ -119,12 +116,12 @@ class Registrar:
             name: str,
             factory: Callable[..., Any],
             *,
-            settings: type[BaseModel] | None = None,
+            settings: type[BaseModel] | Mapping[str, type[BaseModel]] | None = None,
             section: str | None = None,
         ) -> None:
             self._check(kind, name, factory)
-            _check_section(settings, section)
-            self.offers.append(Offer(kind, name, factory, settings, section, *self._origin))
+            sections = _sections(settings, section)
+            self.offers.append(Offer(kind, name, factory, sections, *self._origin))
 
         return register
 
@@ -141,15 +138,28 @@ class Misuse(Exception):
     """A plugin breaks the rules of the hooks; the message is the reason shown in `kairos plugins list`."""
 
 
-def _check_section(settings: type[BaseModel] | None, section: str | None) -> None:
-    if settings is not None and not (isinstance(settings, type) and issubclass(settings, BaseModel)):
-        raise Misuse(f"settings must be a class derived from pydantic.BaseModel, not {settings!r}")
-    if section is None:
-        return
-    if not (isinstance(section, str) and _SECTION.fullmatch(section)):
-        raise Misuse(f"section {section!r} is not a path such as 'p2p.example'")
-    if settings is None:
-        raise Misuse(f"section {section!r} has no settings model")
+def _sections(
+    settings: type[BaseModel] | Mapping[str, type[BaseModel]] | None, section: str | None
+) -> Mapping[str, type[BaseModel]]:
+    if isinstance(settings, Mapping):
+        if section is not None:
+            raise Misuse(f"section {section!r} is given beside settings that name their sections")
+        named = dict(settings)
+    else:
+        named = {section: settings} if section is not None and settings is not None else {}
+        if settings is None and section is not None:
+            raise Misuse(f"section {section!r} has no settings model")
+        _check_model(settings or BaseModel)
+    for path, model in named.items():
+        if not (isinstance(path, str) and _SECTION.fullmatch(path)):
+            raise Misuse(f"section {path!r} is not a path such as 'p2p.example'")
+        _check_model(model)
+    return named
+
+
+def _check_model(model: object) -> None:
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise Misuse(f"settings must be a class derived from pydantic.BaseModel, not {model!r}")
 
 
 def sentence(error: BaseException) -> str:

@@ -37,7 +37,7 @@ class Plugins:
     def sections(self) -> Mapping[str, type[BaseModel]]:
         """Return the settings models by the section of the configuration that they read."""
         every = [offer for offers in self._offers.values() for offer in offers]
-        return {offer.section: offer.settings for offer in every if offer.section and offer.settings}
+        return {section: model for offer in every for section, model in offer.sections.items()}
 
     def get(self, kind: str, name: str) -> Offer:
         """Return the offer of this name. Raises PluginError that lists what is installed."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
+from kairos_core.testing.lab import Lab
 
 ROOT = Path(__file__).parents[2]
 OUTSIDE_PLUGIN = Path(__file__).parent / "outside_plugin"
@@ -66,3 +68,10 @@ def pip_install(venv: Path, *wheels: Path) -> None:
     argv = [str(venv / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-index"]
     done = subprocess.run([*argv, *map(str, wheels)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+async def lab() -> AsyncIterator[Lab]:
+    """An empty lab; a test adds the machines it needs."""
+    async with Lab() as lab:
+        yield lab

@@ -35,7 +35,7 @@ class Lab:
     def __init__(self, machines: int = 0, *, rootless: bool | None = None, tunnel: bool = True) -> None:
         self.machines: list[Machine] = []
         self._wanted, self._tunnel = machines, tunnel
-        self._rootless = os.geteuid() != 0 if rootless is None else rootless
+        self.rootless = os.geteuid() != 0 if rootless is None else rootless
         self._hub: Namespaces | None = None
         self._lock = -1
 
@@ -91,10 +91,10 @@ class Lab:
         return sum(_sweep(path) for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"))
 
     async def _make_hub(self) -> Namespaces:
-        user = ["--user", "--map-root-user"] if self._rootless else []
+        user = ["--user", "--map-root-user"] if self.rootless else []
         unshare = ["unshare", *user, "--net", "--pid", "--fork", "--kill-child"]
         script = ["sh", str(_HUB), str(self.directory), ipv4_of(HUB_HOST), ipv6_of(HUB_HOST)]
-        return await Namespaces.make([*unshare, "--", *script], rootless=self._rootless)
+        return await Namespaces.make([*unshare, "--", *script], rootless=self.rootless)
 
     async def _close(self) -> None:
         for machine in self.machines:

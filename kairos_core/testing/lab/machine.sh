@@ -38,6 +38,7 @@ mount -t proc proc /proc
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir /run/lock
 
-trap '' CHLD # processes that lost their parent are reaped by the kernel
 echo "ready $pid"
-exec cat >/dev/null 2>&1
+# Ignoring SIGCHLD makes the kernel reap processes that lost their parent. (A shell's trap would not last: dash
+# catches this signal whatever it is told.)
+exec env --ignore-signal=CHLD cat >/dev/null 2>&1

@@ -85,9 +85,7 @@ class MdnsDiscovery(Discovery):
             log.info("announcing by mDNS on %s", ", ".join(lan.names))
         else:
             wanted = ", ".join(self._interfaces) or "a local network"
-            log.warning(
-                "no interface for mDNS yet (wanted: %s); waiting for one that is up with an address", wanted
-            )
+            log.warning("no interface for mDNS yet (wanted: %s); waiting for one that is up with an address", wanted)
         return lan
 
     async def _rotate(self, beacon: Beacon, responder: Responder) -> None:

@@ -51,6 +51,5 @@ def _reachable(addresses: Sequence[Interface]) -> list[Interface]:
     return [
         a
         for a in addresses
-        if not a.ip.is_loopback
-        and not (has_subnet and isinstance(a, IPv4Interface) and a.network.prefixlen == 32)
+        if not a.ip.is_loopback and not (has_subnet and isinstance(a, IPv4Interface) and a.network.prefixlen == 32)
     ]

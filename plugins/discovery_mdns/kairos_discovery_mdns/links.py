@@ -61,16 +61,13 @@ def read_links() -> tuple[Link, ...]:
             links = dict(_parse_link(body) for body in _dump(route, _RTM_GETLINK, _RTM_NEWLINK))
             found = [_parse_address(body) for body in _dump(route, _RTM_GETADDR, _RTM_NEWADDR)]
     except OSError as error:
-        raise NetworkError(
-            f"cannot read the network interfaces: {error}. Is netlink forbidden here?"
-        ) from error
+        raise NetworkError(f"cannot read the network interfaces: {error}. Is netlink forbidden here?") from error
     by_link: dict[int, list[Interface]] = {}
     for index, interface in found:
         if interface is not None:
             by_link.setdefault(index, []).append(interface)
     return tuple(
-        Link(index, name, flags, tuple(by_link.get(index, ())))
-        for index, (name, flags) in sorted(links.items())
+        Link(index, name, flags, tuple(by_link.get(index, ()))) for index, (name, flags) in sorted(links.items())
     )
 
 
@@ -83,9 +80,7 @@ def _dump(route: socket.socket, request: int, answer: int) -> Iterator[bytes]:
             if kind == _NLMSG_DONE:
                 return
             if kind == _NLMSG_ERROR:
-                raise OSError(
-                    -int.from_bytes(data[16:20], "little", signed=True), "netlink refused the request"
-                )
+                raise OSError(-int.from_bytes(data[16:20], "little", signed=True), "netlink refused the request")
             if kind == answer:
                 yield data[_HEADER.size : length]
             data = data[(length + 3) & ~3 :]
@@ -128,9 +123,7 @@ class LinkWatch:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
             self._socket.bind((0, _RTMGRP))
         except OSError as error:
-            raise NetworkError(
-                f"cannot watch the network interfaces: {error}. Is netlink forbidden here?"
-            ) from error
+            raise NetworkError(f"cannot watch the network interfaces: {error}. Is netlink forbidden here?") from error
         self._socket.setblocking(False)
         self._changed = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._socket, self._drain)

@@ -88,9 +88,7 @@ class Responder:
         infos = [self._info(name) for name in names]
         self._ours |= {info.name: info for info in infos}
         # "Cooperating" means: do not probe for conflicts. Ours is the only node with this random suffix.
-        started = [
-            await self._engine.async_register_service(info, cooperating_responders=True) for info in infos
-        ]
+        started = [await self._engine.async_register_service(info, cooperating_responders=True) for info in infos]
         await asyncio.gather(*started)
 
     async def withdraw(self, rendezvous: Iterable[str]) -> None:
@@ -139,9 +137,7 @@ class Responder:
         return rendezvous_of(name) in accept and name.lower() not in self._ours
 
     # zeroconf passes these by name
-    def _changed(
-        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
+    def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         if state_change is not ServiceStateChange.Removed and self._is_wanted(name, self._accept()):
             self._report(name)
 
@@ -177,8 +173,7 @@ class Responder:
 
 def _packed(lan: Lan) -> list[bytes]:
     return [
-        socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-        for address in lan.addresses
+        socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address) for address in lan.addresses
     ]
 
 

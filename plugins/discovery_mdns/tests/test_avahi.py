@@ -42,9 +42,7 @@ def browse(machine: str, directory: Path) -> list[list[str]]:
     (directory / "avahi.conf").write_text(_AVAHI)
     script = _BROWSE.format(bus=directory / "bus.conf", avahi=directory / "avahi.conf")
     command = ["ip", "netns", "exec", machine, "unshare", "--mount", "--pid", "--fork", "--kill-child"]
-    done = subprocess.run(
-        [*command, "sh", "-c", script], check=False, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([*command, "sh", "-c", script], check=False, capture_output=True, text=True, timeout=60)
     return [line.split(";") for line in done.stdout.splitlines() if line.startswith("=")]
 
 

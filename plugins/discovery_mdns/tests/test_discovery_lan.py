@@ -150,8 +150,7 @@ def test_nothing_is_announced_on_what_is_no_lan(machines) -> None:
     assert [result.result(20) for result in silent] == [{}, {}]
     together = Barrier(2)
     forced = [
-        m.start(node(7001 + n, 10, wanted=1, interfaces=["cni0"], together=together))
-        for n, m in enumerate(machines)
+        m.start(node(7001 + n, 10, wanted=1, interfaces=["cni0"], together=together)) for n, m in enumerate(machines)
     ]
     assert all(result.result(20) for result in forced)
 
@@ -185,9 +184,7 @@ def test_garbage_on_the_wire_does_not_stop_discovery(lan) -> None:
             loud.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.77.0.2"))
             for n in range(2000):
                 body = noise.randbytes(noise.randrange(600))
-                head = (
-                    b"" if n % 2 else b"\0\0\x84\0\0\0\0\x04\0\0\0\0"
-                )  # every other one claims to be answers
+                head = b"" if n % 2 else b"\0\0\x84\0\0\0\0\x04\0\0\0\0"  # every other one claims to be answers
                 loud.sendto(head + body, ("224.0.0.251", 5353))
                 await asyncio.sleep(0.0005)
             await node(7002, 10, wanted=1, together=together)()

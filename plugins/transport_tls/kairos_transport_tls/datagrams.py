@@ -78,9 +78,7 @@ class DatagramLane:
                 return
 
 
-def _send_from(
-    sender: socket.socket, datagram: bytes, ip: IPv4Address | IPv6Address, port: int
-) -> str | None:
+def _send_from(sender: socket.socket, datagram: bytes, ip: IPv4Address | IPv6Address, port: int) -> str | None:
     """Send one datagram and say why it was lost, None if it was not."""
     if sender.family == socket.AF_INET6 and isinstance(ip, IPv4Address):
         ip = IPv6Address(f"::ffff:{ip}")

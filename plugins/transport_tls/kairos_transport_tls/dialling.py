@@ -113,8 +113,6 @@ def _explain(error: OSError | OverflowError, address: Address) -> TransportError
             f"{address} is of another network: its certificate is not of our token. Use one token on both"
         )
     if isinstance(error, ssl.SSLError | ConnectionResetError | ConnectionAbortedError):
-        return _Refused(
-            f"{address} ended the TLS handshake ({error}). It has another token, or is not Kairos at all"
-        )
+        return _Refused(f"{address} ended the TLS handshake ({error}). It has another token, or is not Kairos at all")
     why = getattr(error, "strerror", None) or error
     return TransportError(f"cannot reach {address}: {why}. Does Kairos run there, on this port?")

@@ -8,9 +8,7 @@ class TlsDrop(StrEnum):
 
     # connections that come in
     NOT_TLS = "not_tls"  # no TLS 1.3 handshake: a port scan, a browser, noise
-    ABANDONED = (
-        "abandoned"  # left during the handshake, most often since it does not trust our key: another token
-    )
+    ABANDONED = "abandoned"  # left during the handshake, most often since it does not trust our key: another token
     CROWDED = "crowded"  # pushed out by newer connections before it had finished its handshake
     TOO_MANY_STREAMS = "too_many_streams"  # a member over its share, or all shares taken
     NO_DESCRIPTORS = "no_descriptors"  # this process or machine has no more file descriptors or memory

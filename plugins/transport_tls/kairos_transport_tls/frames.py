@@ -15,9 +15,7 @@ _LENGTH = struct.Struct("!I")
 def encode_frame(message: bytes) -> bytes:
     """Put the length before a message. Raises ValueError for one over `MAX_MESSAGE`: the caller's mistake."""
     if len(message) > MAX_MESSAGE:
-        raise ValueError(
-            f"a message of {len(message)} bytes is over the limit of {MAX_MESSAGE}; send it in parts"
-        )
+        raise ValueError(f"a message of {len(message)} bytes is over the limit of {MAX_MESSAGE}; send it in parts")
     return _LENGTH.pack(len(message)) + message
 
 

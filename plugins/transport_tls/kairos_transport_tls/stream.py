@@ -89,9 +89,7 @@ class TlsStream(Stream):
         except OSError as error:
             raise self._gone(error.strerror or str(error)) from error
         if not data:
-            raise self._gone(
-                "it left in the middle of a message" if self._decoder.is_inside_message else "it closed"
-            )
+            raise self._gone("it left in the middle of a message" if self._decoder.is_inside_message else "it closed")
         return data
 
     def _gone(self, why: str) -> TransportError:
