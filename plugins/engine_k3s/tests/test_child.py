@@ -123,6 +123,24 @@ async def test_a_killed_agent_leaves_it_running_and_the_next_one_adopts_it(
     assert _pid(tmp_path) != pid
 
 
+async def test_two_supervisors_of_one_machine_run_one_and_a_stop_through_either_holds(
+    tmp_path: Path, child: Child
+) -> None:
+    _install(tmp_path, child, "echo up; exec sleep 60")
+    other = Child(tmp_path, back_off=(0.05,))
+    await child.start("k3s")
+    await _until(tmp_path, "up")
+    await other.start("k3s")
+    await other.restart("k3s")
+    await _until(tmp_path, "up", times=2)
+    await asyncio.sleep(0.3)  # several times the back-off of the one that did not restart it
+    assert _log(tmp_path).count("--- Kairos starts") == 2
+    await other.stop("k3s")
+    await asyncio.sleep(0.3)
+    assert not await child.is_running("k3s")
+    assert _log(tmp_path).count("--- Kairos starts") == 2
+
+
 async def test_a_process_that_got_the_number_later_is_not_taken_for_it(tmp_path: Path, child: Child) -> None:
     (tmp_path / "run/kairos").mkdir(parents=True)
     own = Path("/proc/self/stat").read_text()  # noqa: ASYNC240
