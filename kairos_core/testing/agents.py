@@ -91,11 +91,11 @@ class Agent:
         return await asyncio.to_thread(_ask, self.machine.path(SOCKET))
 
 
-async def launch(machines: Sequence[Machine], network: Network) -> list[Agent]:
-    """Configure and start agents on all machines at the same time."""
+async def launch(machines: Sequence[Machine], network: Network, **p2p: Any) -> list[Agent]:
+    """Configure and start agents on all machines at the same time; `p2p` as in `Network.cloud_config`."""
     agents = [Agent(machine) for machine in machines]
     for agent in agents:
-        agent.configure(network.cloud_config())
+        agent.configure(network.cloud_config(**p2p))
     await asyncio.gather(*[agent.start() for agent in agents])
     return agents
 

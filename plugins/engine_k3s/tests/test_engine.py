@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from kairos_core import Attachment, EngineError, EngineState, Join, Manifest, NodePlan, Role
 from kairos_core.testing.engines import check_engine
 
+pytestmark = pytest.mark.system
 Make = Callable[[str], Any]  # a Machine of conftest.py
 
 
