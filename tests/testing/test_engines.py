@@ -58,9 +58,7 @@ class _Broken(FakeEngine):
             await super().remove()
 
 
-@pytest.mark.parametrize(
-    "fault", ["takes any plan", "shows the token", "no kubeconfig", "forgets its node", "stays"]
-)
+@pytest.mark.parametrize("fault", ["takes any plan", "shows the token", "no kubeconfig", "forgets its node", "stays"])
 async def test_the_check_finds_a_fault(fault: str) -> None:
     engine: Engine = _Broken(fault)
     with pytest.raises(AssertionError):

@@ -54,9 +54,7 @@ async def test_a_host_sees_the_others_and_shares_their_secret() -> None:
 class Plain(Network):
     """A network that does what it is told to."""
 
-    def __init__(
-        self, attachment: Attachment, act: Callable[[NetworkHost], object] = lambda host: None
-    ) -> None:
+    def __init__(self, attachment: Attachment, act: Callable[[NetworkHost], object] = lambda host: None) -> None:
         self.attachment, self.act = attachment, act
         self.kept: list[object] = []
 

@@ -103,9 +103,7 @@ def _delete(directory: Path) -> None:
             else:
                 entry.unlink()
         except OSError as error:
-            raise EngineError(
-                f"cannot delete {entry}: {error.strerror}. Is something still using it?"
-            ) from None
+            raise EngineError(f"cannot delete {entry}: {error.strerror}. Is something still using it?") from None
     if not directory.is_mount():
         remove_if_empty(directory)  # it is not when it holds a mount point
 

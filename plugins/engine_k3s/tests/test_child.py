@@ -58,9 +58,7 @@ def _log(root: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
-async def test_the_environment_comes_from_the_file_and_the_output_goes_to_the_log(
-    tmp_path: Path, child: Child
-) -> None:
+async def test_the_environment_comes_from_the_file_and_the_output_goes_to_the_log(tmp_path: Path, child: Child) -> None:
     _install(tmp_path, child, 'echo "token: $K3S_TOKEN"; exec sleep 60')
     await child.start("k3s")
     await _until(tmp_path, "token: a secret $value")
@@ -101,9 +99,7 @@ async def test_to_stop_ends_it_and_starts_it_no_more(tmp_path: Path, child: Chil
     await child.stop("k3s")
 
 
-async def test_a_killed_agent_leaves_it_running_and_the_next_one_adopts_it(
-    tmp_path: Path, child: Child
-) -> None:
+async def test_a_killed_agent_leaves_it_running_and_the_next_one_adopts_it(tmp_path: Path, child: Child) -> None:
     _install(tmp_path, child, "echo up; exec sleep 60")
     agent = await asyncio.create_subprocess_exec(
         sys.executable, "-c", AGENT, str(tmp_path), stdout=asyncio.subprocess.PIPE
@@ -143,7 +139,7 @@ async def test_two_supervisors_of_one_machine_run_one_and_a_stop_through_either_
 
 async def test_a_process_that_got_the_number_later_is_not_taken_for_it(tmp_path: Path, child: Child) -> None:
     (tmp_path / "run/kairos").mkdir(parents=True)
-    own = Path("/proc/self/stat").read_text()  # noqa: ASYNC240
+    own = Path("/proc/self/stat").read_text()
     fields = own.split()
     fields[21] = "12345"  # another start time than ours
     (tmp_path / "run/kairos/k3s.pid").write_text(" ".join(fields))

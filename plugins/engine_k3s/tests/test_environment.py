@@ -36,9 +36,7 @@ def test_a_shell_reads_the_same(tmp_path: Path) -> None:
     file.write_text(_text(HARD))
     for name, value in HARD.items():
         script = f'. {file}; printf %s "${name}"'
-        assert (
-            subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout == value
-        )
+        assert subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout == value
 
 
 def test_names_that_no_environment_has_are_refused() -> None:
@@ -47,9 +45,7 @@ def test_names_that_no_environment_has_are_refused() -> None:
 
 
 def test_values_are_text_and_shown_nowhere() -> None:
-    settings = ServerSettings.model_validate(
-        {"env": {"A": 1, "B": True, "C": "hidden"}, "args": ["--token=x9x"]}
-    )
+    settings = ServerSettings.model_validate({"env": {"A": 1, "B": True, "C": "hidden"}, "args": ["--token=x9x"]})
     assert [secret.get_secret_value() for secret in settings.env.values()] == ["1", "true", "hidden"]
     assert "hidden" not in repr(settings)
     assert "x9x" not in repr(settings)

@@ -40,9 +40,7 @@ OVERRIDES = {
             "--kubelet-arg=max-pods=50",
         ]
     },
-    "env": {
-        "env": {"K3S_TOKEN": "operators-token", "CONTAINERD_LOG_LEVEL": "debug", "NUMBER": 1, "FLAG": True}
-    },
+    "env": {"env": {"K3S_TOKEN": "operators-token", "CONTAINERD_LOG_LEVEL": "debug", "NUMBER": 1, "FLAG": True}},
     "replace_args": {"args": ["--debug", "--datastore-endpoint=mysql://theirs"], "replace_args": True},
     "replace_env": {"env": {"K3S_DEBUG": "true"}, "replace_env": True},
     "embedded_registry": {"embedded_registry": True},
@@ -75,9 +73,7 @@ def cases() -> Iterator[tuple[str, NodePlan, ServerSettings, AgentSettings]]:
             yield f"master vpn k3s-agent {name}", plan_of(Role.MASTER, "vpn"), ServerSettings(), agent
 
 
-def plan_of(
-    role: Role, network: str, datastore: SecretStr | None = None, *, joins: bool | None = None
-) -> NodePlan:
+def plan_of(role: Role, network: str, datastore: SecretStr | None = None, *, joins: bool | None = None) -> NodePlan:
     """Return the plan of a case: workers and further masters join, the others have the cluster's token."""
     joins = role in (Role.HA, Role.WORKER) if joins is None else joins
     return NodePlan(

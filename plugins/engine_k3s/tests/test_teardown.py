@@ -93,11 +93,11 @@ async def test_mounts_of_pods_are_unmounted_first(root: Path, mount: Path) -> No
 @pytest.mark.system
 async def test_a_disk_mounted_in_the_data_directory_stays(root: Path) -> None:
     disk = root / DATA / "server/db"
-    subprocess.run(["mount", "-t", "tmpfs", "none", str(disk)], check=True)  # noqa: ASYNC221
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(disk)], check=True)
     try:
         (disk / "old").write_text("x")
         await tear_down(root, f"/{DATA}")
         assert disk.is_mount()
         assert not list(disk.iterdir())
     finally:
-        subprocess.run(["umount", str(disk)], check=True)  # noqa: ASYNC221
+        subprocess.run(["umount", str(disk)], check=True)

@@ -82,9 +82,7 @@ def test_a_shell_takes_the_init_script_and_gets_the_arguments_unchanged(tmp_path
 
 
 def test_a_command_line_is_quoted_for_systemd() -> None:
-    command = format_command(
-        ["/bin/k3s", "plain=1", "two words", 'quote"d', "50%", "$HOME", "back\\slash", ""]
-    )
+    command = format_command(["/bin/k3s", "plain=1", "two words", 'quote"d', "50%", "$HOME", "back\\slash", ""])
     words = [word.strip() for word in command.split("\\\n")]
     assert words == [
         "/bin/k3s",

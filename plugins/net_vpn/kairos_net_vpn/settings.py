@@ -74,9 +74,7 @@ class VpnSettings(BaseModel):
         elif "subnet" in self.model_fields_set and address not in self.subnet:
             raise ValueError(f"env.ADDRESS {address} is not in subnet {self.subnet}; change one of them")
         elif address in (self.pool.network_address, self.pool.broadcast_address):
-            raise ValueError(
-                f"env.ADDRESS {address} is the first or last address of {self.pool}; take another"
-            )
+            raise ValueError(f"env.ADDRESS {address} is the first or last address of {self.pool}; take another")
         return self
 
     @property

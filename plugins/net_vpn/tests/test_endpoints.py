@@ -22,9 +22,7 @@ def test_a_zone_becomes_the_index_of_its_interface() -> None:
     assert BOTH.parse("[fe80::1%lo]:7") == ("fe80::1", 7, 0, socket.if_nametoindex("lo"))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "192.0.2.1", "host:7", "192.0.2.1:0", "192.0.2.1:65536", "[fe80::1%none]:7"]
-)
+@pytest.mark.parametrize("text", ["", "192.0.2.1", "host:7", "192.0.2.1:0", "192.0.2.1:65536", "[fe80::1%none]:7"])
 def test_what_cannot_be_reached_is_left_out(text: str) -> None:
     assert BOTH.parse(text) is None
 

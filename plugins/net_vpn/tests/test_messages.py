@@ -32,9 +32,7 @@ def test_nonsense_is_a_value_error_that_shows_none_of_it(line: bytes) -> None:
     assert str(error.value) == "a line between the plugin and its data plane is not a message"
 
 
-@pytest.mark.parametrize(
-    "line", [b"[]", b'{"v":1}', b'{"v":1,"kind":"set"}', b'{"v":1,"kind":"ask","more":1}']
-)
+@pytest.mark.parametrize("line", [b"[]", b'{"v":1}', b'{"v":1,"kind":"set"}', b'{"v":1,"kind":"ask","more":1}'])
 def test_a_json_that_is_no_message_is_a_value_error(line: bytes) -> None:
     with pytest.raises(ValueError, match="not a message"):
         messages.decode(line)

@@ -22,9 +22,7 @@ def test_a_static_address_brings_its_own_network() -> None:
 
 
 def test_yaml_scalars_in_the_environment_become_text() -> None:
-    settings = VpnSettings.model_validate(
-        {"env": {"DHCP": True, "EDGEVPNMAXCONNS": 200, "ADDRESS": "10.1.0.5"}}
-    )
+    settings = VpnSettings.model_validate({"env": {"DHCP": True, "EDGEVPNMAXCONNS": 200, "ADDRESS": "10.1.0.5"}})
     assert settings.env == {"DHCP": "true", "EDGEVPNMAXCONNS": "200", "ADDRESS": "10.1.0.5"}
     assert settings.pool == IPv4Network("10.1.0.0/24")
 

@@ -271,9 +271,7 @@ def test_a_token_of_another_authority_is_not_even_sent(server: Node, make: Calla
     assert "token CA hash does not match the Cluster CA certificate hash" in done.stderr
 
 
-def test_a_server_is_joined_only_under_a_name_of_its_certificate(
-    server: Node, make: Callable[[str], Node]
-) -> None:
+def test_a_server_is_joined_only_under_a_name_of_its_certificate(server: Node, make: Callable[[str], Node]) -> None:
     done = make("b").run(
         "server", "--node-ip=127.0.0.1", K3S_URL=f"https://127.0.0.2:{server.port}", K3S_TOKEN="secret-token"
     )
@@ -301,9 +299,7 @@ def test_a_port_in_use_ends_a_server(server: Node, make: Callable[[str], Node]) 
     assert "Address already in use" in done.stderr
 
 
-def test_a_node_is_deleted_and_may_come_back_with_another_password(
-    server: Node, make: Callable[[str], Node]
-) -> None:
+def test_a_node_is_deleted_and_may_come_back_with_another_password(server: Node, make: Callable[[str], Node]) -> None:
     agent = make("agent")
     agent.start("agent", K3S_URL=server.url, K3S_TOKEN=server.token)
     server.until(lambda: "agent" in server.nodes())
