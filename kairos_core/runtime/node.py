@@ -64,7 +64,7 @@ class Node:
         gossip = Gossip(identity, keyring, Ledger(keyring.network), random.SystemRandom())
         self._host = NodeTransportHost(identity, keyring, gossip.drops)
         self.pump = Pump(gossip, self.parts.transport, self.parts.store)
-        spec = assembly.make_spec(config, keyring, durable, kind)
+        spec = assembly.make_spec(config, keyring, durable, kind, has_engine=self.parts.engine is not None)
         self.reconciler = Reconciler(self.pump, spec, durable, self._state.save)
         self.port = 0
         self.discovery_errors: dict[str, str] = {}
