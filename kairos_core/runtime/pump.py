@@ -150,10 +150,22 @@ class Pump:
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     async def restore(self) -> None:
-        """Take what was saved on this machine. Raises StoreError."""
-        if self._store is not None:
-            raws = list(await asyncio.get_running_loop().run_in_executor(self._thread, self._store.load))
-            self.gossip.restore(raws, time.monotonic(), time.time())
+        """Take what was saved on this machine.
+
+        A damaged store is set aside by its first load, and then begins anew: peers refill it. Raises StoreError
+        when the store cannot be used at all.
+        """
+        if self._store is None:
+            return
+        load = self._store.load
+        loop = asyncio.get_running_loop()
+        try:
+            raws = list(await loop.run_in_executor(self._thread, load))
+        except StoreError as error:
+            raws = list(await loop.run_in_executor(self._thread, load))
+            self.store_error = str(error)
+            logger.error("%s", error)
+        self.gossip.restore(raws, time.monotonic(), time.time())
 
     async def run(self) -> None:
         """Run timers, housekeeping and saving until cancelled; then save what is left."""
