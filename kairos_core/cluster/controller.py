@@ -29,6 +29,7 @@ class Spec:
     rules: Rules
     kind: str = "node"
     wish: Role | None = None
+    has_engine: bool = True  # without one the node only coordinates
     automatic: bool = True  # roles are decided by the network; else only `wish` counts
     datastore: SecretStr | None = None
     tls_names: tuple[str, ...] = ()
@@ -92,7 +93,8 @@ def reconcile(view: View, spec: Spec, local: Local, moment: Moment) -> Actions:
     if spec.kind != "node":
         return replace(base, phase="ready", message="connected as an operator: no role, no vote")
     if view.wish_of(view.me) is Role.NONE:
-        return replace(base, role=Role.NONE, phase="ready", message="takes no role: p2p.role is none")
+        why = "its role is set to none" if spec.has_engine else "no Kubernetes engine is installed"
+        return replace(base, role=Role.NONE, phase="ready", message=f"takes no role: {why}")
     if ballots.decided is None:
         return replace(base, phase=election.phase, message=election.message)
     return _settle(base, view, spec, ballots.decided)

@@ -66,7 +66,7 @@ class Node:
         clock = NetworkTime()
         self._host = NodeTransportHost(identity, keyring, gossip.drops, clock)
         self.pump = Pump(gossip, self.parts.transport, self.parts.store, clock)
-        spec = assembly.make_spec(config, keyring, durable, kind)
+        spec = assembly.make_spec(config, keyring, durable, kind, has_engine=self.parts.engine is not None)
         self.reconciler = Reconciler(self.pump, spec, durable, self._state.save)
         self.port = 0
         self.discovery_errors: dict[str, str] = {}

@@ -163,9 +163,10 @@ class Pump:
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     async def restore(self) -> None:
-        """Take what was saved on this machine. Raises StoreError.
+        """Take what was saved on this machine.
 
-        What a store sets aside as damaged is not worth standing still for: peers hold it too.
+        A damaged store is set aside by its first load, and then begins anew: peers refill it. Raises StoreError
+        when the store cannot be used at all.
         """
         if self._store is None:
             return
@@ -173,9 +174,9 @@ class Pump:
         try:
             raws = list(await load())
         except StoreError as error:
-            logger.error("%s", error)
             raws = list(await load())
             self.store_damage = str(error)
+            logger.error("%s", error)
         self.gossip.restore(raws, time.monotonic(), self.clock.now())
 
     async def run(self) -> None:
