@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -81,10 +82,9 @@ class EngineRunner:
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not longer than until the next plan."""
-        try:
-            await asyncio.wait_for(self._new_plan.wait(), seconds)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._new_plan.wait()
 
     def _set(self, status: EngineStatus) -> None:
         if status != self.status:
