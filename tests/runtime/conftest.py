@@ -35,6 +35,7 @@ class Peer:
     pump: Pump
     sessions: Sessions
     transport: MemoryTransport
+    task: asyncio.Task[None]
 
     @property
     def id(self) -> PeerId:
@@ -99,7 +100,7 @@ class World:
         task = asyncio.create_task(pump.run())
         await asyncio.sleep(0)  # a task that is cancelled before its first step saves nothing
         try:
-            yield Peer(identity, pump, sessions, transport)
+            yield Peer(identity, pump, sessions, transport, task)
         finally:
             await sessions.close()
             task.cancel()
