@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -104,9 +104,9 @@ class World:
         finally:
             await sessions.close()
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task}, timeout=PATIENCE)
             await transport.close()
+            assert task.done(), "the pump did not stop"
 
     async def until(self, holds: Callable[[], object]) -> None:
         """Wait until a condition holds that nothing wakes us for. Other tasks run meanwhile."""
