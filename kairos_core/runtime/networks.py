@@ -55,6 +55,10 @@ class NetworkRunner:
                     logger.error("%s", error)
                 self._set(None, None, str(error))
                 await asyncio.sleep(ATTACH_AGAIN)
+            except Exception as error:  # a plugin's mistake must not end the node
+                logger.exception("a network failed")
+                self._set(None, None, f"a network failed with {error!r}; see the agent's log")
+                await asyncio.sleep(ATTACH_AGAIN)
 
     async def _enter(self, stack: AsyncExitStack, host: NodeNetworkHost) -> None:
         used, address = Attachment(), None
