@@ -34,16 +34,16 @@ PROJECT = "kairos"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-Provider = TypeVar("Provider", contravariant=True)
+Provider_contra = TypeVar("Provider_contra", contravariant=True)
 
 
-class Register(Protocol[Provider]):
+class Register(Protocol[Provider_contra]):
     """Offers a provider under a name."""
 
     def __call__(
         self,
         name: str,
-        factory: Callable[..., Provider],
+        factory: Callable[..., Provider_contra],
         *,
         settings: type[BaseModel] | Mapping[str, type[BaseModel]] | None = None,
         section: str | None = None,

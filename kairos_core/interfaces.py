@@ -179,7 +179,10 @@ class NetworkHost(ABC):
 
     @abstractmethod
     def publish(self, topic: str, value: Mapping[str, Any] | None) -> None:
-        """Write this node's own entry of a topic (a ledger bucket of policy `own`); None deletes it."""
+        """Write this node's own entry of a topic (a ledger bucket of policy `own`); None deletes it.
+
+        Raises NetworkError for a value over the ledger's limits (16 KiB).
+        """
 
     @abstractmethod
     def published(self, topic: str) -> Mapping[PeerId, Mapping[str, Any]]:

@@ -53,9 +53,15 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{relative(path)}:{node.lineno}: write the whole name of what is imported"
             # `from kairos_core import cluster` names a module too.
-            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+            yield from ((f"{_whole_name(node, path)}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def _whole_name(node: ast.ImportFrom, path: Path) -> str:
+    if not node.level:
+        return node.module or ""
+    package = path.relative_to(ROOT).with_suffix("").parts[: -node.level]
+    return ".".join([*package, *([node.module] if node.module else [])])
 
 
 def layer_of(path: Path) -> str:

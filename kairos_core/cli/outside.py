@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +33,20 @@ def may_offer_commands(point: EntryPoint) -> bool:
     microseconds, where importing a network library would cost each `kairos --help` a quarter of a second.
     """
     try:
-        spec = find_spec(point.module)
+        spec = _spec(point.module)
         if spec is None or spec.origin is None or point.attr:
             return True
         source = Path(spec.origin).read_bytes()
     except Exception:  # whatever is wrong with the plugin, its loading will tell
         return True
     return b"register_commands" in source or b"import *" in source or not spec.origin.endswith(".py")
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Find a module by its dotted name, as importlib.util.find_spec does, without importing its packages."""
+    top, *parts = module.split(".")
+    name, spec = top, PathFinder.find_spec(top)
+    for part in parts:
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, spec.submodule_search_locations) if spec else None
+    return spec

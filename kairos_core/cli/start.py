@@ -119,8 +119,10 @@ def bridge(  # noqa: PLR0913, PLR0917 - one parameter for each option
     )
     _set_up_logging(config.p2p.loglevel if config.p2p else "info")
     with ExitStack() as stack:
-        # An operator leaves nothing behind: a new identity each time, so that no two laptops ever share one.
-        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kairos-bridge-")))
+        # An operator leaves nothing behind: a new identity each time, so that no two laptops ever share one. It
+        # lies in memory (/run), so that not even a power cut leaves a key on the disk.
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-", dir=run_dir)))
         _run(config, plugins, state, "operator", Listening(run_dir, api))
 
 

@@ -14,6 +14,10 @@ from kairos_core.cluster.quorum import Ballot, Decision, Register
 from kairos_core.model import PeerId, Role
 from kairos_core.protocol import buckets
 from kairos_core.protocol.entry import Entry
+from kairos_core.protocol.seal import is_exchange_key
+
+MAX_SENTENCE = 256
+"""Characters of a report's message that are read. Raising it lets every node's table grow by as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ def _read_node(entry: Entry, network_id: str) -> tuple[PeerId, Node] | None:
     }
     wish, seal_key = content.get("wish"), content.get("seal_key")
     addresses = tuple(str(text)[:128] for text in (content.get("addresses") or ())[:8])
-    if not isinstance(seal_key, bytes) or len(seal_key) != 32:
+    if not isinstance(seal_key, bytes) or not is_exchange_key(seal_key):
         return None
     role = Role(wish) if wish else None
     return entry.author, Node(entry.author, wish=role, seal_key=seal_key, addresses=addresses, **texts)
@@ -126,7 +130,7 @@ def _read_node(entry: Entry, network_id: str) -> tuple[PeerId, Node] | None:
 
 def _read_report(entry: Entry, _: str) -> tuple[PeerId, Report]:
     names = ("role", "engine", "phase", "message", "address")
-    return entry.author, Report(**{name: str(entry.content.get(name, ""))[:256] for name in names})
+    return entry.author, Report(**{name: str(entry.content.get(name, ""))[:MAX_SENTENCE] for name in names})
 
 
 def _read_prepare(entry: Entry, network_id: str) -> tuple[PeerId, Ballot] | None:

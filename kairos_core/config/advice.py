@@ -14,6 +14,7 @@ def advice(config: CloudConfig) -> Iterator[str]:
     else:
         yield from _control_plane(config.p2p)
         yield from _vpn(config.p2p)
+        yield from _not_yet(config.p2p)
     if config.kubevip.enable and config.kubevip.eip is None:
         yield "kubevip.enable is true, but there is no elastic IP: kube-vip stays off. Set kubevip.eip."
     if config.k3s_agent.embedded_registry:
@@ -43,3 +44,11 @@ def _control_plane(p2p: P2P) -> Iterator[str]:
 def _vpn(p2p: P2P) -> Iterator[str]:
     if "use" in p2p.vpn.model_fields_set and p2p.vpn.use and not p2p.vpn.create:
         yield "p2p.vpn.use: true has no effect, because p2p.vpn.create is false."
+
+
+def _not_yet(p2p: P2P) -> Iterator[str]:
+    """Name what the reference has and this version does not: better a sentence than silence."""
+    if p2p.dns:
+        yield "p2p.dns has no effect: answering DNS is not part of this version."
+    if p2p.dynamic_roles:
+        yield "p2p.dynamic_roles has no effect: a role stays with its node until `kairos role set` changes it."

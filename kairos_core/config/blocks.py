@@ -137,9 +137,6 @@ class P2P(Block):
     auto: Auto = Field(default_factory=Auto, description="Automatic roles.")
     dynamic_roles: bool = Field(default=False, description="Give the roles of dead nodes to others.")
     peers: tuple[Seed, ...] = Field(default=(), description="Addresses to try besides discovery: HOST:PORT (ours).")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        0, description="UDP and TCP port of the gossip network (ours); 0: any free one."
-    )
     plugins: Plugins = Field(default_factory=Plugins, description="Which installed plugins are used (ours).")
 
     @property

@@ -7,8 +7,8 @@ orders what one node wrote after it saw something else, even where the wall cloc
 from __future__ import annotations
 
 MAX_AHEAD = 600.0
-"""Seconds that an entry may lie in the future and still be read. Raising it lets a wrong clock win for longer;
-lowering it hides the entries of honest machines whose clocks are a little off."""
+"""Seconds that an entry may lie in the future and still be taken and read. Raising it lets a wrong clock win for
+longer; lowering it refuses the entries of honest machines whose clocks are a little off."""
 
 
 class HybridClock:
@@ -18,8 +18,12 @@ class HybridClock:
         self._last = 0
 
     def tick(self, unix_now: float) -> int:
-        """Return the stamp of a new entry: later than every stamp given or observed before."""
-        self._last = max(self._last + 1, stamp(unix_now))
+        """Return the stamp of a new entry: later than every stamp given or observed before.
+
+        Unless the wall clock was set back by more than MAX_AHEAD: peers would refuse a stamp from before that.
+        """
+        is_ahead = self._last > stamp(unix_now + MAX_AHEAD)
+        self._last = stamp(unix_now) if is_ahead else max(self._last + 1, stamp(unix_now))
         return self._last
 
     def observe(self, hlc: int, unix_now: float) -> None:

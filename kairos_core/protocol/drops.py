@@ -22,9 +22,11 @@ class Drop(StrEnum):
     BAD_SIGNATURE = "bad_signature"  # not signed by its author
     FORGED_AUTHOR = "forged_author"  # the bucket does not let this author write this key
     EXPIRED = "expired"  # older than its lease
+    AHEAD = "ahead"  # signed by a clock too far ahead of ours
     STALE = "stale"  # we hold a newer one: normal in gossip
     LEDGER_FULL = "ledger_full"  # over a limit of the ledger
     # streams
     STRANGER = "stranger"  # TLS with a certificate of no accepted network key
     BAD_HELLO = "bad_hello"  # the first message was not a greeting we understand
     SLOW_PEER = "slow_peer"  # did not finish in time
+    TOO_MANY_SESSIONS = "too_many_sessions"  # more at once than we answer, or than we dial

@@ -28,6 +28,9 @@ MAX_VALUE = 16 * 1024
 """Bytes in a value. Raising it lets one entry cost every node more memory and bandwidth."""
 
 MAX_ENTRY = MAX_VALUE + MAX_BUCKET + MAX_KEY + 160
+MAX_DEPTH = 32
+"""Levels of lists and maps in a value. Stops a member from ending every program that walks through one by recursion."""
+
 SIGNATURE = 64
 SHORT_ID = 8
 LEASE = 24 * 3600
@@ -87,11 +90,22 @@ class Entry:
 
     @cached_property
     def content(self) -> Any:
-        """The decoded value; None for a tombstone or a value that is not msgpack."""
+        """The decoded value; None for a tombstone or a value that is not msgpack, or nested over MAX_DEPTH."""
         try:
-            return None if self.is_deleted else unpack(self.value)
+            value = None if self.is_deleted else unpack(self.value)
         except ProtocolError:
             return None
+        return value if _is_flat_enough(value) else None
+
+
+def _is_flat_enough(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        nested = [each for each in level if isinstance(each, (list, dict))]
+        level = [item for each in nested for item in (each.values() if isinstance(each, dict) else each)]
+        if not level:
+            return True
+    return False
 
 
 def pack(value: Any) -> bytes:

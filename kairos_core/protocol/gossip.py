@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from random import Random
 
 from kairos_core.errors import ProtocolError
@@ -20,7 +21,7 @@ from kairos_core.protocol.drops import Drop
 from kairos_core.protocol.entry import SHORT_ID, Entry
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.ledger import Change, Ledger
-from kairos_core.protocol.membership import PROBE_TIMEOUT, Member, Membership
+from kairos_core.protocol.membership import MAX_CANDIDATES, PROBE_TIMEOUT, Member, Membership
 from kairos_core.protocol.otp import Keyring
 from kairos_core.protocol.seal import DatagramSeal, nonce_of
 from kairos_core.protocol.wire import (
@@ -170,12 +171,21 @@ class Gossip:
         """Take the entries saved on this machine; they are not passed on."""
         for raw in raws:
             try:
-                change = self.ledger.take(raw, unix_now)
+                change = self.ledger.take(raw, unix_now, is_ours=True)
             except ProtocolError as error:
                 self.drops[error.drop] += 1
                 continue
             if change is not None:
                 self._learn_member(change.entry, now)
+
+    def expire(self, unix_now: float) -> list[Entry]:
+        """Forget the entries past their lease, and silent peers whose entry that was; return the entries."""
+        over = self.ledger.expire(unix_now)
+        for entry in over:
+            member = self.membership.members.get(entry.author) if entry.bucket == PEERS else None
+            if member is not None and not member.alive:
+                self.membership.forget(entry.author)
+        return over
 
     def write(self, entry: Entry, now: float, unix_now: float) -> Change:
         """Sign, place and spread an entry of our own. Raises ValueError (see Ledger.write)."""
@@ -294,12 +304,19 @@ class Gossip:
 
 
 def addresses_of(entry: Entry) -> list[Address]:
-    """Return the addresses that a `peers` entry names; what is not an address is left out."""
+    """Return the addresses that a `peers` entry names; what is not an IP address and a port is left out.
+
+    So a member cannot make us resolve names, nor use an interface of ours: a scope (`%eth0`) means nothing here.
+    """
     content = entry.content
+    named = content.get("addresses") if isinstance(content, dict) else None
     found = []
-    for text in (content.get("addresses") or ())[:8] if isinstance(content, dict) else ():
+    for text in named[:MAX_CANDIDATES] if isinstance(named, list) else ():
         try:
-            found.append(Address.parse(text))
-        except (ValueError, AttributeError):
+            address = Address.parse(str(text))
+            ip = ip_address(address.host)
+        except ValueError:
             continue
+        if getattr(ip, "scope_id", None) is None:
+            found.append(address)
     return found

@@ -1,8 +1,9 @@
 """The ledger: a map from (bucket, key) to a signed entry, merged with what peers hold.
 
-Time enters only here at the edge: an entry past its lease is refused, one from too far ahead is kept (so that
-all nodes agree on the state) and hidden from readers. The digest changes with every entry and does not depend on
-order, so two nodes compare their whole state by eight bytes.
+Time enters only here at the edge: an entry past its lease is refused, and so is one from too far ahead; else a
+member could write what nobody can replace for years. One that we hold and that lies ahead since our clock was
+set back is hidden, gives way to any other, and its author signs it again. The digest changes with every entry
+and does not depend on order, so two nodes compare their whole state by eight bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from kairos_core.protocol.clock import MAX_AHEAD, HybridClock
 from kairos_core.protocol.drops import Drop
 from kairos_core.protocol.entry import (
     LEASE,
+    MAX_DEPTH,
     SHORT_ID,
     TOMBSTONE,
     Entry,
@@ -77,8 +79,11 @@ class Ledger:
         """Return an entry by the first eight bytes of its id."""
         return self._by_short_id.get(short_id)
 
-    def take(self, raw: bytes, unix_now: float) -> Change | None:
-        """Take an entry as a peer sent it, or as it was saved; None when we hold it already.
+    def take(self, raw: bytes, unix_now: float, *, is_ours: bool = False) -> Change | None:
+        """Take an entry as a peer sent it; None when we hold it already.
+
+        `is_ours` says that it was saved by this machine: it is then taken from ahead too, since a machine
+        without a clock battery may start with a clock that is behind its own disk.
 
         Raises ProtocolError. The cheap checks come first: a signature is verified only for an entry that would
         change something.
@@ -88,10 +93,12 @@ class Ledger:
             return None
         if entry.expires_at <= unix_now:
             raise ProtocolError(Drop.EXPIRED)
+        if not is_ours and _is_ahead(entry, unix_now):
+            raise ProtocolError(Drop.AHEAD, entry.bucket)
         if not is_writer(entry.bucket, entry.key, entry.author):
             raise ProtocolError(Drop.FORGED_AUTHOR, entry.bucket)
         check_value(entry)
-        current = self._entries.get((entry.bucket, entry.key))
+        current = self._standing(entry, unix_now)
         if current is not None and merge(current, entry) is current:
             raise ProtocolError(Drop.STALE)
         self._check_room(entry, current)
@@ -105,7 +112,7 @@ class Ledger:
 
         Raises ValueError when the bucket's policy or a limit forbids it.
         """
-        current = self._entries.get((entry.bucket, entry.key))
+        current = self._standing(entry, unix_now)
         if not is_writer(entry.bucket, entry.key, entry.author) or entry.author != identity.peer_id:
             raise ValueError(f"only the node that the key names may write {entry.bucket}/{entry.key}")
         if current is not None:
@@ -113,6 +120,8 @@ class Ledger:
         signed = sign_entry(replace(entry, hlc=self.clock.tick(unix_now)), identity, self.network)
         try:
             check_value(signed)
+            if signed.content is None and not signed.is_deleted:
+                raise ProtocolError(Drop.MALFORMED, f"the value is nested over {MAX_DEPTH} levels")
             self._check_room(signed, current)
         except ProtocolError as error:
             raise ValueError(f"cannot write {entry.bucket}/{entry.key}: {error}") from error
@@ -137,12 +146,17 @@ class Ledger:
         return over
 
     def renewals(self, peer: PeerId, unix_now: float) -> list[Entry]:
-        """Return this author's live entries that are due to be signed again: older than a quarter of their lease."""
-        return [
-            entry
-            for entry in self._entries.values()
-            if entry.author == peer and not entry.is_deleted and unix_now > entry.signed_at + entry.ttl / 4
-        ]
+        """Return this author's live entries that are due to be signed again.
+
+        Those are older than a quarter of their lease, or lie ahead since our clock was set back.
+        """
+        mine = (entry for entry in self._entries.values() if entry.author == peer and not entry.is_deleted)
+        return [entry for entry in mine if unix_now > entry.signed_at + entry.ttl / 4 or _is_ahead(entry, unix_now)]
+
+    def _standing(self, entry: Entry, unix_now: float) -> Entry | None:
+        """Return what another entry of the same key has to beat."""
+        current = self._entries.get((entry.bucket, entry.key))
+        return None if current is None or _is_ahead(current, unix_now) else current
 
     def _check_room(self, entry: Entry, current: Entry | None) -> None:
         freed = len(current.raw) if current else 0
@@ -173,7 +187,11 @@ class Ledger:
 
 
 def _is_visible(entry: Entry, unix_now: float) -> bool:
-    return not entry.is_deleted and unix_now < entry.expires_at and entry.signed_at <= unix_now + MAX_AHEAD
+    return not entry.is_deleted and unix_now < entry.expires_at and not _is_ahead(entry, unix_now)
+
+
+def _is_ahead(entry: Entry, unix_now: float) -> bool:
+    return entry.signed_at > unix_now + MAX_AHEAD
 
 
 def draft(author: PeerId, bucket: str, key: str, value: Any, *, epoch: int = 0) -> Entry:

@@ -139,5 +139,7 @@ class Membership:
 
     def next_timer(self) -> float:
         """Return when `to_probe` or `expire_probes` has something to do (monotonic seconds)."""
-        times = [member.probe[1] if member.probe else member.next_probe for member in self.members.values()]
-        return min([self._next_round, *times]) if self.members else float("inf")
+        # Without an address there is nothing to do for a member, and its time would be due forever.
+        members = [member for member in self.members.values() if member.candidates]
+        times = [member.probe[1] if member.probe else member.next_probe for member in members]
+        return min([self._next_round, *times]) if members else float("inf")

@@ -8,13 +8,14 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from pydantic import SecretStr
 
 from kairos_core.cluster import roles
 from kairos_core.cluster.controller import Actions, Durable, Local, Spec, reconcile
 from kairos_core.cluster.election import Moment
-from kairos_core.cluster.view import View, read_view
+from kairos_core.cluster.view import MAX_SENTENCE, View, read_view
 from kairos_core.errors import StoreError
 from kairos_core.protocol.buckets import REPORTS
 from kairos_core.runtime.engines import EngineRunner
@@ -28,6 +29,7 @@ MERGE_CHANGES = 0.01
 """Seconds that changes are gathered before a look; what arrives together is looked at once."""
 
 SAVE_AGAIN = 5.0
+"""Seconds until what could not be saved (a full disk) is tried again."""
 
 
 class Reconciler:
@@ -40,9 +42,11 @@ class Reconciler:
         self.milestones: dict[str, float] = {"started": time.time()}
         self.actions = Actions(Local(durable))
         self.view = View(me=pump.me)
+        self.save_error: str | None = None
         self._pump, self._save = pump, save
         self._wake: asyncio.TimerHandle | None = None
         self._draw = random.SystemRandom().random
+        self._complaints: set[str] = set()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -50,9 +54,15 @@ class Reconciler:
             await asyncio.sleep(MERGE_CHANGES)
             try:
                 await self._once()
+                self.save_error = None
             except StoreError as error:
                 # Nothing is published that is not saved: the node stands still until the disk works again.
-                logger.error("%s", error)
+                if self.save_error is None:
+                    logger.error("%s", error)
+                self.save_error = str(error)
+                self._wake_in(SAVE_AGAIN)
+            except Exception:  # a mistake of ours must not end the node: the next look may go well
+                logger.exception("the controller failed")
                 self._wake_in(SAVE_AGAIN)
 
     def look(self) -> View:
@@ -63,7 +73,8 @@ class Reconciler:
     async def _once(self) -> None:
         self.view = self.look()
         before = self.actions.local
-        local = replace(before, attachment=self.attachments.used, join_token=self._join_token())
+        attached = self.attachments
+        local = replace(before, attachment=attached.used, tls_names=attached.lan, join_token=self._join_token())
         if self.engine is not None:
             local = replace(local, engine=self.engine.status)
         actions = reconcile(self.view, self.spec, local, Moment(time.monotonic(), self._draw))
@@ -86,16 +97,28 @@ class Reconciler:
 
     def _publish(self, actions: Actions) -> None:
         for publication in actions.publish:
-            try:
-                self._pump.publish(publication.bucket, publication.key, publication.value)
-            except ValueError as error:
-                logger.error("%s", error)
+            self._say(publication.bucket, publication.key, publication.value)
         engine, decision = actions.local.engine, actions.decision
         plaintexts = {"join-token": engine.join_token, "kubeconfig": engine.kubeconfig}
         for name, recipients in actions.share.items():
             plaintext = plaintexts[name]
             if plaintext is not None and decision is not None:
-                self.vault.share(decision.cluster_id, name, plaintext.get_secret_value(), recipients, self.view)
+                try:
+                    self.vault.share(decision.cluster_id, name, plaintext.get_secret_value(), recipients, self.view)
+                except ValueError as error:
+                    self._complain(error)
+
+    def _say(self, bucket: str, key: str, value: Any) -> None:
+        try:
+            self._pump.publish(bucket, key, value)
+        except ValueError as error:
+            self._complain(error)
+
+    def _complain(self, error: ValueError) -> None:
+        """Log a limit of the ledger, once for each: the next look would say the same."""
+        if str(error) not in self._complaints:
+            self._complaints.add(str(error))
+            logger.error("%s", error)
 
     def _report(self, actions: Actions) -> None:
         """Tell the others how far we are; their tables and the initialiser's assignment read it."""
@@ -112,13 +135,13 @@ class Reconciler:
             "role": actions.role.value if actions.role else "",
             "engine": actions.local.engine.state.value if self.engine else "",
             "phase": actions.phase,
-            "message": self.attachments.error or actions.message,
+            "message": (self.attachments.error or actions.message)[:MAX_SENTENCE],
             "address": self.attachments.address or "",
         }
         current = self._pump.get(REPORTS, str(self._pump.me))
         if current is None or current.content != report:
             logger.info("%s: %s", actions.phase, report["message"])
-            self._pump.publish(REPORTS, str(self._pump.me), report)
+            self._say(REPORTS, str(self._pump.me), report)
 
     def _wake_in(self, seconds: float) -> None:
         if self._wake is not None:

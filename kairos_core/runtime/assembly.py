@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from kairos_core.cluster.controller import Durable, Spec
 from kairos_core.cluster.election import Rules
-from kairos_core.config import Config, render_hostname
+from kairos_core.config import P2P, Config, render_hostname
 from kairos_core.errors import ConfigError, PluginError
 from kairos_core.interfaces import Discovery, Engine, LedgerStore, Network, Transport
 from kairos_core.model import Role
@@ -56,19 +56,35 @@ def make_parts(config: Config, plugins: Plugins, ledger_directory: Path, kind: s
             "no transport is installed, so this node could reach no peer. Install kairos-transport-tls, or "
             "everything: pip install 'kairos-core[default]'"
         )
+    discoveries, skipped = _discoveries(config, plugins, names[Kind.DISCOVERY])
     parts = Parts(
         transport=transport,
         store=one(Kind.LEDGER_STORE, directory=ledger_directory),
-        discoveries={o.name: o.create(config.settings) for o in plugins.select(Kind.DISCOVERY, names[Kind.DISCOVERY])},
+        discoveries=discoveries,
         networks=[
             (offer.create(config.settings), offer.name != "vpn" or p2p.vpn.use)
             for offer in plugins.select(Kind.NETWORK, names[Kind.NETWORK])
         ],
         engine=one(Kind.ENGINE),
     )
+    names[Kind.DISCOVERY] = tuple(discoveries)
     parts.chosen = {each.value: chosen for each, chosen in names.items()}
-    parts.warnings = list(_warnings(config, parts, kind))
+    parts.warnings = [*_warnings(config, parts, kind), *skipped]
     return parts
+
+
+def _discoveries(config: Config, plugins: Plugins, names: Sequence[str]) -> tuple[dict[str, Discovery], list[str]]:
+    """Make the discoveries. One that nobody asked for and that lacks a setting is left out, with a warning."""
+    made: dict[str, Discovery] = {}
+    skipped: list[str] = []
+    for offer in plugins.select(Kind.DISCOVERY, names):
+        try:
+            made[offer.name] = offer.create(config.settings)
+        except ConfigError as error:
+            if network_block(config).plugins.discovery is not None:
+                raise
+            skipped.append(str(error))
+    return made, skipped
 
 
 def _names(config: Config, plugins: Plugins, kind: str) -> dict[Kind, tuple[str, ...]]:
@@ -97,7 +113,7 @@ def _warnings(config: Config, parts: Parts, kind: str) -> Sequence[str]:
     return [*config.warnings, *found]
 
 
-def network_block(config: Config) -> Any:
+def network_block(config: Config) -> P2P:
     """Return the `p2p` block. Raises ConfigError when there is none."""
     if config.p2p is None:
         raise ConfigError(
@@ -107,14 +123,16 @@ def network_block(config: Config) -> Any:
     return config.p2p
 
 
-def make_spec(config: Config, keyring: Keyring, durable: Durable, kind: str) -> Spec:
-    """Return what this node is configured to be."""
+def make_spec(config: Config, keyring: Keyring, durable: Durable, kind: str, *, has_engine: bool = True) -> Spec:
+    """Return what this node is configured to be. Without an engine it takes no role, and nobody waits for it."""
     p2p = network_block(config)
     token = parse_token(p2p.network_token.get_secret_value())
     automatic = p2p.auto.enabled
     wish = p2p.role
     if not automatic and wish is None:
         wish = Role.MASTER if config.k3s.enabled else Role.WORKER if config.k3s_agent.enabled else None
+    if not has_engine and kind == "node":
+        wish = Role.NONE
     votes = kind == "node" and automatic and wish is not Role.NONE
     database = p2p.auto.ha.external_db
 
@@ -127,12 +145,13 @@ def make_spec(config: Config, keyring: Keyring, durable: Durable, kind: str) -> 
         kind=kind,
         wish=wish,
         automatic=automatic,
+        has_engine=has_engine,
         datastore=database if database and database.get_secret_value() else None,
         cluster_token=cluster_token,
     )
 
 
-def _rules(p2p: Any, token: Token, durable: Durable, votes: bool) -> Rules:
+def _rules(p2p: P2P, token: Token, durable: Durable, votes: bool) -> Rules:
     fixed = token.kairos.quorum if token.kairos else None
     quorum = fixed or p2p.nodes_to_start // 2 + 1
     return Rules(

@@ -48,7 +48,7 @@ class EngineRunner:
                     await self._pause(APPLY_AGAIN)
                     self._new_plan.set()
                     continue
-            self._set(await self._engine.status())
+            self._set(await self._look())
             await self._pause(LOOK_RUNNING if self.status.state is EngineState.READY else LOOK_STARTING)
 
     async def _apply(self) -> bool:
@@ -57,10 +57,27 @@ class EngineRunner:
         try:
             await self._engine.apply(self._plan)
         except EngineError as error:
-            logger.error("%s", error)
-            self._set(EngineStatus(EngineState.FAILED, str(error)))
-            return False
+            return self._failed(str(error))
+        except Exception as error:  # a plugin's mistake must not end the node
+            logger.exception("the engine failed")
+            return self._failed(f"the engine failed with {error!r}; see the agent's log")
         return True
+
+    def _failed(self, reason: str) -> bool:
+        failure = EngineStatus(EngineState.FAILED, reason)
+        if failure != self.status:
+            logger.error("%s", reason)
+        self._set(failure)
+        return False
+
+    async def _look(self) -> EngineStatus:
+        try:
+            return await self._engine.status()
+        except Exception as error:
+            failure = EngineStatus(EngineState.FAILED, f"the engine cannot say how it is: {error!r}")
+            if failure != self.status:
+                logger.exception("the engine failed")
+            return failure
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not longer than until the next plan."""

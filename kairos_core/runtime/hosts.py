@@ -18,6 +18,7 @@ from kairos_core.model import Address, PeerId
 from kairos_core.protocol.buckets import LEASES
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.otp import Keyring, NetworkKey
+from kairos_core.runtime.clock import NetworkTime
 from kairos_core.runtime.pump import Pump
 
 ALONE = 30.0
@@ -41,13 +42,14 @@ class NodeBeacon(Beacon):
 
     def names(self) -> BeaconNames:
         is_alone = not self._pump.gossip.membership.alive() and time.monotonic() - self._started > ALONE
-        rendezvous = self._keyring.rendezvous(time.time(), join=is_alone)
+        rendezvous = self._keyring.rendezvous(self._pump.clock.now(), join=is_alone)
         return BeaconNames(rendezvous.announce, rendezvous.accept)
 
     async def changed(self) -> None:
         before = self.names()
-        while self.names() == before:  # noqa: ASYNC110 - what changes is the wall clock, which tells nobody
-            await asyncio.sleep(min(10.0, max(0.1, self._keyring.epoch_ends(time.time()) - time.time())))
+        while self.names() == before:  # what changes is the wall clock, which tells nobody
+            now = self._pump.clock.now()
+            await asyncio.sleep(min(10.0, max(0.1, self._keyring.epoch_ends(now) - now)))
 
     def found(self, address: Address) -> None:
         self._found(address)
@@ -56,14 +58,14 @@ class NodeBeacon(Beacon):
 class NodeTransportHost(TransportHost):
     """Passes what arrives to the pump and the sessions; those are set before the transport starts."""
 
-    def __init__(self, identity: Identity, keyring: Keyring, drops: Counter[str]) -> None:
-        self.identity = identity
+    def __init__(self, identity: Identity, keyring: Keyring, drops: Counter[str], clock: NetworkTime) -> None:
+        self.identity, self._clock = identity, clock
         self._keyring, self._drops = keyring, drops
         self.receive: Callable[[bytes, Address], None] = lambda _data, _source: None
         self.accept: Callable[[Stream], None] | None = None
 
     def network_keys(self) -> tuple[NetworkKey, ...]:
-        return self._keyring.accepted(time.time())
+        return self._keyring.accepted(self._clock.now())
 
     def datagram_received(self, data: bytes, source: Address) -> None:
         self.receive(data, source)
@@ -77,12 +79,11 @@ class NodeTransportHost(TransportHost):
 
 
 class NodeNetworkHost(NetworkHost):
-    """A network's window on the ledger. One for each attachment; `lost` is set when a lease is lost."""
+    """A network's window on the ledger. One for each attachment; `guard` returns when a lease is lost."""
 
     def __init__(self, pump: Pump, keyring: Keyring, state_directory: Path) -> None:
         self.identity = pump.gossip.identity
         self.state_directory = state_directory
-        self.lost = asyncio.Event()
         self._pump, self._keyring = pump, keyring
         self._leased: list[tuple[IPv4Network, IPv4Address]] = []
 
@@ -90,7 +91,10 @@ class NodeNetworkHost(NetworkHost):
         return self._keyring.secret("network " + purpose)
 
     def publish(self, topic: str, value: Mapping[str, Any] | None) -> None:
-        self._pump.publish(topic, str(self._pump.me), value)
+        try:
+            self._pump.publish(topic, str(self._pump.me), value)
+        except ValueError as error:  # a limit of the ledger
+            raise NetworkError(str(error)) from error
 
     def published(self, topic: str) -> Mapping[PeerId, Mapping[str, Any]]:
         entries = (entry for entry in self._pump.entries() if entry.bucket == topic)
@@ -133,6 +137,8 @@ class NodeNetworkHost(NetworkHost):
 
     def _candidate(self, pool: IPv4Network, wanted: IPv4Address | None) -> IPv4Address:
         held = self.leases(pool)
+        if wanted is not None and wanted not in pool:
+            raise NetworkError(f"the address {wanted} is not one of {pool}. Choose one of the pool, or another pool")
         if wanted is not None:
             holder = held.get(wanted, self._pump.me)
             if holder != self._pump.me:

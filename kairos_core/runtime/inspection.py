@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Mapping
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from kairos_core.cluster import addresses, roles
@@ -17,6 +18,8 @@ from kairos_core.protocol.buckets import ROLES, Policy, policy_of
 from kairos_core.runtime.control import Control, Machine, NodeStatus
 from kairos_core.runtime.node import Node
 
+_EVERYWHERE = IPv4Network("0.0.0.0/0")
+
 
 class NodeControl(Control):
     """Answers for one node."""
@@ -27,11 +30,13 @@ class NodeControl(Control):
 
     def status(self) -> NodeStatus:
         view, actions = self._reconciler.look(), self._reconciler.actions
-        machines = tuple(sorted((self._machine(view, node) for node in view.nodes.values()), key=lambda m: m.name))
+        held = addresses.holders(addresses.read_claims(self._pump.entries()), _EVERYWHERE)
+        machines = tuple(self._machine(view, node, held) for node in view.nodes.values())
+        machines = tuple(sorted(machines, key=lambda machine: (machine.name, machine.peer)))
         me = next((machine for machine in machines if machine.peer == view.me), None)
         decision = actions.decision
         return NodeStatus(
-            me=me or self._machine(view, NodeEntry(view.me)),
+            me=me or self._machine(view, NodeEntry(view.me), held),
             network_id=self._reconciler.spec.rules.network_id,
             phase=actions.phase,
             cluster_id=decision.cluster_id if decision else None,
@@ -44,10 +49,10 @@ class NodeControl(Control):
             milestones=dict(self._reconciler.milestones),
         )
 
-    def _machine(self, view: View, node: NodeEntry) -> Machine:
+    def _machine(self, view: View, node: NodeEntry, leases: Mapping[IPv4Address, PeerId]) -> Machine:
         report = view.reports.get(node.peer, Report())
         member = self._pump.gossip.membership.members.get(node.peer)
-        held = addresses.held_by(node.peer, {c.address: c.peer for c in addresses.read_claims(self._pump.entries())})
+        held = addresses.held_by(node.peer, leases)
         decision = self._reconciler.actions.decision
         role = Role(report.role) if report.role in set(Role) else None
         if role is None and decision is not None and node.kind == "node":
@@ -83,8 +88,10 @@ class NodeControl(Control):
         ]
 
     def _warnings(self) -> list[str]:
-        errors = [self._reconciler.attachments.error, self._pump.store_error, *self._node.discovery_errors.values()]
-        return [*self._node.parts.warnings, *(error for error in errors if error)]
+        pump, reconciler = self._pump, self._reconciler
+        errors = (reconciler.attachments.error, reconciler.save_error, pump.store_error, pump.store_damage)
+        found = [pump.clock.warning, *errors, *self._node.discovery_errors.values()]
+        return [*self._node.parts.warnings, *(sentence for sentence in found if sentence)]
 
     def ledger(self, bucket: str | None = None) -> Mapping[str, Mapping[str, Any]]:
         tables: dict[str, dict[str, Any]] = {}
@@ -102,6 +109,8 @@ class NodeControl(Control):
         try:
             self._pump.publish(bucket, key, value)
             await self._pump.saved()
+        except (OverflowError, RecursionError) as error:
+            raise ControlError(f"cannot write {bucket}/{key}: {error}. Write smaller numbers, nested less") from error
         except ValueError as error:
             raise ControlError(str(error)) from error
         except StoreError as error:

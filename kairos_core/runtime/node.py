@@ -29,6 +29,7 @@ from kairos_core.protocol.otp import Keyring
 from kairos_core.protocol.token import parse_token
 from kairos_core.runtime import assembly
 from kairos_core.runtime.actions import Reconciler
+from kairos_core.runtime.clock import NetworkTime
 from kairos_core.runtime.engines import EngineRunner
 from kairos_core.runtime.hosts import NodeBeacon, NodeTransportHost
 from kairos_core.runtime.lan import lan_addresses
@@ -62,9 +63,10 @@ class Node:
         self.parts = assembly.make_parts(config, plugins, self._state.ledger_directory(), kind)
         self._keyring = keyring
         gossip = Gossip(identity, keyring, Ledger(keyring.network), random.SystemRandom())
-        self._host = NodeTransportHost(identity, keyring, gossip.drops)
-        self.pump = Pump(gossip, self.parts.transport, self.parts.store)
-        spec = assembly.make_spec(config, keyring, durable, kind)
+        clock = NetworkTime()
+        self._host = NodeTransportHost(identity, keyring, gossip.drops, clock)
+        self.pump = Pump(gossip, self.parts.transport, self.parts.store, clock)
+        spec = assembly.make_spec(config, keyring, durable, kind, has_engine=self.parts.engine is not None)
         self.reconciler = Reconciler(self.pump, spec, durable, self._state.save)
         self.port = 0
         self.discovery_errors: dict[str, str] = {}

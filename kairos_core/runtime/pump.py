@@ -6,18 +6,21 @@ Everything happens in the event loop's thread but the store's work, which has a 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from kairos_core.cluster.addresses import renewed
 from kairos_core.errors import StoreError
 from kairos_core.interfaces import LedgerStore, StoreBatch, Transport
 from kairos_core.model import Address, PeerId
 from kairos_core.protocol.entry import Entry
 from kairos_core.protocol.gossip import Gossip, PeerAlive, PeerDead, SyncWanted
 from kairos_core.protocol.ledger import Change, draft
+from kairos_core.runtime.clock import NetworkTime
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +34,19 @@ HOUSEKEEPING = 60.0
 class Pump:
     """Drives one node's gossip. `subscribe` to be woken by changes; `publish` to write."""
 
-    def __init__(self, gossip: Gossip, transport: Transport, store: LedgerStore | None) -> None:
+    def __init__(
+        self, gossip: Gossip, transport: Transport, store: LedgerStore | None, clock: NetworkTime | None = None
+    ) -> None:
         self.gossip, self.ledger = gossip, gossip.ledger
+        self.clock = clock or NetworkTime()
         self.sync_wanted: Callable[[Address], None] = lambda _: None
         self.store_error: str | None = None
+        self.store_damage: str | None = None  # what was lost of the saved ledger at the start
         self.introduced = asyncio.Event()
         self._transport, self._store = transport, store
         self._thread = ThreadPoolExecutor(1, "ledger-store")
         self._unsaved: dict[tuple[str, str], bytes | None] = {}
+        self._saving = asyncio.Lock()
         self._dirty, self._timer = asyncio.Event(), asyncio.Event()
         self._listeners: set[asyncio.Event] = set()
         self._queues: set[asyncio.Queue[Entry]] = set()
@@ -51,11 +59,11 @@ class Pump:
 
     def entries(self) -> Iterable[Entry]:
         """Yield the entries that a reader sees now."""
-        return self.ledger.read(time.time())
+        return self.ledger.read(self.clock.now())
 
     def get(self, bucket: str, key: str) -> Entry | None:
         """Return what a reader sees under a key."""
-        return self.ledger.get(bucket, key, time.time())
+        return self.ledger.get(bucket, key, self.clock.now())
 
     def publish(self, bucket: str, key: str, value: Any, *, epoch: int = 0) -> bool:
         """Let an entry of ours stand in the ledger; nothing happens if it stands already. None deletes it.
@@ -66,7 +74,7 @@ class Pump:
         current = self.get(bucket, key)
         if (current.value if current else b"") == entry.value:
             return False
-        self.gossip.write(entry, time.monotonic(), time.time())
+        self.gossip.write(entry, time.monotonic(), self.clock.now())
         self.flush()
         return True
 
@@ -74,18 +82,24 @@ class Pump:
 
     def receive(self, data: bytes, source: Address) -> None:
         """Take a datagram from the transport."""
-        self.gossip.receive_datagram(data, source, time.monotonic(), time.time())
+        self.gossip.receive_datagram(data, source, time.monotonic(), self.clock.now())
         self.flush()
 
     def take_entries(self, raws: Iterable[bytes], sender: PeerId) -> None:
         """Take entries that came over a stream."""
-        self.gossip.take_entries(raws, time.monotonic(), time.time(), sender=sender)
+        self.gossip.take_entries(raws, time.monotonic(), self.clock.now(), sender=sender)
         self.flush()
 
     def met(self, peer: PeerId, address: Address) -> None:
         """Note an authenticated stream with a peer that listens at an address."""
         self.gossip.met(peer, address, time.monotonic())
         self.flush()
+
+    def greeted(self, peer: PeerId, unix_ms: int) -> None:
+        """Note what a peer's clock shows; if that changes our time, what we wrote under the old one is signed again."""
+        if self.clock.heard(peer, unix_ms):
+            self._renew()
+            self.wake()
 
     def synced(self, peer: PeerId) -> None:
         """Note that our ledger and a peer's were brought to their union."""
@@ -150,10 +164,21 @@ class Pump:
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     async def restore(self) -> None:
-        """Take what was saved on this machine. Raises StoreError."""
-        if self._store is not None:
-            raws = list(await asyncio.get_running_loop().run_in_executor(self._thread, self._store.load))
-            self.gossip.restore(raws, time.monotonic(), time.time())
+        """Take what was saved on this machine.
+
+        A damaged store is set aside by its first load, and then begins anew: peers refill it. Raises StoreError
+        when the store cannot be used at all.
+        """
+        if self._store is None:
+            return
+        load = functools.partial(asyncio.get_running_loop().run_in_executor, self._thread, self._store.load)
+        try:
+            raws = list(await load())
+        except StoreError as error:
+            raws = list(await load())
+            self.store_damage = str(error)
+            logger.error("%s", error)
+        self.gossip.restore(raws, time.monotonic(), self.clock.now())
 
     async def run(self) -> None:
         """Run timers, housekeeping and saving until cancelled; then save what is left."""
@@ -172,13 +197,13 @@ class Pump:
         while True:
             self._timer.clear()
             delay = self.gossip.next_timer() - time.monotonic()
-            if delay > 0:
-                try:
-                    await asyncio.wait_for(self._timer.wait(), min(delay, 3600.0))
-                    continue
-                except TimeoutError:
-                    pass
-            self.gossip.handle_timer(time.monotonic(), time.time())
+            try:
+                # At least one turn of the event loop, whatever the timers say: nothing else may starve.
+                await asyncio.wait_for(self._timer.wait(), min(max(delay, 0.001), 3600.0))
+                continue
+            except TimeoutError:
+                pass
+            self.gossip.handle_timer(time.monotonic(), self.clock.now())
             self.flush()
 
     async def _run_saving(self) -> None:
@@ -195,33 +220,54 @@ class Pump:
 
     async def saved(self) -> None:
         """Return when all that is in the ledger now is saved. Raises StoreError."""
-        batch, self._unsaved = self._unsaved, {}
-        self._dirty.clear()
-        if self._store is None or not batch:
-            return
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.save, _as_batch(batch))
-        except StoreError:
-            self._unsaved = {**batch, **self._unsaved}
-            self._dirty.set()
-            raise
+        # One at a time: who comes second waits for what the first has taken, and takes it over if that fails.
+        async with self._saving:
+            batch, self._unsaved = self._unsaved, {}
+            self._dirty.clear()
+            if self._store is None or not batch:
+                return
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._save, _as_batch(batch))
+            except BaseException:  # cancelled too: the last save, on the way out, has all of it again
+                self._unsaved = {**batch, **self._unsaved}
+                self._dirty.set()
+                raise
 
-    def _save_quietly(self) -> None:
+    def _save(self, batch: StoreBatch) -> None:
         assert self._store is not None
         try:
-            self._thread.submit(self._store.save, _as_batch(self._unsaved)).result()
+            self._store.save(batch)
+        except StoreError:
+            raise
+        except Exception as error:  # a plugin's mistake must not end the node
+            logger.exception("the ledger store failed")
+            raise StoreError(f"the ledger cannot be saved: the store failed with {error!r}. Report it") from error
+
+    def _save_quietly(self) -> None:
+        try:
+            self._thread.submit(self._save, _as_batch(self._unsaved)).result()
         except StoreError as error:
             logger.error("%s", error)
 
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING)
-            for entry in self.ledger.expire(time.time()):
+            over = self.gossip.expire(self.clock.now())
+            for entry in over:
                 self._unsaved[entry.bucket, entry.key] = None
                 self._dirty.set()
-            for entry in self.ledger.renewals(self.me, time.time()):
-                self.gossip.write(entry, time.monotonic(), time.time())
-            self.flush()
+            self._renew()
+            if over:
+                self.wake()
+
+    def _renew(self) -> None:
+        """Sign our entries again that are due."""
+        for entry in self.ledger.renewals(self.me, self.clock.now()):
+            try:
+                self.gossip.write(renewed(entry), time.monotonic(), self.clock.now())
+            except ValueError as error:
+                logger.error("%s", error)
+        self.flush()
 
 
 def _as_batch(changes: dict[tuple[str, str], bytes | None]) -> StoreBatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import TypeVar
 
 from kairos_core.errors import ProtocolError, TransportError
 from kairos_core.interfaces import Stream, Transport
@@ -25,8 +26,18 @@ MAX_SESSIONS = 32
 MAX_DIALS = 8
 """Dials under way at once. Raising it meets a large network sooner, at a burst of handshakes."""
 
+MAX_WAITING = 128
+"""Addresses that are dialled or wait for it. Stops a flood of invented announcements from filling our memory."""
+
 DIAL_AGAIN = 5.0
 """Seconds until an address that did not lead to a peer is dialled again."""
+
+MAX_REMEMBERED = 1024
+"""Addresses of which we remember where they led. Stops the same flood."""
+
+TAKEN_AT_ONCE = 32
+"""Entries taken in one turn of the event loop, each with a signature to verify: 5 ms. Raising it lets a large
+reconciliation delay the answers to probes."""
 
 
 class Sessions:
@@ -52,14 +63,18 @@ class Sessions:
 
     def reconcile(self, address: Address) -> None:
         """Open a session to an address, unless one is being opened."""
-        if address not in self._dialling:
-            self._dialling.add(address)
-            self._spawn(self._dial(address))
+        if address in self._dialling:
+            return
+        if len(self._dialling) >= MAX_WAITING:
+            self._pump.gossip.drops[Drop.TOO_MANY_SESSIONS] += 1
+            return
+        self._dialling.add(address)
+        self._spawn(self._dial(address))
 
     def accept(self, stream: Stream) -> None:
         """Answer a stream that a peer opened."""
         if self._inbound >= MAX_SESSIONS:
-            self._pump.gossip.drops[Drop.SLOW_PEER] += 1
+            self._pump.gossip.drops[Drop.TOO_MANY_SESSIONS] += 1
             self._spawn(stream.close())
             return
         self._inbound += 1
@@ -80,10 +95,10 @@ class Sessions:
         try:
             async with self._slots:
                 stream = await self._transport.connect(address)
-                self._leads_to[address] = stream.peer
+                _remember(self._leads_to, address, stream.peer)
                 await self._run(stream, self._initiate(stream))
         except TransportError as error:
-            self._not_before[address] = time.monotonic() + DIAL_AGAIN
+            _remember(self._not_before, address, time.monotonic() + DIAL_AGAIN)
             logger.debug("no session with %s: %s", address, error)
         finally:
             self._dialling.discard(address)
@@ -110,11 +125,12 @@ class Sessions:
             await stream.close()
 
     async def _greet(self, stream: Stream) -> None:
-        hello = Hello(self._port, int(time.time() * 1000))
+        hello = Hello(self._port, self._pump.clock.own_ms())
         await stream.send(encode_message(hello))
         answer = decode_message(await stream.receive())
         if not isinstance(answer, Hello):
             raise ProtocolError(Drop.BAD_HELLO)
+        self._pump.greeted(stream.peer, answer.unix_ms)
         self._pump.met(stream.peer, Address(stream.address.host, answer.port))
 
     async def _initiate(self, stream: Stream) -> None:
@@ -128,13 +144,30 @@ class Sessions:
 
     async def _converse(self, stream: Stream) -> None:
         """Answer the peer's messages until either side is done."""
+        asked: set[type[Message]] = set()
         while True:
             message = decode_message(await stream.receive())
             if isinstance(message, Entries):
-                self._pump.take_entries(message.entries, stream.peer)
+                for at in range(0, len(message.entries), TAKEN_AT_ONCE):
+                    self._pump.take_entries(message.entries[at : at + TAKEN_AT_ONCE], stream.peer)
+                    await asyncio.sleep(0)
+            elif type(message) in asked:  # each is answered with up to the whole ledger
+                raise ProtocolError(Drop.MALFORMED, "a second offer or want")
+            else:
+                asked.add(type(message))
             said: Message | None = None
             for said in reconciliation.answer(self._pump.ledger, message):
                 await stream.send(encode_message(said))
             if isinstance(message, Done) or isinstance(said, Done):
                 self._pump.synced(stream.peer)
                 return
+
+
+_Value = TypeVar("_Value")
+
+
+def _remember(table: dict[Address, _Value], address: Address, value: _Value) -> None:
+    table.pop(address, None)
+    table[address] = value
+    if len(table) > MAX_REMEMBERED:
+        del table[next(iter(table))]

@@ -7,6 +7,7 @@ ledger/         the ledger store's own
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -17,7 +18,7 @@ from typing import Any
 
 from kairos_core.cluster.controller import Durable
 from kairos_core.cluster.quorum import Ballots, Decision, Register
-from kairos_core.errors import StoreError
+from kairos_core.errors import ProtocolError, StoreError
 from kairos_core.protocol.entry import pack, unpack
 from kairos_core.protocol.identity import Identity
 
@@ -32,11 +33,11 @@ class StateDirectory:
         self.path = path
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _lock(path)
         except OSError as error:
             raise StoreError(
-                f"cannot make the state directory {path}: {error.strerror}. Run as root, or set --state"
+                f"cannot make or write the state directory {path}: {error.strerror}. {_advice(error)}"
             ) from error
-        self._lock = _lock(path)
 
     def identity(self) -> Identity:
         """Return this machine's identity, made at the first call. Raises StoreError."""
@@ -63,7 +64,7 @@ class StateDirectory:
                 self.save(fresh)
                 return fresh
             return _decode(json.loads(file.read_text()))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, ProtocolError) as error:
             raise StoreError(
                 f"{file} is damaged ({error}). Restore it from a backup: without it this machine could vote twice. "
                 "If there is none, remove the whole state directory, and it will come back as a new machine"
@@ -80,10 +81,19 @@ class StateDirectory:
             raise StoreError(f"cannot save {file}: {error.strerror}. Free some space, or check the disk") from error
 
     def ledger_directory(self) -> Path:
-        """Return the directory for the ledger store."""
+        """Return the directory for the ledger store. Raises StoreError."""
         directory = self.path / "ledger"
-        directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make {directory}: {error.strerror}. {_advice(error)}") from error
         return directory
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space on its disk"
+    return "Run as root, or set --state to a directory of yours"
 
 
 def _lock(path: Path) -> int:
@@ -93,7 +103,7 @@ def _lock(path: Path) -> int:
     handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(handle)
         raise StoreError(
             f"{path} is in use by another agent. Stop it first, or give this one another --state"

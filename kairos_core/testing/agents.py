@@ -61,10 +61,10 @@ def install_engine(lab: Lab) -> str:
 
 
 class Agent:
-    """The agent of one machine."""
+    """The agent of one machine; `program` is the `kairos` to run, for one of another environment."""
 
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
+    def __init__(self, machine: Machine, program: str = "kairos") -> None:
+        self.machine, self._program = machine, program
         self.process: Process | None = None
 
     def configure(self, cloud_config: str) -> None:
@@ -76,7 +76,7 @@ class Agent:
 
     async def start(self) -> None:
         """Start `kairos start`. Returns at once; `status` says when it answers."""
-        self.process = await self.machine.start("kairos", "start", "--config", CONFIG)
+        self.process = await self.machine.start(self._program, "start", "--config", CONFIG)
 
     async def stop(self, number: signal.Signals = signal.SIGKILL) -> int:
         """Signal the agent and wait for its end; what it started runs on if it left it running."""
@@ -91,11 +91,11 @@ class Agent:
         return await asyncio.to_thread(_ask, self.machine.path(SOCKET))
 
 
-async def launch(machines: Sequence[Machine], network: Network) -> list[Agent]:
-    """Configure and start agents on all machines at the same time."""
+async def launch(machines: Sequence[Machine], network: Network, **p2p: Any) -> list[Agent]:
+    """Configure and start agents on all machines at the same time; `p2p` as in `Network.cloud_config`."""
     agents = [Agent(machine) for machine in machines]
     for agent in agents:
-        agent.configure(network.cloud_config())
+        agent.configure(network.cloud_config(**p2p))
     await asyncio.gather(*[agent.start() for agent in agents])
     return agents
 

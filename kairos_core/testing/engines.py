@@ -44,9 +44,7 @@ async def check_engine(make: Callable[[], Engine], plan: NodePlan = PLAN, patien
         _check_master(first, plan)
         await engine.apply(plan)
         again = await engine.status()
-        assert again.state is EngineState.READY, (
-            f"applying an equal plan must change nothing: {again.message}"
-        )
+        assert again.state is EngineState.READY, f"applying an equal plan must change nothing: {again.message}"
         assert again.join_token == first.join_token, "applying an equal plan must not change the join token"
         await _check_restarted_agent(make(), plan, first)
     finally:
@@ -133,9 +131,7 @@ class FakeEngine(Engine):
 
     async def apply(self, plan: NodePlan) -> None:
         if plan.role is Role.NONE:
-            raise EngineError(
-                "role 'none' runs no Kubernetes, so there is nothing to apply. Remove the engine."
-            )
+            raise EngineError("role 'none' runs no Kubernetes, so there is nothing to apply. Remove the engine.")
         if plan.join is None and (plan.role is Role.WORKER or (plan.role is Role.HA and not plan.datastore)):
             raise EngineError(f"{plan.role} needs a server to join; the plan has none. Wait for a master.")
         if plan != self._plan:
@@ -161,9 +157,7 @@ class FakeEngine(Engine):
         return EngineStatus(
             EngineState.READY,
             join_token=SecretStr(self.cluster.token),
-            kubeconfig=SecretStr(
-                f"apiVersion: v1\nclusters: [{{cluster: {{server: 'https://{address}:6443'}}}}]\n"
-            ),
+            kubeconfig=SecretStr(f"apiVersion: v1\nclusters: [{{cluster: {{server: 'https://{address}:6443'}}}}]\n"),
             nodes=tuple(sorted(self.cluster.nodes)),
         )
 

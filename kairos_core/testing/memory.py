@@ -29,9 +29,7 @@ class MemoryNetwork:
     the path between them is broken, which loses datagrams and breaks streams.
     """
 
-    def __init__(
-        self, rng: random.Random, *, loss: float = 0.0, delay: float = 0.0, jitter: float = 0.0
-    ) -> None:
+    def __init__(self, rng: random.Random, *, loss: float = 0.0, delay: float = 0.0, jitter: float = 0.0) -> None:
         self.loss, self.delay, self.jitter = loss, delay, jitter
         self.is_cut: Callable[[Address, Address], bool] = lambda source, destination: False
         self._rng = rng

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from contextlib import suppress
 from itertools import permutations
 from statistics import median
 
-from kairos_core.testing.lab import Machine
+from kairos_core.testing.lab import LabError, Machine
 
 CONCURRENCY = 8
 """Pings at the same time. More ends sooner and makes the machines that are measured wait for the processor."""
@@ -33,9 +34,9 @@ class Mesh:
         """Take the addresses that are known by now."""
         self._addresses = addresses
 
-    async def run(self) -> None:
-        """Ping the pairs that have not yet succeeded, until cancelled."""
-        while True:
+    async def run(self, pairs: Set[Pair] | None = None) -> None:
+        """Ping the pairs that have not yet succeeded, until all of these have, or until cancelled."""
+        while pairs is None or not pairs <= self.reached.keys():
             waiting = [pair for pair in permutations(self._addresses, 2) if pair not in self.reached]
             await asyncio.gather(*[self._try(*pair) for pair in waiting])
             await asyncio.sleep(AGAIN)
@@ -44,6 +45,20 @@ class Mesh:
         async with self._turns:
             if await ping(source, self._addresses[target], wait=0.5) is not None:
                 self.reached[source, target] = time.time()
+
+
+async def reach(addresses: Mapping[Machine, str], timeout: float) -> None:
+    """Wait until every ordered pair has pinged once. Raises LabError that names the pairs that have not."""
+    mesh, pairs = Mesh(), set(permutations(addresses, 2))
+    mesh.use(addresses)
+    pinging = asyncio.create_task(mesh.run(pairs))
+    await asyncio.wait([pinging], timeout=timeout)
+    pinging.cancel()
+    with suppress(asyncio.CancelledError):
+        await pinging
+    if silent := pairs - set(mesh.reached):
+        names = ", ".join(sorted(f"{one.name} -> {other.name}" for one, other in silent))
+        raise LabError(f"no ping within {timeout:g} s: {names}")
 
 
 async def ping(source: Machine, address: str, wait: float = 1.0) -> float | None:

@@ -29,9 +29,7 @@ class SharedLedger:
         self._token = token
         self._waiting: set[asyncio.Event] = set()
 
-    def host(
-        self, number: int, address: Address | None = None, directory: Path | None = None
-    ) -> FakeNetworkHost:
+    def host(self, number: int, address: Address | None = None, directory: Path | None = None) -> FakeNetworkHost:
         """Return the host of the node with this number (0 to 255); others reach it at the address."""
         identity = Identity(bytes([number]) * 32)
         self.link(PeerLink(identity.peer_id, address, alive=True))

@@ -136,7 +136,7 @@ class SimulatedNode:
             "kind": self.kind,
             "wish": self.wish.value if self.wish else "",
             "incarnation": self.rules.incarnation,
-            "seal_key": bytes(32),
+            "seal_key": self.identity.exchange_key("seal").public_key().public_bytes_raw(),
             "addresses": [str(self.address)],
         }
 

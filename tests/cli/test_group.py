@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import click
@@ -167,3 +169,14 @@ def test_a_plugin_is_imported_for_its_commands_only_if_it_can_have_any(
 ) -> None:
     (point,) = install("acme-x", source, value=value)
     assert may_offer_commands(point) is expected
+
+
+def test_looking_for_commands_does_not_even_import_the_package_around_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "acme_nested"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    (package / "plugin.py").write_text("x = 1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert may_offer_commands(EntryPoint("nested", "acme_nested.plugin", "kairos.plugins")) is False

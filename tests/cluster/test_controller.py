@@ -62,6 +62,16 @@ def test_a_worker_waits_for_the_master_and_then_for_the_token_and_says_so() -> N
     assert actions.plan.role is Role.WORKER
 
 
+def test_a_worker_stays_with_the_server_it_joined_through() -> None:
+    decision = Decision("kairos-1", A, "1", (C,), 1)
+    servers = (ApiServer(A, "kairos-1", "10.1.0.5"), ApiServer(C, "kairos-1", "10.1.0.6"))
+    state = local(decision, join_token=SecretStr("K10"))
+    first = reconcile(view(B, servers=servers), spec(), state, MOMENT)
+    lost = view(B, servers=servers, alive=frozenset((B, C)))
+    assert reconcile(lost, spec(), first.local, MOMENT).plan == first.plan
+    assert reconcile(lost, spec(), state, MOMENT).plan.join.server == "https://10.1.0.6:6443"
+
+
 def test_nobody_believes_an_api_server_that_is_no_master() -> None:
     servers = (ApiServer(C, "kairos-1", "10.6.6.6"),)
     state = local(DECISION, join_token=SecretStr("K10"))

@@ -34,7 +34,7 @@ def error(*texts: str) -> str:
         ("master_nodes: 2", "master_nodes: [2]",
          "p2p.auto.ha.master_nodes: there is a list, expected a whole number."),
         ('role: ""', "minimum_nodes: 0", "p2p.minimum_nodes: '0' is a number, expected 1 or more."),
-        ('role: ""', "port: 70000", "p2p.port: '70000' is a number, expected 65535 or less."),
+        ('role: ""', "minimum_nodes: 70000", "p2p.minimum_nodes: '70000' is a number, expected 1000 or less."),
         ('role: ""', "role: workr",
          "p2p.role: 'workr' is not a role, expected one of master, master/clusterinit, master/ha, "
          "worker, none; did you mean 'worker'?"),
@@ -124,7 +124,7 @@ def test_a_p2p_block_of_the_wrong_type_is_reported_even_beside_the_old_block(tok
 
 
 def test_a_long_value_is_cut_in_case_it_is_a_token_in_the_wrong_place(token: str) -> None:
-    for key in ("network_id", "role", "loglevel", "port", "peers", "vpn"):
+    for key in ("network_id", "role", "loglevel", "peers", "vpn"):
         assert token[:60] not in error(f"p2p: {{{key}: {token}}}")
     for text in (
         token,

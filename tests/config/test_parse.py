@@ -92,9 +92,9 @@ def test_yes_without_quotes_is_true_where_a_boolean_belongs(token: str) -> None:
 
 
 def test_whole_numbers_may_be_written_as_yaml_allows(token: str) -> None:
-    assert p2p(token, "port: 0x1f90").port == 8080
-    assert p2p(token, "port: 8_080").port == 8080
-    assert p2p(token, "port: 017620").port == 8080
+    assert p2p(token, "minimum_nodes: 0x10").minimum_nodes == 16
+    assert p2p(token, "minimum_nodes: 1_6").minimum_nodes == 16
+    assert p2p(token, "minimum_nodes: 020").minimum_nodes == 16
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -106,14 +106,13 @@ def test_our_own_keys_are_read(token: str) -> None:
     settings = p2p(
         token,
         "peers: ['192.168.1.10:7373', '[fe80::1%eth0]:7373', 'edge.example:1']",
-        "port: 7373",
         "minimum_nodes: 1",
         "loglevel: WARN",
         "vpn: {subnet: 10.9.0.0/16, interface: ''}",
         "plugins: {discovery: [mdns], transport: tls, networks: [kubevip, vpn], disabled: [dht]}",
     )
     assert settings.peers[1] == Address("fe80::1%eth0", 7373)
-    assert (settings.port, settings.nodes_to_start, settings.loglevel) == (7373, 1, "warning")
+    assert (settings.nodes_to_start, settings.loglevel) == (1, "warning")
     assert (settings.vpn.subnet, settings.vpn.interface) == (IPv4Network("10.9.0.0/16"), "kairos0")
     assert settings.plugins.networks == ("kubevip", "vpn")
     assert settings.plugins.store is None

@@ -35,9 +35,7 @@ LIBP2P_ID = "12D3KooWM6CgA9iBFZmcYAHA6A2qvbAxqfkmrYiRQuz3XEsk4Ksv"
 
 
 @pytest.mark.parametrize(("seed", "public", "message", "signature"), RFC_8032)
-def test_keys_and_signatures_are_those_of_rfc_8032(
-    seed: str, public: str, message: str, signature: str
-) -> None:
+def test_keys_and_signatures_are_those_of_rfc_8032(seed: str, public: str, message: str, signature: str) -> None:
     identity = Identity(bytes.fromhex(seed))
     assert identity.peer_id.public_key.hex() == public
     assert identity.sign(bytes.fromhex(message)).hex() == signature

@@ -63,13 +63,50 @@ def test_a_deleted_entry_does_not_come_back() -> None:
     assert list(theirs.read(NOW + 2)) == []
 
 
-def test_an_entry_from_the_far_future_is_held_but_not_read_and_does_not_move_our_clock() -> None:
+def test_an_entry_from_the_far_future_is_refused_and_does_not_move_our_clock() -> None:
     ahead, ledger = Ledger(NETWORK), Ledger(NETWORK)
     entry = ahead.write(ALICE, own("future"), NOW + 3600).entry
-    assert ledger.take(entry.raw, NOW) is not None
-    assert ledger.digest == ahead.digest
-    assert ledger.get("peers", str(ALICE.peer_id), NOW) is None
+    with pytest.raises(ProtocolError, match="ahead"):
+        ledger.take(entry.raw, NOW)
     assert ledger.write(BOB, own("now", BOB), NOW).entry.signed_at < NOW + 1
+
+
+def test_a_clock_that_was_set_back_hides_what_was_written_before_until_its_author_signs_it_again() -> None:
+    ledger, peer = Ledger(NETWORK), Ledger(NETWORK)
+    early = ledger.write(ALICE, own("written"), NOW + 86_400).entry
+    assert ledger.get("peers", str(ALICE.peer_id), NOW) is None
+    assert ledger.renewals(ALICE.peer_id, NOW) == [early]
+    again = ledger.write(ALICE, early, NOW).entry
+    assert again.signed_at < NOW + 1
+    assert ledger.get("peers", str(ALICE.peer_id), NOW).content == "written"
+    assert peer.take(again.raw, NOW) is not None
+
+
+def test_a_machine_whose_clock_is_behind_its_own_disk_keeps_what_it_had_saved() -> None:
+    saved = Ledger(NETWORK).write(ALICE, own("saved"), NOW).entry
+    ledger = Ledger(NETWORK)
+    assert ledger.take(saved.raw, NOW - 86_400, is_ours=True) is not None
+    assert ledger.get("peers", str(ALICE.peer_id), NOW - 86_400) is None
+    assert ledger.get("peers", str(ALICE.peer_id), NOW).content == "saved"
+
+
+def nested(levels: int) -> object:
+    value: object = "core"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_a_value_nested_too_deeply_is_not_read_and_not_written() -> None:
+    key = draft(ALICE.peer_id, "values", "deep", nested(500))
+    with pytest.raises(ValueError, match="nested over 32 levels"):
+        Ledger(NETWORK).write(ALICE, key, NOW)
+    hostile = sign_entry(Entry("values", "deep", b"\x91" * 900 + b"\x01", ALICE.peer_id, stamp(NOW)), ALICE, NETWORK)
+    ledger = Ledger(NETWORK)
+    ledger.take(hostile.raw, NOW)
+    assert ledger.get("values", "deep", NOW).content is None
+    ledger.write(ALICE, draft(ALICE.peer_id, "values", "flat", nested(31)), NOW)
+    assert ledger.get("values", "flat", NOW).content == nested(31)
 
 
 def test_renewals_are_due_after_a_quarter_of_the_lease() -> None:

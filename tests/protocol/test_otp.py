@@ -128,9 +128,7 @@ def test_a_clock_that_never_ran_still_gives_keys(unix_now: float) -> None:
 def test_two_rotations_of_one_token_end_at_the_earlier() -> None:
     token = new_token(random.Random(1).choice)
     uneven = token.model_copy(
-        update={
-            "otp": token.otp.model_copy(update={"dht": token.otp.dht.model_copy(update={"interval": 600})})
-        }
+        update={"otp": token.otp.model_copy(update={"dht": token.otp.dht.model_copy(update={"interval": 600})})}
     )
     assert Keyring(uneven).epoch_ends(NOON) == NOON + 600
 
@@ -140,16 +138,10 @@ def test_every_part_of_the_token_matters_to_the_keys() -> None:
     others = [
         token.model_copy(update={"room": "x"}),
         token.model_copy(
-            update={
-                "otp": token.otp.model_copy(update={"dht": token.otp.dht.model_copy(update={"key": "x"})})
-            }
+            update={"otp": token.otp.model_copy(update={"dht": token.otp.dht.model_copy(update={"key": "x"})})}
         ),
         token.model_copy(
-            update={
-                "otp": token.otp.model_copy(
-                    update={"crypto": token.otp.crypto.model_copy(update={"key": "x"})}
-                )
-            }
+            update={"otp": token.otp.model_copy(update={"crypto": token.otp.crypto.model_copy(update={"key": "x"})})}
         ),
     ]
     networks = {Keyring(each).network for each in (token, *others)}
@@ -158,9 +150,7 @@ def test_every_part_of_the_token_matters_to_the_keys() -> None:
 
 def test_keys_differ_by_epoch_and_by_purpose() -> None:
     ring = keyring()
-    derived = [
-        key.derive(purpose) for key in (*ring.accepted(NOON), ring.key(7)) for purpose in ("datagram", "ca")
-    ]
+    derived = [key.derive(purpose) for key in (*ring.accepted(NOON), ring.key(7)) for purpose in ("datagram", "ca")]
     assert len(set(derived)) == len(derived)
     assert len({key.key_id for key in ring.accepted(NOON)}) == 4
     assert ring.secret("a") != ring.secret("b")

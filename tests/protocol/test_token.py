@@ -72,9 +72,7 @@ def test_unknown_keys_of_a_newer_release_are_ignored() -> None:
 
 @pytest.mark.parametrize("word", ["yes", "0123", "12345678901234567890", "1e5", "null", "2026-11-20", "~"])
 def test_a_string_is_what_is_written_and_never_a_guess_of_yaml(word: str) -> None:
-    raw = base64.b64decode(edgevpn_token()).replace(
-        b"Q1k3YyIYJjVEqyoYoSKTYmZbUXMVIRu1kBMVWCTPWxD", word.encode()
-    )
+    raw = base64.b64decode(edgevpn_token()).replace(b"Q1k3YyIYJjVEqyoYoSKTYmZbUXMVIRu1kBMVWCTPWxD", word.encode())
     assert parse_token(base64.b64encode(raw).decode()).room == word
 
 
@@ -192,9 +190,7 @@ def test_any_bytes_in_base64_are_a_token_or_a_configuration_error(raw: bytes) ->
 
 
 @given(position=st.integers(0, 10_000), byte=st.integers(0, 255))
-def test_one_wrong_byte_in_edgevpns_is_another_token_or_a_configuration_error(
-    position: int, byte: int
-) -> None:
+def test_one_wrong_byte_in_edgevpns_is_another_token_or_a_configuration_error(position: int, byte: int) -> None:
     raw = bytearray(base64.b64decode(edgevpn_token()))
     raw[position % len(raw)] = byte
     try:

@@ -272,3 +272,57 @@ def test_settings_of_another_section_are_not_handed_over(install: Any) -> None:
 
     plugins = load_plugins(found=install("acme-file", GOOD))
     assert plugins.get("discovery", "file").create({"p2p.other": Other()}).settings.path == "/etc/peers"
+
+
+SEVERAL = """
+    from pydantic import BaseModel
+    from kairos_core import Discovery, hookimpl
+
+    class Near(BaseModel):
+        port: int = 1
+
+    class Far(BaseModel):
+        port: int = 2
+
+    class Both(Discovery):
+        def __init__(self, near, far):
+            self.ports = near.port, far.port
+        async def run(self, beacon):
+            pass
+
+    @hookimpl
+    def register_discovery(register):
+        register("both", Both, settings={"p2p.near": Near, "p2p.far": Far})
+"""
+
+
+def test_an_offer_may_read_several_sections_in_their_order(install: Any) -> None:
+    plugins = load_plugins(found=install("acme-both", SEVERAL))
+    sections = plugins.sections()
+    assert list(sections) == ["p2p.near", "p2p.far"]
+    made = plugins.get("discovery", "both").create({"p2p.far": sections["p2p.far"](port=9)})
+    assert made.ports == (1, 9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ("settings={'p2p.near': Near}, section='p2p.near'", "section 'p2p.near' is given beside settings"),
+        ("settings={'p2p.near': dict}", "settings must be a class derived from pydantic.BaseModel"),
+        ("settings={'p2p near': Near}", "section 'p2p near' is not a path such as 'p2p.example'"),
+    ],
+)
+def test_wrong_sections_are_a_reason(install: Any, arguments: str, reason: str) -> None:
+    source = SEVERAL.replace('settings={"p2p.near": Near, "p2p.far": Far}', arguments)
+    assert only(load_plugins(found=install("acme-both", source))).reason.startswith(reason)
+
+
+def test_of_two_plugins_that_share_one_of_their_sections_the_second_fails(install: Any) -> None:
+    install("acme-both", SEVERAL)
+    twin = GOOD.replace("p2p.file_discovery", "p2p.far")
+    plugins = load_plugins(found=install("acme-file", twin))
+    assert [(record.plugin, record.state) for record in plugins.records] == [
+        ("acme_both", "loaded"),
+        ("acme_file", "failed"),
+    ]
+    assert "the section p2p.far of the configuration is already read" in plugins.records[1].reason

@@ -97,6 +97,13 @@ async def test_nothing_of_the_caller_leaks_into_the_environment(lab: Lab, monkey
     assert "leaked" not in (await one.run("env")).stdout
 
 
+async def test_temporary_files_go_with_the_machine(lab: Lab) -> None:
+    one = await lab.add("one")
+    made = (await one.run("mktemp")).stdout.strip()
+    assert one.path(made).exists()
+    assert not Path(made).exists()
+
+
 async def test_the_host_gets_no_new_network_device(lab: Lab) -> None:
     before = sorted(os.listdir("/sys/class/net"))
     await two(lab)

@@ -24,18 +24,12 @@ def install_stand_in(directory: Path, root: Path = Path("/")) -> Path:
     machine; real k3s knows no such thing.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    # Loaded as the top-level package `k3s`: importing it through `kairos_core` would cost 0.4 s at each
-    # start.
-    start = (
-        f"import sys; sys.path.append({str(Path(__file__).parent.parent)!r}); "
-        "from k3s.__main__ import main; sys.exit(main())"
-    )
     program = directory / "k3s"
     program.write_text(
         "#!/bin/sh\n"
         "# A stand-in for k3s, written by kairos_core.testing: it runs no containers.\n"
         f"export KAIROS_STAND_IN_ROOT={shlex.quote(str(root))}\n"
-        f'exec {shlex.quote(sys.executable)} -c {shlex.quote(start)} "$@"\n'
+        f'exec {shlex.quote(sys.executable)} -m kairos_core.testing.k3s "$@"\n'
     )
     program.chmod(0o755)
     return program

@@ -8,9 +8,9 @@ import sys
 import threading
 from pathlib import Path
 
-from . import VERSION
-from .flags import FLAGS, Options, UsageError
-from .log import Fatal, log
+from kairos_core.testing.k3s import VERSION
+from kairos_core.testing.k3s.flags import FLAGS, Options, UsageError
+from kairos_core.testing.k3s.log import Fatal, log
 
 _USAGE = f"""NAME:
    k3s - a stand-in for Kubernetes, small and simple; it runs no containers
@@ -32,7 +32,7 @@ def main() -> int:
         print(f"k3s version {VERSION}")
         return 0
     if command == "kubectl":
-        from .kubeconfig import kubectl
+        from kairos_core.testing.k3s.kubeconfig import kubectl
 
         root = Path(os.environ.get("KAIROS_STAND_IN_ROOT") or "/")
         return kubectl(argv, root / "etc/rancher/k3s/k3s.yaml")
@@ -54,11 +54,11 @@ def _run(command: str, options: Options) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         if command == "server":
-            from .server import Server
+            from kairos_core.testing.k3s.server import Server
 
             Server(options, os.environ).run(stop)
         else:
-            from .agent import run_agent
+            from kairos_core.testing.k3s.agent import run_agent
 
             run_agent(options, os.environ, stop)
     except Fatal as error:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from .authority import authority_hash
-from .log import log
+from kairos_core.testing.k3s.authority import authority_hash
+from kairos_core.testing.k3s.log import log
 
 TIMEOUT = 5.0
 """Seconds for one request; k3s takes 10. Raising it slows the fail-over to another server."""
@@ -68,9 +68,7 @@ class Access:
             raise Unreachable(f"failed to get CA certs: {error}") from None
         found = authority_hash(authority)
         if expected and expected != found:
-            raise Refusal(
-                f"token CA hash does not match the Cluster CA certificate hash: {expected} != {found}"
-            )
+            raise Refusal(f"token CA hash does not match the Cluster CA certificate hash: {expected} != {found}")
         if not expected:
             log(
                 "warning",
@@ -100,9 +98,7 @@ class Access:
     ) -> bytes:
         """Send one request and return the answer. Raises Refusal with k3s' wording, or Unreachable."""
         sent = dict(headers or {}) | ({} if anonymous else {"Authorization": self._login})
-        connection = http.client.HTTPSConnection(
-            self._host, self._port, timeout=TIMEOUT, context=self._context
-        )
+        connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=self._context)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), sent)
             response = connection.getresponse()

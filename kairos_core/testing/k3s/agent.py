@@ -7,12 +7,12 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import VERSION
-from .access import Access, Refusal, Unreachable
-from .flags import Options
-from .log import Fatal, log
-from .node import Places, heartbeat_of, serve_kubelet_health
-from .store import Heartbeat
+from kairos_core.testing.k3s import VERSION
+from kairos_core.testing.k3s.access import Access, Refusal, Unreachable
+from kairos_core.testing.k3s.flags import Options
+from kairos_core.testing.k3s.log import Fatal, log
+from kairos_core.testing.k3s.node import Places, heartbeat_of, serve_kubelet_health
+from kairos_core.testing.k3s.store import Heartbeat
 
 BEAT = 1.0
 """Seconds between two heartbeats, and before another try to join."""

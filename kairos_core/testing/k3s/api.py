@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from . import VERSION
-from .log import log
-from .store import Heartbeat, Store
+from kairos_core.testing.k3s import VERSION
+from kairos_core.testing.k3s.log import log
+from kairos_core.testing.k3s.store import Heartbeat, Store
 
 _REJECTED = (
     "Node password rejected, duplicate hostname or contents of '/etc/rancher/node/password' may not match "
@@ -63,9 +63,7 @@ class Api:
     def health(self, path: str) -> str:
         """Answer /readyz, /livez and /healthz. Raises Answer."""
         if path != "/livez" and not self.has_quorum():
-            raise Answer(
-                HTTPStatus.INTERNAL_SERVER_ERROR, "[-]etcd failed: reason withheld\nreadyz check failed\n"
-            )
+            raise Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "[-]etcd failed: reason withheld\nreadyz check failed\n")
         return "ok"
 
     def nodes(self) -> dict[str, Any]:

@@ -81,9 +81,7 @@ def issue(authority: Pair, name: str, organization: str, sans: Sequence[str] = (
         ]
     )
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if sans else ExtendedKeyUsageOID.CLIENT_AUTH
-    builder = _builder(subject, issuer.subject, key).add_extension(
-        x509.ExtendedKeyUsage([purpose]), critical=False
-    )
+    builder = _builder(subject, issuer.subject, key).add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     builder = builder.add_extension(issued_by, critical=False)
     if sans:
@@ -120,9 +118,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey
     )
 
 
-def _signed(
-    builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey, signer: EllipticCurvePrivateKey
-) -> Pair:
+def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey, signer: EllipticCurvePrivateKey) -> Pair:
     certificate = builder.sign(signer, SHA256())
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return Pair(certificate.public_bytes(Encoding.PEM).decode(), private.decode())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .authority import Pair
+from kairos_core.testing.k3s.authority import Pair
 
 _TEMPLATE = """apiVersion: v1
 clusters:

@@ -11,9 +11,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar
 
-from . import VERSION
-from .api import Answer, Api
-from .log import Fatal, log
+from kairos_core.testing.k3s import VERSION
+from kairos_core.testing.k3s.api import Answer, Api
+from kairos_core.testing.k3s.log import Fatal, log
 
 MAX_BODY = 1 << 20
 """Bytes in a request; stops a stranger from filling our memory."""
@@ -157,9 +157,7 @@ def listen(bind: str, port: int, api: Api, tls: Path) -> http.server.ThreadingHT
     try:
         listener = (_DualListener if dual else _Listener)((bind, port), handler)
     except OSError as error:
-        raise Fatal(
-            f"failed to listen on {bind or '0.0.0.0'}:{port}: listen tcp: bind: {error.strerror}"
-        ) from None
+        raise Fatal(f"failed to listen on {bind or '0.0.0.0'}:{port}: listen tcp: bind: {error.strerror}") from None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tls / "client-ca.crt"))
     context.verify_mode = ssl.CERT_OPTIONAL
     context.load_cert_chain(tls / "serving-kube-apiserver.crt", tls / "serving-kube-apiserver.key")

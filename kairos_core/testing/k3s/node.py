@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .authority import write_private
-from .flags import Options
-from .log import Fatal, log
-from .store import Heartbeat
+from kairos_core.testing.k3s.authority import write_private
+from kairos_core.testing.k3s.flags import Options
+from kairos_core.testing.k3s.log import Fatal, log
+from kairos_core.testing.k3s.store import Heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,7 @@ def heartbeat_of(options: Options, places: Places, roles: tuple[str, ...]) -> He
     """Say who this node is. Raises Fatal for an address or interface that k3s would refuse."""
     interface = options.value("flannel-iface")
     if interface and not Path("/sys/class/net", interface).exists():
-        raise Fatal(
-            f'flannel exited: failed to find the interface: "{interface}": route ip+net: no such interface'
-        )
+        raise Fatal(f'flannel exited: failed to find the interface: "{interface}": route ip+net: no such interface')
     name = options.value("node-name") or socket.gethostname().lower()
     if options.is_set("with-node-id"):
         name = f"{name}-{_kept_secret(places.root / 'etc/rancher/node/id', 4)}"

@@ -9,17 +9,17 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import VERSION
-from .access import Access, Refusal, Unreachable
-from .agent import BEAT, join_token
-from .api import Api
-from .authority import Pair, authority_hash, issue, new_authority, write_private
-from .flags import Options
-from .kubeconfig import format_kubeconfig
-from .listener import listen
-from .log import Fatal, log
-from .node import Places, heartbeat_of, notify_systemd, serve_kubelet_health
-from .store import Store
+from kairos_core.testing.k3s import VERSION
+from kairos_core.testing.k3s.access import Access, Refusal, Unreachable
+from kairos_core.testing.k3s.agent import BEAT, join_token
+from kairos_core.testing.k3s.api import Api
+from kairos_core.testing.k3s.authority import Pair, authority_hash, issue, new_authority, write_private
+from kairos_core.testing.k3s.flags import Options
+from kairos_core.testing.k3s.kubeconfig import format_kubeconfig
+from kairos_core.testing.k3s.listener import listen
+from kairos_core.testing.k3s.log import Fatal, log
+from kairos_core.testing.k3s.node import Places, heartbeat_of, notify_systemd, serve_kubelet_health
+from kairos_core.testing.k3s.store import Store
 
 _PREPARING = "starting kubernetes: preparing server: "
 
@@ -73,9 +73,7 @@ class Server:
         found = authority_hash(kept["server-ca.crt"])
         if token.startswith("K10") and token[3:67] != found:
             mismatch = f"{token[3:67]} != {found}"
-            raise Fatal(
-                f"{_PREPARING}token CA hash does not match the Cluster CA certificate hash: {mismatch}"
-            )
+            raise Fatal(f"{_PREPARING}token CA hash does not match the Cluster CA certificate hash: {mismatch}")
         return password
 
     def _fetch_state(self, token: str) -> None:
@@ -181,8 +179,7 @@ def _check(options: Options) -> None:
         raise Fatal("invalid flag use; --cluster-init cannot be used with --server")
     if resets and joins:
         raise Fatal(
-            "cannot perform cluster-reset while server URL is set - "
-            "remove server from configuration before resetting"
+            "cannot perform cluster-reset while server URL is set - remove server from configuration before resetting"
         )
     if options.value("cluster-reset-restore-path") and not resets:
         raise Fatal("invalid flag use; --cluster-reset required with --cluster-reset-restore-path")
@@ -206,9 +203,7 @@ def _store(options: Options, directory: Path) -> Store:
     scheme, _, path = endpoint.partition("://")
     if scheme != "sqlite" or not path:
         driver = f"{scheme}://" if path else "this endpoint"
-        raise Fatal(
-            f"starting kubernetes: the stand-in k3s has no driver for {driver}, only for sqlite://PATH"
-        )
+        raise Fatal(f"starting kubernetes: the stand-in k3s has no driver for {driver}, only for sqlite://PATH")
     return Store(Path(path.partition("?")[0]), shared=True)
 
 

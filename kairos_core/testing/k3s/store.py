@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .authority import write_private
-from .log import Fatal
+from kairos_core.testing.k3s.authority import write_private
+from kairos_core.testing.k3s.log import Fatal
 
 
 @dataclass(frozen=True, slots=True)

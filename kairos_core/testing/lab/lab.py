@@ -109,7 +109,8 @@ class Lab:
     def _environment(self) -> dict[str, str]:
         """Return the whole environment of a machine: nothing of the caller's settings leaks in."""
         path = os.pathsep.join((str(self.programs), sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
-        return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
+        # /tmp is the host's: what a killed program left there would outlive the lab.
+        return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "TMPDIR": "/run/tmp"}
 
 
 def _lock(directory: Path) -> int:

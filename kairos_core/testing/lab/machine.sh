@@ -36,7 +36,7 @@ mount --rbind "$scratch/cgroup" /sys/fs/cgroup
 mount -t proc proc /proc
 # Last, since it hides the host's sockets: no systemd, no dbus, no agent of the host is seen.
 mount -t tmpfs -o mode=0755 tmpfs /run
-mkdir /run/lock
+mkdir /run/lock /run/tmp
 
 echo "ready $pid"
 # Ignoring SIGCHLD makes the kernel reap processes that lost their parent. (A shell's trap would not last: dash

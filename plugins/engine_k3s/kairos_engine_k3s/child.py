@@ -2,8 +2,9 @@
 
 It runs in its own session and outlives us: after a kill -9 of the agent, the next one finds it by its pid
 file and watches it again instead of starting a second. A shell writes the pid file before it becomes k3s, so
-there is no moment at which k3s runs and the file does not say so. The file holds /proc/PID/stat, whose start
-time tells this process from another that got the same number later. Source: proc(5), pidfd_open(2).
+there is no moment at which k3s runs and the file does not say so. A crash leaves the file, a stop on purpose
+removes it. It holds /proc/PID/stat, whose start time tells this process from another that got the same number
+later. Source: proc(5), pidfd_open(2).
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Child(Supervisor):
         return await asyncio.to_thread(read_tail, self._log_file(service))
 
     async def _watch(self, service: str, pid: int) -> None:
-        """Start the service again whenever it ends, later each time unless it had run for a while."""
+        """Start the service again whenever it crashes, later each time unless it had run for a while."""
         clock = asyncio.get_running_loop().time
         failures = 0
         while True:
@@ -100,8 +101,10 @@ class Child(Supervisor):
             failures = 0 if clock() - started >= STEADY else failures
             await asyncio.sleep(self._back_off[min(failures, len(self._back_off) - 1)])
             failures += 1
+            if not self._pid_file(service).exists():
+                return  # stopped on purpose, through another supervisor of this machine
             try:
-                pid = self._spawn(service)
+                pid = self._pid(service) or self._spawn(service)
             except EngineError as error:
                 _log.error("%s", error)
 
@@ -117,6 +120,7 @@ class Child(Supervisor):
             for file in (log, pid_file):
                 file.parent.mkdir(parents=True, exist_ok=True)
             _shorten(log)
+            pid_file.touch(mode=0o600)
             argv = json.loads(self._place(f"/var/lib/kairos/engine_k3s/{service}.json").read_text())
             given = parse_environment(self._place(f"/etc/rancher/k3s/{service}.env").read_text())
             kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}

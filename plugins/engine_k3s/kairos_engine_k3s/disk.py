@@ -6,6 +6,7 @@ are kept beside as `<name>.before-kairos` and come back when ours go.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ class State:
     running: str = ""
     files: tuple[str, ...] = ()
     data_directory: str = ""
+    kubeconfig: str = ""
     program: str = ""  # where we installed k3s; empty when it was there
 
 
@@ -126,7 +128,8 @@ class Disk:
                 os.fsync(descriptor)
             draft.replace(path)
         except OSError as error:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                draft.unlink()
             raise EngineError(f"cannot write {path}: {error.strerror}. Is the disk full?") from None
 
 

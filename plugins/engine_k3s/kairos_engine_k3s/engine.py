@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from kairos_core import Engine, EngineError, EngineState, EngineStatus, NodePlan
 from kairos_engine_k3s.detection import detect_supervisor
-from kairos_engine_k3s.disk import Disk, digest_of
+from kairos_engine_k3s.disk import STATE, Disk, State, digest_of
 from kairos_engine_k3s.health import ask_kubelet, ask_server, node_names
 from kairos_engine_k3s.journal import last_complaint
 from kairos_engine_k3s.kubeconfig import Credentials, parse_kubeconfig, with_server
@@ -17,7 +17,7 @@ from kairos_engine_k3s.launch import Launch, launch_of
 from kairos_engine_k3s.program import MISSING, find_program, install_program, program_version
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
 from kairos_engine_k3s.supervisor import Supervisor
-from kairos_engine_k3s.teardown import tear_down
+from kairos_engine_k3s.teardown import remove_if_empty, tear_down
 
 
 class K3sEngine(Engine):
@@ -58,7 +58,10 @@ class K3sEngine(Engine):
             self._launch, self._host = launch, plan.attachment.endpoint or plan.attachment.node_ip
             await asyncio.to_thread(self._disk.converge, files)
             await asyncio.to_thread(
-                self._disk.remember, service=launch.service, data_directory=launch.data_directory
+                self._disk.remember,
+                service=launch.service,
+                data_directory=launch.data_directory,
+                kubeconfig=launch.kubeconfig if launch.is_server else "",
             )
             if state.service == launch.service and state.running == digest:
                 await self._supervisor.start(launch.service)
@@ -86,7 +89,7 @@ class K3sEngine(Engine):
                 await asyncio.to_thread(self._disk.remove, name)
             if state.data_directory:
                 await tear_down(self._root, state.data_directory)
-            await asyncio.to_thread(self._forget, state.program, state.service)
+            await asyncio.to_thread(self._forget, state)
             self._launch = None
 
     def _find_or_install(self) -> str:
@@ -99,17 +102,18 @@ class K3sEngine(Engine):
         self._disk.remember(program=installed)
         return installed
 
-    def _forget(self, program: str, service: str) -> None:
+    def _forget(self, state: State) -> None:
         """Remove the rest of what we made: a program that we installed, the log, and the record itself."""
-        if program:
-            Path(program).unlink(missing_ok=True)
-        for name in (f"/var/log/{service}.log", f"/var/log/{service}.log.1"):
-            if service:
-                self._disk.remove(name)
-        record = self._disk.path("/var/lib/kairos/engine_k3s")
-        (record / "state.json").unlink(missing_ok=True)
-        if record.is_dir() and not any(record.iterdir()):
-            record.rmdir()
+        if state.program:
+            Path(state.program).unlink(missing_ok=True)
+        if state.kubeconfig:
+            self._disk.remove(state.kubeconfig)
+        if state.service:
+            self._disk.remove(f"/var/log/{state.service}.log")
+            self._disk.remove(f"/var/log/{state.service}.log.1")
+        self._disk.remove(STATE)
+        for directory in ("/etc/rancher/k3s", str(Path(STATE).parent)):
+            remove_if_empty(self._disk.path(directory))
 
     async def _server_status(self, launch: Launch) -> EngineStatus:
         token = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/server/node-token")

@@ -52,9 +52,7 @@ async def node_names(credentials: Credentials) -> tuple[str, ...]:
         return ()
 
 
-async def _ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, path: str
-) -> tuple[int, str]:
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, path: str) -> tuple[int, str]:
     try:
         # HTTP/1.0: the answer comes in one piece and ends with the connection.
         request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: {_NAMES}\r\n\r\n"

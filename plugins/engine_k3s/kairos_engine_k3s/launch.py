@@ -108,13 +108,11 @@ def _check(plan: NodePlan) -> None:
         )
     if plan.role is Role.HA and plan.join is None and plan.datastore is None:
         raise EngineError(
-            "master/ha needs a server to join or an external database; the plan has neither. "
-            "Wait for a master."
+            "master/ha needs a server to join or an external database; the plan has neither. Wait for a master."
         )
     if plan.role is Role.HA and plan.join is None and plan.cluster_token is None:
         raise EngineError(
-            "master/ha with an external database needs the cluster's token; the plan has none. "
-            "Wait for a master."
+            "master/ha with an external database needs the cluster's token; the plan has none. Wait for a master."
         )
 
 

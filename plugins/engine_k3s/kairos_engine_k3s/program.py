@@ -5,6 +5,7 @@ Downloads (version, channel, checksum from a URL or mirror) will come here too; 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -54,7 +55,8 @@ def install_program(source: Path, root: Path) -> str:
         draft.chmod(0o755)
         draft.replace(target)  # never half a binary under the name that is run
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise EngineError(
             f"cannot install k3s from {binary} to {target}: {error.strerror}. "
             "Set k3s.install.source to a k3s binary, or to a directory that holds one."

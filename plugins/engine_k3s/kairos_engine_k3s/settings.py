@@ -42,8 +42,8 @@ class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     enabled: bool | None = Field(default=None, description="false: ignore this block")
-    env: Annotated[dict[str, Annotated[SecretStr, BeforeValidator(_as_text)]], AfterValidator(_named)] = (
-        Field(default={}, description="environment variables for k3s; they win over ours")
+    env: Annotated[dict[str, Annotated[SecretStr, BeforeValidator(_as_text)]], AfterValidator(_named)] = Field(
+        default={}, description="environment variables for k3s; they win over ours"
     )
     args: tuple[Annotated[str, AfterValidator(_splittable)], ...] = Field(
         default=(),
@@ -59,9 +59,7 @@ class Install(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: Path | None = Field(
-        default=None, description="a k3s binary on this machine, or a directory with one"
-    )
+    source: Path | None = Field(default=None, description="a k3s binary on this machine, or a directory with one")
 
 
 class ServerSettings(Block):

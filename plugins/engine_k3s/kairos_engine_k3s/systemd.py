@@ -69,9 +69,7 @@ class Systemd(Supervisor):
         return output.strip() in ("running", "start", "start-pre", "start-post", "reload")
 
     async def log(self, service: str) -> str:
-        _, output = await run_program(
-            "journalctl", "-u", f"{service}.service", "-o", "cat", "-n", "200", "--no-pager"
-        )
+        _, output = await run_program("journalctl", "-u", f"{service}.service", "-o", "cat", "-n", "200", "--no-pager")
         return output
 
     async def _enable(self, service: str) -> None:

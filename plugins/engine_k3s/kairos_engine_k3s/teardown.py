@@ -18,27 +18,40 @@ from kairos_core import EngineError
 from kairos_engine_k3s.supervisor import run_program
 
 MOUNTS = ("run/k3s", "var/lib/kubelet/pods", "var/lib/kubelet/plugins", "run/netns/cni-")
-DIRECTORIES = (
-    "etc/rancher/k3s",
-    "run/k3s",
-    "run/flannel",
-    "var/lib/kubelet",
-    "var/lib/cni",
-)
+DIRECTORIES = ("run/k3s", "run/flannel", "var/lib/kubelet", "var/lib/cni")
+DATA = ("agent", "data", "server")
+"""What goes of k3s' data directory; `storage`, the pods' local volumes, is the operator's and stays."""
 INTERFACES = ("cni0", "flannel.1", "flannel-v6.1", "flannel-wg", "flannel-wg-v6", "kube-ipvs0")
 
 
 async def tear_down(root: Path, data_directory: str) -> None:
     """Kill the containers that k3s left running, unmount and delete its directories. Raises EngineError."""
     data = root / data_directory.lstrip("/")
+    if has_unpacked(data):
+        await _remove_pods(root, data)
+    for name in DATA:
+        await asyncio.to_thread(_delete, data / name)
+    remove_if_empty(data)
+
+
+def has_unpacked(data: Path) -> bool:
+    """Say whether k3s has unpacked its programs here: else containerd and the kubelet never ran from it.
+
+    Without this, directories of another kubelet on the machine would go.
+    """
+    return (data / "data").is_dir()
+
+
+async def _remove_pods(root: Path, data: Path) -> None:
+    """Remove what containerd, the kubelet and flannel left outside of the data directory."""
     _kill_containers(data)
     for mount in await asyncio.to_thread(_mounts, root):
-        await run_program("umount", "-f", str(mount), accept=(0, 1, 32))
+        await run_program("umount", "-f", mount, accept=(0, 1, 32))
     if root == Path("/"):
         for interface in INTERFACES:
             await run_program("ip", "link", "delete", interface, accept=(0, 1, 2))  # 1: there is none
-    for directory in (data, *(root / name for name in DIRECTORIES)):
-        await asyncio.to_thread(_delete, directory)
+    for name in DIRECTORIES:
+        await asyncio.to_thread(_delete, root / name)
 
 
 def _kill_containers(data: Path) -> None:
@@ -90,12 +103,15 @@ def _delete(directory: Path) -> None:
             else:
                 entry.unlink()
         except OSError as error:
-            raise EngineError(
-                f"cannot delete {entry}: {error.strerror}. Is something still using it?"
-            ) from None
+            raise EngineError(f"cannot delete {entry}: {error.strerror}. Is something still using it?") from None
     if not directory.is_mount():
-        with contextlib.suppress(OSError):  # not empty: it holds a mount point
-            directory.rmdir()
+        remove_if_empty(directory)  # it is not when it holds a mount point
+
+
+def remove_if_empty(directory: Path) -> None:
+    """Remove a directory that nobody uses any more."""
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 def _holds_mounts(directory: Path) -> bool:

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from kairos_core import Attachment, EngineError, EngineState, Join, Manifest, NodePlan, Role
 from kairos_core.testing.engines import check_engine
 
+pytestmark = pytest.mark.system
 Make = Callable[[str], Any]  # a Machine of conftest.py
 
 
@@ -53,9 +54,7 @@ async def test_a_second_master_cannot_join_one_that_keeps_its_state_alone(machin
 
 
 @pytest.mark.parametrize("role", [Role.WORKER, Role.HA])
-async def test_a_wrong_join_token_is_a_failure_that_says_so_and_shows_no_token(
-    role: Role, machine: Make
-) -> None:
+async def test_a_wrong_join_token_is_a_failure_that_says_so_and_shows_no_token(role: Role, machine: Make) -> None:
     master, other = machine("master"), machine("other")
     engine = master.engine()
     await engine.apply(master.plan(Role.CLUSTER_INIT))
@@ -154,9 +153,7 @@ async def test_manifests_come_and_go_with_the_plan(machine: Make) -> None:
     mine.write_text("the operator's own")
     vip = replace(
         a.plan(Role.MASTER),
-        attachment=Attachment(
-            node_ip="127.0.0.1", manifests=(Manifest("kubevip.yaml", "kind: DaemonSet\n"),)
-        ),
+        attachment=Attachment(node_ip="127.0.0.1", manifests=(Manifest("kubevip.yaml", "kind: DaemonSet\n"),)),
     )
     await engine.apply(vip)
     await a.reaches(engine, EngineState.READY)
@@ -205,7 +202,7 @@ async def test_removal_leaves_only_what_apply_did_not_make(machine: Make) -> Non
     pid = a.pid()
     registries.write_text("mirrors: {}\n")
     await engine.remove()
-    assert not os.path.exists(f"/proc/{pid}")  # noqa: ASYNC240
+    assert not os.path.exists(f"/proc/{pid}")
     left = {str(file.relative_to(a.root)) for file in a.root.rglob("*") if file.is_file()}
     assert left == {
         "usr/local/bin/k3s",
@@ -223,9 +220,7 @@ async def test_without_k3s_it_says_what_to_do(tmp_path: Path) -> None:
         await engine.apply(NodePlan(Role.MASTER, "a", Attachment()))
 
 
-async def test_k3s_is_installed_from_a_directory_and_goes_with_the_engine(
-    machine: Make, tmp_path: Path
-) -> None:
+async def test_k3s_is_installed_from_a_directory_and_goes_with_the_engine(machine: Make, tmp_path: Path) -> None:
     a = machine("a")
     program = a.root / "usr/local/bin/k3s"
     release = tmp_path / "release"

@@ -57,9 +57,11 @@ def _read(url: str) -> bytes:
                     raise NetworkError(f"the manifest at {url} has more than {MAX_SIZE >> 20} MB. {_ADVICE}")
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"not finished after {TIMEOUT:.0f} s")
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        raise NetworkError(f"cannot fetch the manifest {url}: {error}. {_ADVICE}") from None
     except (OSError, HTTPException, ValueError) as error:
-        # A URLError only wraps what went wrong, save for its child HTTPError, which says it best.
-        reason = error.reason if type(error) is urllib.error.URLError else error
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error  # it only wraps the cause
         raise NetworkError(f"cannot fetch the manifest {url}: {reason}. {_ADVICE}") from error
     return data
 

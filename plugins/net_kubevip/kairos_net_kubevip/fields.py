@@ -157,9 +157,7 @@ def _variable(path: str) -> str:
     if wanted in known:
         return known[wanted]
     nearest = difflib.get_close_matches(wanted, known, n=1)
-    advice = (
-        f"did you mean {_written(nearest[0])}?" if nearest else "see the environment variables of kube-vip"
-    )
+    advice = f"did you mean {_written(nearest[0])}?" if nearest else "see the environment variables of kube-vip"
     raise ConfigError(f"kubevip.config.{path} is no field that kube-vip takes: {advice}")
 
 
@@ -189,6 +187,4 @@ def _format(path: str, value: Any) -> str:
         return json.dumps(dict(value), sort_keys=True)
     if isinstance(value, str | int | float):
         return str(value)
-    raise ConfigError(
-        f"kubevip.config.{path} is a {type(value).__name__}; write a text, a number or true or false"
-    )
+    raise ConfigError(f"kubevip.config.{path} is a {type(value).__name__}; write a text, a number or true or false")

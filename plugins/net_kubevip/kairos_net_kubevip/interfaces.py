@@ -66,8 +66,7 @@ def _ipv4_address(name: str) -> IPv4Interface | None:
     request = struct.pack("16s240x", name.encode()[:15])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query, suppress(OSError):
         address, mask = (
-            socket.inet_ntoa(fcntl.ioctl(query, code, request)[20:24])
-            for code in (_SIOCGIFADDR, _SIOCGIFNETMASK)
+            socket.inet_ntoa(fcntl.ioctl(query, code, request)[20:24]) for code in (_SIOCGIFADDR, _SIOCGIFNETMASK)
         )
         return IPv4Interface(f"{address}/{mask}")
     return None

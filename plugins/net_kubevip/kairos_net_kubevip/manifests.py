@@ -63,9 +63,7 @@ def rbac_documents() -> list[dict[str, Any]]:
             "apiVersion": f"{api}/v1",
             "kind": "ClusterRole",
             "metadata": {"name": role},
-            "rules": [
-                {"apiGroups": [group], "resources": what, "verbs": list(how)} for group, what, how in _RULES
-            ],
+            "rules": [{"apiGroups": [group], "resources": what, "verbs": list(how)} for group, what, how in _RULES],
         },
         {
             "apiVersion": f"{api}/v1",
@@ -109,9 +107,7 @@ def daemonset(settings: KubeVipSettings, interface: str | None) -> dict[str, Any
         "serviceAccountName": "kube-vip",
         "tolerations": [{"effect": effect, "operator": "Exists"} for effect in ("NoSchedule", "NoExecute")],
         "affinity": {
-            "nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": on_masters}
-            }
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": on_masters}}
         },
     }
     return {

@@ -65,9 +65,7 @@ class KubeVip(Network):
         claims = {peer: str(value.get("eip"))[:99] for peer, value in host.published(TOPIC).items()}
         for peer, claim in claims.items():
             if claim != text and peer != host.identity.peer_id:
-                log.warning(
-                    "node %s has kubevip.eip %r, this one %r: make them equal", peer.short, claim, text
-                )
+                log.warning("node %s has kubevip.eip %r, this one %r: make them equal", peer.short, claim, text)
         # Once a node of ours has claimed it, whoever answers under the address is our own cluster: it is in
         # use on every restart, and when a further master comes.
         if text not in claims.values() and interface is not None:

@@ -25,9 +25,7 @@ class KubeVipSettings(BaseModel):
         description="A free address of your LAN outside its DHCP range; one IPv4 and one IPv6 with a comma. "
         "Enables the elastic IP.",
     )
-    enable: bool | None = Field(
-        default=None, description="false turns the elastic IP off although eip is set."
-    )
+    enable: bool | None = Field(default=None, description="false turns the elastic IP off although eip is set.")
     interface: str = Field(default="", description="Interface that carries the eip. Empty: found by itself.")
     manifest_url: str = Field(
         default="", description="https, http or file URL of a manifest to use instead of the built-in RBAC."

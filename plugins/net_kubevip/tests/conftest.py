@@ -14,9 +14,7 @@ from kairos_core.protocol.identity import Identity
 class Host(NetworkHost):
     """A node of a network whose ledger is a dictionary that several hosts can share."""
 
-    def __init__(
-        self, state: Path, ledger: dict[str, dict[PeerId, Mapping[str, Any]]], seed: int = 1
-    ) -> None:
+    def __init__(self, state: Path, ledger: dict[str, dict[PeerId, Mapping[str, Any]]], seed: int = 1) -> None:
         self.identity = Identity(bytes([seed] * 32))
         self.state_directory = state
         self.ledger = ledger

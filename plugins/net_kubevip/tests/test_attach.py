@@ -108,9 +108,7 @@ class TestOnALan:
     def test_an_address_in_use_is_refused_with_the_mac_of_its_user(self, lan, host) -> None:
         lan[1].ip("addr", "add", f"{EIP}/32", "dev", "eth0")
         mac = lan[1].ip("-br", "link", "show", "eth0").split()[2]
-        with pytest.raises(
-            NetworkError, match=rf"{EIP} is in use: .*{mac} answers on 'eth0'.*[Cc]hoose a free"
-        ):
+        with pytest.raises(NetworkError, match=rf"{EIP} is in use: .*{mac} answers on 'eth0'.*[Cc]hoose a free"):
             lan[0].do(lambda: attach(host, eip=EIP))
         assert host.published("kubevip") == {}
 
@@ -125,9 +123,7 @@ class TestOnALan:
         with pytest.raises(NetworkError, match=r"10\.66\.0\.2 is in use"):
             lan[0].do(lambda: attach(host, eip="10.66.0.2"))
 
-    def test_nodes_that_start_at_once_do_not_take_each_others_question_for_a_conflict(
-        self, lan, host, other
-    ) -> None:
+    def test_nodes_that_start_at_once_do_not_take_each_others_question_for_a_conflict(self, lan, host, other) -> None:
         other.ledger = {}  # the two have not met yet
         results: list[Any] = []
         threads = [
@@ -149,9 +145,7 @@ class TestOnALan:
         with pytest.raises(NetworkError, match=r"10\.66\.0\.1 is the address of this machine's own 'eth0'"):
             lan[0].do(lambda: attach(host, eip="10.66.0.1"))
 
-    def test_the_elastic_ip_that_this_master_holds_is_not_taken_for_the_nodes_address(
-        self, lan, host
-    ) -> None:
+    def test_the_elastic_ip_that_this_master_holds_is_not_taken_for_the_nodes_address(self, lan, host) -> None:
         host.publish("kubevip", {"eip": EIP})
         lan[0].ip("addr", "add", f"{EIP}/32", "dev", "eth0")
         assert lan[0].do(lambda: attach(host, eip=EIP)).node_ip == "10.66.0.1"
@@ -172,9 +166,7 @@ class TestOnALan:
         assert "vip_interface" not in attachment.manifests[1].content
 
     def test_a_configured_interface_must_exist_and_have_an_address(self, lan, host) -> None:
-        with pytest.raises(
-            NetworkError, match=r"kubevip\.interface is 'ens18', but this machine has only eth0, lo"
-        ):
+        with pytest.raises(NetworkError, match=r"kubevip\.interface is 'ens18', but this machine has only eth0, lo"):
             lan[0].do(lambda: attach(host, eip=EIP, interface="ens18"))
         lan[0].ip("link", "add", "eth1", "type", "bridge")
         with pytest.raises(NetworkError, match=r"'eth1' of kubevip\.interface has no IPv4 address"):

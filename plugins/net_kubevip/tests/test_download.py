@@ -44,9 +44,7 @@ async def test_a_server_that_is_gone_at_the_next_start_does_not_matter(tmp_path:
 async def test_a_server_that_is_gone_at_the_first_start_is_an_error_with_advice(tmp_path: Path) -> None:
     async with server(b"") as url:
         pass
-    with pytest.raises(
-        NetworkError, match=rf"cannot fetch the manifest {url}: .*refused.*kubevip\.manifest_url"
-    ):
+    with pytest.raises(NetworkError, match=rf"cannot fetch the manifest {url}: .*refused.*kubevip\.manifest_url"):
         await fetch_manifest(url, tmp_path)
 
 

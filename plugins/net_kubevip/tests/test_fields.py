@@ -82,9 +82,7 @@ values = st.recursive(
 
 
 @settings(deadline=None)
-@given(
-    st.dictionaries(st.one_of(st.sampled_from(sorted(VARIABLES)), st.text(max_size=8)), values, max_size=4)
-)
+@given(st.dictionaries(st.one_of(st.sampled_from(sorted(VARIABLES)), st.text(max_size=8)), values, max_size=4))
 def test_any_configuration_gives_variables_or_a_clear_error(config: dict[str, object]) -> None:
     try:
         variables, message = environment_of(config), ""

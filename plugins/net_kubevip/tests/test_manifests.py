@@ -25,9 +25,7 @@ WHOLE = ONLY_RBAC + "---\nkind: DaemonSet\nmetadata: {name: theirs}\n"
         (CONFIGURED, None, {RBAC_FILE: "rbac.yaml", WORKLOAD_FILE: "configured.yaml"}),
     ],
 )
-def test_the_manifests_are_as_agreed(
-    settings: KubeVipSettings, interface: str | None, files: dict[str, str]
-) -> None:
+def test_the_manifests_are_as_agreed(settings: KubeVipSettings, interface: str | None, files: dict[str, str]) -> None:
     made = {manifest.name: manifest.content for manifest in manifests_of(settings, interface)}
     assert made == {name: (GOLDEN / golden).read_text() for name, golden in files.items()}
 
@@ -60,9 +58,7 @@ def test_each_address_family_has_its_prefix() -> None:
 
 
 def test_a_static_pod_takes_the_kubeconfig_that_is_configured() -> None:
-    settings = KubeVipSettings(
-        eip="192.168.1.110", static_pod=True, config={"k8sConfigFile": "/etc/k0s.yaml"}
-    )
+    settings = KubeVipSettings(eip="192.168.1.110", static_pod=True, config={"k8sConfigFile": "/etc/k0s.yaml"})
     (pod,) = manifests_of(settings, "eth0")
     assert yaml.safe_load(pod.content)["spec"]["volumes"][0]["hostPath"]["path"] == "/etc/k0s.yaml"
 

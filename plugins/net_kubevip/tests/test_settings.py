@@ -21,9 +21,7 @@ def test_an_address_enables_the_elastic_ip_and_enable_false_turns_it_off() -> No
     assert not KubeVipSettings.model_validate({"eip": None, "version": None}).is_enabled
 
 
-@pytest.mark.parametrize(
-    "eip", ["192.168.1", "vip.example", "127.0.0.1", "0.0.0.0", "224.0.0.1", "10.0.0.1,x"]
-)
+@pytest.mark.parametrize("eip", ["192.168.1", "vip.example", "127.0.0.1", "0.0.0.0", "224.0.0.1", "10.0.0.1,x"])
 def test_what_is_no_address_of_a_lan_is_refused(eip: str) -> None:
     with pytest.raises(ValidationError, match=r"is no IP address|cannot be an elastic IP"):
         KubeVipSettings(eip=eip)

@@ -1,7 +1,7 @@
 """The names of what the tunnel throws away. The node counts each with `vpn_` before it; see `kairos status`.
 
 This module and all others on a packet's journey import nothing of `kairos_core`: the data plane is a process
-of its own, which so starts in 60 ms and 20 MB instead of 400 ms and 60 MB.
+of its own, which so starts in 0.1 s and 26 MB instead of 0.5 s and 42 MB.
 """
 
 from __future__ import annotations

@@ -172,9 +172,7 @@ class Knock:
     transcript: Transcript = field(repr=False)
 
 
-def initiate(
-    local: Local, remote: Remote, *, seed: bytes, timestamp: bytes, index: int
-) -> tuple[bytes, Initiated]:
+def initiate(local: Local, remote: Remote, *, seed: bytes, timestamp: bytes, index: int) -> tuple[bytes, Initiated]:
     """Return an initiation and what to keep for the response.
 
     `seed` is 32 fresh random bytes, `timestamp` a TAI64N label above all that this peer got from us before,
@@ -207,9 +205,7 @@ def admit(knock: Knock, remote: Remote) -> bytes:
     return knock.transcript.open(knock.transcript.mix_key(remote.shared), knock.sealed_timestamp)
 
 
-def respond(
-    local: Local, remote: Remote, knock: Knock, *, seed: bytes, index: int
-) -> tuple[bytes, SessionKeys]:
+def respond(local: Local, remote: Remote, knock: Knock, *, seed: bytes, index: int) -> tuple[bytes, SessionKeys]:
     """Answer an admitted knock: return the response and the keys. Raises Refused (bad_key)."""
     ephemeral = X25519PrivateKey.from_private_bytes(seed)
     public = ephemeral.public_key().public_bytes_raw()

@@ -50,6 +50,14 @@ class VpnSettings(BaseModel):
     """Bytes in an inner packet. Unset: the smallest MTU of this machine's LAN interfaces less 80, 1280 to
     1420."""
 
+    @field_validator("subnet", mode="before")
+    @classmethod
+    def _is_network(cls, subnet: object) -> IPv4Network:
+        try:
+            return IPv4Network(str(subnet))
+        except ValueError as error:
+            raise ValueError(f"{error}; write the network itself, like 10.1.0.0/24") from None
+
     @field_validator("subnet")
     @classmethod
     def _has_room(cls, subnet: IPv4Network) -> IPv4Network:
@@ -66,9 +74,7 @@ class VpnSettings(BaseModel):
         elif "subnet" in self.model_fields_set and address not in self.subnet:
             raise ValueError(f"env.ADDRESS {address} is not in subnet {self.subnet}; change one of them")
         elif address in (self.pool.network_address, self.pool.broadcast_address):
-            raise ValueError(
-                f"env.ADDRESS {address} is the first or last address of {self.pool}; take another"
-            )
+            raise ValueError(f"env.ADDRESS {address} is the first or last address of {self.pool}; take another")
         return self
 
     @property

@@ -102,11 +102,7 @@ class Tunnel:
         if peer is None:
             raise Refused(VpnDrop.NO_ROUTE)
         session, timing = peer.current, self._timing
-        if (
-            session is None
-            or now >= session.born + timing.reject_after
-            or session.sent >= spec.REJECT_AFTER_MESSAGES
-        ):
+        if session is None or now >= session.born + timing.reject_after or session.sent >= spec.REJECT_AFTER_MESSAGES:
             self._queue(peer, packet, now)
             return None
         if peer.endpoint is None:

@@ -29,9 +29,7 @@ ALICE, BOB = local(vectors.STATIC_INITIATOR), local(vectors.STATIC_RESPONDER)
 
 def initiation(index: int = 7) -> tuple[bytes, noise.Initiated]:
     remote = Remote(ALICE, BOB.public)
-    return noise.initiate(
-        ALICE, remote, seed=vectors.EPHEMERAL_INITIATOR, timestamp=vectors.TIMESTAMP, index=index
-    )
+    return noise.initiate(ALICE, remote, seed=vectors.EPHEMERAL_INITIATOR, timestamp=vectors.TIMESTAMP, index=index)
 
 
 def response(message: bytes, responder: Local = BOB) -> tuple[bytes, noise.SessionKeys]:

@@ -42,3 +42,13 @@ def test_asking_changes_nothing() -> None:
     window = ReplayWindow()
     assert window.is_fresh(5)
     assert window.is_fresh(5)
+
+
+def test_a_jump_of_whole_rings_leaves_no_bit_of_before() -> None:
+    for rings in (1, 2, 3):
+        window = ReplayWindow()
+        for counter in range(64):
+            window.accept(counter)
+        highest = rings * (WINDOW + 64) + 63
+        window.accept(highest)
+        assert all(window.is_fresh(highest - behind) for behind in range(1, WINDOW))

@@ -136,6 +136,8 @@ class SqliteStore(LedgerStore):
             yield
         except _Damage as damage:
             raise damaged(str(damage)) from None
+        except UnicodeDecodeError as error:  # SQLite quotes the damaged bytes in what it says
+            raise damaged("it holds text that is not text") from error
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

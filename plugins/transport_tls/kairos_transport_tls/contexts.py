@@ -37,9 +37,7 @@ class _UndecodableNames:
         self._following = following
 
     def __call__(self, unraisable: sys.UnraisableHookArgs) -> None:
-        if not (
-            isinstance(unraisable.exc_value, UnicodeDecodeError) and isinstance(unraisable.object, bytes)
-        ):
+        if not (isinstance(unraisable.exc_value, UnicodeDecodeError) and isinstance(unraisable.object, bytes)):
             self._following(unraisable)
 
 

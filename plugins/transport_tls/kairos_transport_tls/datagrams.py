@@ -86,6 +86,6 @@ def _send_from(sender: socket.socket, datagram: bytes, ip: IPv4Address | IPv6Add
         return TlsDrop.UNREACHABLE
     try:
         sender.sendto(datagram, to_kernel(ip, port))
-    except (OSError, OverflowError) as error:  # OverflowError: a port that is none
+    except (OSError, OverflowError, ValueError) as error:  # the latter: a port, or an interface name, that is none
         return _REASONS.get(getattr(error, "errno", None) or 0, TlsDrop.UNREACHABLE)
     return None

@@ -102,12 +102,12 @@ class Dialler:
             lane = await open_lane(connection, self._contexts.client(key), server_name(key))
         except TimeoutError:
             raise
-        except (OSError, OverflowError) as error:  # OverflowError: a port that is none
+        except (OSError, OverflowError, ValueError) as error:  # the latter: a port, or a name, that is none
             raise _explain(error, address) from error
         return lane, from_kernel(target)
 
 
-def _explain(error: OSError | OverflowError, address: Address) -> TransportError:
+def _explain(error: OSError | OverflowError | ValueError, address: Address) -> TransportError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return TransportError(
             f"{address} is of another network: its certificate is not of our token. Use one token on both"

@@ -43,9 +43,7 @@ class Lane(asyncio.StreamReaderProtocol):
 
     def eof_received(self) -> bool:
         super().eof_received()
-        return (
-            False  # TLS has no half-open connections, and it may end before connection_made has told us of it
-        )
+        return False  # TLS has no half-open connections, and it may end before connection_made has told us of it
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -85,9 +85,7 @@ def test_no_repr_shows_a_secret(make_tls):
     contexts = Contexts(host)
     contexts.client(host.network_keys()[0])
     seed = host.identity.private_key.private_bytes_raw()
-    shown = "".join(
-        map(repr, (contexts, contexts._pairs, contexts.enter(), make_tls()(), host.network_keys()))
-    )
+    shown = "".join(map(repr, (contexts, contexts._pairs, contexts.enter(), make_tls()(), host.network_keys())))
     assert seed.hex() not in shown
     assert repr(seed) not in shown
     assert "PRIVATE" not in shown

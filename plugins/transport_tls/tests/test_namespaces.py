@@ -82,9 +82,7 @@ def namespaces():
 
 
 def sysctl(namespace, setting):
-    subprocess.run(
-        ["ip", "netns", "exec", namespace, "sysctl", "-qw", setting], capture_output=True, check=True
-    )
+    subprocess.run(["ip", "netns", "exec", namespace, "sysctl", "-qw", setting], capture_output=True, check=True)
 
 
 def until_routed(namespace):

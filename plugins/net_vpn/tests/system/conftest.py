@@ -101,9 +101,7 @@ class Machine:
 
     def pings(self, other: Machine, *options: str) -> bool:
         """Say whether one ping is answered within a second; with options, whether none is lost."""
-        return " 0% packet loss" in self.run(
-            "ping", "-n", "-W1", *(options or ("-c1",)), other.address, check=False
-        )
+        return " 0% packet loss" in self.run("ping", "-n", "-W1", *(options or ("-c1",)), other.address, check=False)
 
     def reaches(self, other: Machine, seconds: float = 5.0) -> None:
         wait(lambda: self.pings(other), seconds, f"{self.namespace} pings {other.namespace}")
