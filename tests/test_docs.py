@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import shlex
@@ -185,6 +186,11 @@ def test_every_command_and_option_named_in_the_prose_is_there(page: Path) -> Non
             assert not wrong, f"{name_of(page)}: `kairos {' '.join(words)}`: no option {wrong}"
 
 
+def test_there_are_commands_to_check() -> None:
+    called = {words[0] for fence in ALL_FENCES if fence.language in SHELL for words in command_lines(fence.text)}
+    assert {"start", "bridge", "status", "get-kubeconfig", "generate-token", "role", "ledger", "plugins"} <= called
+
+
 def test_the_check_of_commands_finds_mistakes() -> None:
     for wrong in ("kairos statsu", "kairos status --wacth", "kairos role set node-1 boss", "kairos role set node-1"):
         (words,) = command_lines(f"sudo {wrong}\n")
@@ -204,6 +210,14 @@ def test_every_use_of_run_is_one_that_it_has(fence: Fence) -> None:
         assert command in known, f"{fence}: ./run {command}"
         if command in ("demo", "kairos"):
             check_call([*(["demo"] if command == "demo" else []), *shlex.split(rest)])
+
+
+@pytest.mark.parametrize("fence", [f for f in ALL_FENCES if f.language == "python"], ids=str)
+def test_every_example_in_python_compiles_and_imports_what_is_there(fence: Fence) -> None:
+    for node in ast.walk(ast.parse(fence.text, str(fence))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("kairos_"):
+            module = import_module(node.module)
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
 # -- configuration ----------------------------------------------------------------------------------------------
