@@ -101,7 +101,7 @@ class Entry:
 def _is_flat_enough(value: Any) -> bool:
     level = [value]
     for _ in range(MAX_DEPTH):
-        nested = [each for each in level if isinstance(each, (list, dict))]
+        nested = [each for each in level if isinstance(each, (list, tuple, dict))]
         level = [item for each in nested for item in (each.values() if isinstance(each, dict) else each)]
         if not level:
             return True
@@ -109,8 +109,16 @@ def _is_flat_enough(value: Any) -> bool:
 
 
 def pack(value: Any) -> bytes:
-    """Write a value as canonical msgpack: maps with sorted keys, the shortest form of each number."""
-    return bytes(msgpack.packb(_sorted(value), use_bin_type=True))
+    """Write a value as canonical msgpack: maps with sorted keys, the shortest form of each number.
+
+    Raises ValueError for what msgpack cannot hold, or nested over MAX_DEPTH.
+    """
+    if not _is_flat_enough(value):
+        raise ValueError(f"the value is nested over {MAX_DEPTH} levels; write it flatter")
+    try:
+        return bytes(msgpack.packb(_sorted(value), use_bin_type=True))
+    except OverflowError:
+        raise ValueError("the value has a whole number of over 64 bits; write it as text") from None
 
 
 def _sorted(value: Any) -> Any:

@@ -20,7 +20,6 @@ from kairos_core.protocol.clock import MAX_AHEAD, HybridClock
 from kairos_core.protocol.drops import Drop
 from kairos_core.protocol.entry import (
     LEASE,
-    MAX_DEPTH,
     SHORT_ID,
     TOMBSTONE,
     Entry,
@@ -120,8 +119,6 @@ class Ledger:
         signed = sign_entry(replace(entry, hlc=self.clock.tick(unix_now)), identity, self.network)
         try:
             check_value(signed)
-            if signed.content is None and not signed.is_deleted:
-                raise ProtocolError(Drop.MALFORMED, f"the value is nested over {MAX_DEPTH} levels")
             self._check_room(signed, current)
         except ProtocolError as error:
             raise ValueError(f"cannot write {entry.bucket}/{entry.key}: {error}") from error

@@ -109,8 +109,6 @@ class NodeControl(Control):
         try:
             self._pump.publish(bucket, key, value)
             await self._pump.saved()
-        except (OverflowError, RecursionError) as error:
-            raise ControlError(f"cannot write {bucket}/{key}: {error}. Write smaller numbers, nested less") from error
         except ValueError as error:
             raise ControlError(str(error)) from error
         except StoreError as error:

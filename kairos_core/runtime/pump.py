@@ -211,11 +211,7 @@ class Pump:
             await self._dirty.wait()
             try:
                 await self.saved()
-                self.store_error = None
-            except StoreError as error:
-                if self.store_error is None:
-                    logger.error("%s", error)
-                self.store_error = str(error)
+            except StoreError:  # told by `saved`
                 await asyncio.sleep(SAVE_AGAIN)
 
     async def saved(self) -> None:
@@ -228,10 +224,18 @@ class Pump:
                 return
             try:
                 await asyncio.get_running_loop().run_in_executor(self._thread, self._save, _as_batch(batch))
-            except BaseException:  # cancelled too: the last save, on the way out, has all of it again
+                self.store_error = None
+            except BaseException as error:  # cancelled too: the last save, on the way out, has all of it again
                 self._unsaved = {**batch, **self._unsaved}
                 self._dirty.set()
+                if isinstance(error, StoreError):
+                    self._complain(error)
                 raise
+
+    def _complain(self, error: StoreError) -> None:
+        if self.store_error is None:
+            logger.error("%s", error)
+        self.store_error = str(error)
 
     def _save(self, batch: StoreBatch) -> None:
         assert self._store is not None

@@ -98,9 +98,10 @@ def nested(levels: int) -> object:
 
 
 def test_a_value_nested_too_deeply_is_not_read_and_not_written() -> None:
-    key = draft(ALICE.peer_id, "values", "deep", nested(500))
     with pytest.raises(ValueError, match="nested over 32 levels"):
-        Ledger(NETWORK).write(ALICE, key, NOW)
+        draft(ALICE.peer_id, "values", "deep", nested(500))
+    with pytest.raises(ValueError, match="over 64 bits"):
+        draft(ALICE.peer_id, "values", "big", 1 << 64)
     hostile = sign_entry(Entry("values", "deep", b"\x91" * 900 + b"\x01", ALICE.peer_id, stamp(NOW)), ALICE, NETWORK)
     ledger = Ledger(NETWORK)
     ledger.take(hostile.raw, NOW)

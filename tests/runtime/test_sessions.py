@@ -1,0 +1,160 @@
+import asyncio
+import time
+from contextlib import suppress
+
+import pytest
+
+from kairos_core.errors import TransportError
+from kairos_core.model import Address
+from kairos_core.protocol import reconciliation
+from kairos_core.protocol.wire import Done, Entries, Hello, Offer, encode_message
+from kairos_core.runtime import sessions as sessions_module
+from kairos_core.runtime.clock import NetworkTime
+
+HELLO = encode_message(Hello(7373, int(time.time() * 1000)))
+
+
+async def ended(stream) -> None:
+    """Read to the end of a stream."""
+    async with asyncio.timeout(5):
+        with suppress(TransportError):
+            while True:
+                await stream.receive()
+
+
+@pytest.mark.parametrize(
+    ("messages", "drop"),
+    [
+        ([b"\xc1"], "malformed"),
+        ([encode_message(Done())], "bad_hello"),
+        ([b"\x94\x01\x02\xcd\x1c\xcd\x00"], "version"),
+        ([HELLO, b"\x91\x09"], "unknown_kind"),
+        ([HELLO, HELLO], "malformed"),
+        ([HELLO, encode_message(Offer(b"")), encode_message(Offer(b""))], "malformed"),
+        ([HELLO, encode_message(Offer(bytes(24)))], "oversized"),
+        ([HELLO, encode_message(Entries((b"short",))), encode_message(Done())], "truncated"),
+    ],
+)
+async def test_what_a_peer_says_wrong_ends_its_session_and_is_counted(world, monkeypatch, messages, drop):
+    monkeypatch.setattr(reconciliation, "MAX_ENTRIES", 2)
+    one, two = await world.peer("one"), await world.peer("two")
+    stream = await two.connect(one)
+    for message in messages:
+        await stream.send(message)
+    await ended(stream)
+    assert one.drops == {drop: 1}
+    await world.meet(one, two)  # the next one is taken as if nothing had been
+
+
+async def test_a_peer_that_says_nothing_is_let_go(world, monkeypatch):
+    monkeypatch.setattr(sessions_module, "SESSION_TIME", 0.02)
+    one, two = await world.peer("one"), await world.peer("two")
+    stream = await two.connect(one)
+    await stream.send(HELLO)
+    await ended(stream)
+    assert one.drops == {"slow_peer": 1}
+
+
+async def test_a_peer_that_does_not_read_is_let_go_too(world, monkeypatch):
+    monkeypatch.setattr(sessions_module, "SESSION_TIME", 0.05)
+    monkeypatch.setattr("kairos_core.protocol.wire.BATCH_BYTES", 100)
+    one, two = await world.peer("one"), await world.peer("two")
+    for number in range(20):
+        one.pump.publish("values", f"k{number}", "x" * 100)
+    stream = await two.connect(one)
+    await stream.send(HELLO)
+    await stream.send(encode_message(Offer(b"")))
+    await world.until(lambda: one.drops)
+    assert one.drops == {"slow_peer": 1}
+
+
+async def test_a_peer_that_leaves_in_the_middle_costs_nothing_and_what_it_gave_is_kept(world):
+    one, two = await world.peer("one"), await world.peer("two")
+    two.write("reports", {"role": "worker"})
+    stream = await two.connect(one)
+    await stream.send(HELLO)
+    await stream.send(encode_message(Entries(tuple(entry.raw for entry in two.pump.entries()))))
+    await one.until(lambda: one.reads("reports", str(two.id)) is not None)
+    await stream.close()
+    assert one.drops == {}
+    await world.meet(one, two)
+
+
+async def test_a_peer_that_falls_silent_in_the_middle_of_our_dial_ends_it(world, monkeypatch):
+    monkeypatch.setattr(sessions_module, "SESSION_TIME", 0.05)
+    one, two = await world.peer("one"), await world.peer("two")
+    two.transport.host.accept = lambda stream: None
+    one.sessions.reconcile(two.address)
+    await world.until(lambda: one.drops)
+    assert one.drops == {"slow_peer": 1}
+    assert not one.sessions._dialling
+
+
+async def test_only_so_many_peers_are_answered_at_once(world, monkeypatch):
+    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 2)
+    one, two = await world.peer("one"), await world.peer("two")
+    held = [await two.connect(one) for _ in range(2)]
+    await ended(await two.connect(one))
+    assert one.drops == {"too_many_sessions": 1}
+    for stream in held:
+        await stream.close()
+    await world.meet(one, two)
+
+
+async def test_invented_announcements_fill_no_memory(world, monkeypatch):
+    monkeypatch.setattr(sessions_module, "MAX_WAITING", 4)
+    monkeypatch.setattr(sessions_module, "MAX_REMEMBERED", 8)
+    one = await world.peer("one")
+    for turn in range(5):
+        for number in range(6):
+            one.sessions.found(Address(f"10.0.{turn}.{number}", 1))
+        await world.until(lambda: not one.sessions._dialling)
+    assert one.drops == {"too_many_sessions": 10}
+    assert len(one.sessions._not_before) == 8
+
+
+async def test_an_address_that_leads_nowhere_is_not_dialled_again_at_once(world):
+    one = await world.peer("one")
+    nowhere, dials = Address("10.9.9.9", 1), []
+    connect = one.transport.connect
+
+    async def counting(address: Address):
+        dials.append(address)
+        return await connect(address)
+
+    one.transport.connect = counting
+    for _ in range(3):
+        one.sessions.found(nowhere)
+        await world.until(lambda: not one.sessions._dialling)
+    assert dials == [nowhere]
+
+
+async def test_a_living_peer_that_is_found_again_is_not_dialled(world):
+    one, two = await world.peer("one"), await world.peer("two")
+    await world.meet(one, two)
+    await world.until(lambda: not one.sessions._dialling)
+    one.sessions.found(two.address)
+    assert not one.sessions._dialling
+
+
+async def test_a_stranger_gets_no_session(world):
+    one, stranger = await world.peer("one"), await world.peer("two", token="another")
+    stranger.sessions.reconcile(one.address)
+    await world.until(lambda: not stranger.sessions._dialling)
+    assert one.drops == {"stranger": 1}
+    assert not one.pump.gossip.membership.members
+
+
+async def test_a_node_whose_clock_is_a_day_off_goes_by_its_peers_and_signs_again_what_it_wrote(world):
+    peers = [await world.peer("one"), await world.peer("two")]
+    await world.meet(*peers)
+    wrong = NetworkTime(lambda: time.time() + 86_400)
+    late = await world.peer("late", clock=wrong)
+    key = late.write("reports", {"role": "worker"})
+    for peer in peers:
+        late.sessions.reconcile(peer.address)
+    for peer in peers:
+        await peer.until(lambda peer=peer: peer.reads("reports", key) == {"role": "worker"})
+    assert abs(wrong.now() - time.time()) < 1
+    assert "ahead of the network's" in wrong.warning
+    assert peers[0].pump.clock.warning is None
