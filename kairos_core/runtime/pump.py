@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from kairos_core.cluster.addresses import renewed
@@ -268,7 +269,7 @@ class Pump:
         """Sign our entries again that are due."""
         for entry in self.ledger.renewals(self.me, self.clock.now()):
             try:
-                self.gossip.write(renewed(entry), time.monotonic(), self.clock.now())
+                self.gossip.write(replace(renewed(entry), author=self.me), time.monotonic(), self.clock.now())
             except ValueError as error:
                 logger.error("%s", error)
         self.flush()

@@ -1,0 +1,95 @@
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kairos_core.cluster.quorum import Ballot, Ballots, Decision, Register
+from kairos_core.errors import StoreError
+from kairos_core.model import PeerId
+from kairos_core.runtime.state import StateDirectory
+
+PEER = PeerId(b"p" * 32)
+NETWORK = b"n" * 16
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_machine_keeps_its_identity_and_shows_it_to_nobody_else(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path / "state")
+    first = state.identity()
+    assert state.identity().peer_id == first.peer_id
+    assert mode(tmp_path / "state") == 0o700
+    assert mode(tmp_path / "state/identity") == 0o600
+
+
+def test_what_was_promised_is_there_after_a_restart(tmp_path: Path) -> None:
+    election = StateDirectory(tmp_path).election(NETWORK, "kairos")
+    ballot, value = Ballot(3, PEER), Decision("kairos-1", PEER, "i", (PEER,), 2)
+    ballots = Ballots(Register(ballot, ballot, value), 7, value)
+    saved = replace(election.load(), ballots=ballots, intent="kairos-1", node_name="edge")
+    election.save(saved)
+    assert election.load() == saved
+    assert [mode(file) for file in tmp_path.glob("election-*")] == [0o600]
+
+
+def test_a_fresh_disk_has_a_new_incarnation_and_keeps_it(tmp_path: Path) -> None:
+    one = StateDirectory(tmp_path / "one").election(NETWORK, "kairos")
+    other = StateDirectory(tmp_path / "other").election(NETWORK, "kairos")
+    assert one.load().incarnation == one.load().incarnation != other.load().incarnation
+
+
+def test_another_token_or_network_id_is_another_election_and_the_first_is_not_forgotten(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path)
+    first = state.election(NETWORK, "kairos")
+    first.save(replace(first.load(), intent="kairos-1"))
+    assert state.election(NETWORK, "other").load().intent is None
+    assert state.election(b"m" * 16, "kairos").load().intent is None
+    assert state.election(NETWORK, "kairos").load().intent == "kairos-1"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"incarnation": 1}', '{"register": "zz"}'])
+def test_a_damaged_election_stops_the_machine_instead_of_voting_twice(tmp_path: Path, content: str) -> None:
+    election = StateDirectory(tmp_path).election(NETWORK, "kairos")
+    election.load()
+    next(tmp_path.glob("election-*")).write_text(content)
+    with pytest.raises(StoreError, match="could vote twice"):
+        election.load()
+
+
+def test_a_damaged_identity_says_what_to_do(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path)
+    (tmp_path / "identity").write_bytes(b"short")
+    with pytest.raises(StoreError, match="5 bytes instead of 32"):
+        state.identity()
+
+
+def test_two_agents_never_share_a_state_directory(tmp_path: Path) -> None:
+    first = StateDirectory(tmp_path)
+    with pytest.raises(StoreError, match="in use by another agent"):
+        StateDirectory(tmp_path)
+    assert first.identity()
+
+
+def test_a_directory_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot make or write the state directory"):
+        StateDirectory(tmp_path / "file" / "state")
+
+
+def test_nothing_half_written_is_left_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    election = StateDirectory(tmp_path).election(NETWORK, "kairos")
+    before = election.load()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        election.save(replace(before, intent="kairos-1"))
+    monkeypatch.undo()
+    assert election.load() == before
+    assert not list(tmp_path.glob(".election*"))
