@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from kairos_core.model import PeerId
 from kairos_core.protocol.buckets import LEASES
-from kairos_core.protocol.entry import Entry
+from kairos_core.protocol.entry import Entry, pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +75,11 @@ def free_address(pool: IPv4Network, peer: PeerId, held: Mapping[IPv4Address, Pee
         if held.get(address, peer) == peer:
             return address
     return None
+
+
+def renewed(entry: Entry) -> Entry:
+    """Return what to sign when an entry is due: a claim counts its renewals, and so outweighs younger ones."""
+    if entry.bucket != LEASES or not isinstance(entry.content, dict):
+        return entry
+    renewals = entry.content.get("renewals")
+    return replace(entry, value=pack({"renewals": renewals + 1 if isinstance(renewals, int) else 0}))

@@ -32,7 +32,6 @@ class Spec:
     has_engine: bool = True  # without one the node only coordinates
     automatic: bool = True  # roles are decided by the network; else only `wish` counts
     datastore: SecretStr | None = None
-    tls_names: tuple[str, ...] = ()
     cluster_token: Callable[[str], SecretStr] = field(default=lambda _: SecretStr(""), repr=False)
 
 
@@ -53,6 +52,8 @@ class Local:
     durable: Durable
     candidacy: Candidacy = field(default_factory=Candidacy)
     attachment: Attachment | None = None
+    tls_names: tuple[str, ...] = ()  # further addresses of this machine under which an API server is reached
+    joined: str | None = None  # the API server that this process joined through; kept, so nothing restarts
     engine: EngineStatus = field(default_factory=lambda: EngineStatus(EngineState.ABSENT))
     join_token: SecretStr | None = None
 
@@ -132,9 +133,10 @@ def _run(base: Actions, spec: Spec, decision: Decision, join: Join | None) -> Ac
         cluster_token=None if join else spec.cluster_token(decision.cluster_id),
         join=join,
         datastore=spec.datastore if role.is_master else None,
-        tls_names=spec.tls_names if role.is_master else (),
+        tls_names=base.local.tls_names if role.is_master else (),
     )
-    return _with_engine_phase(replace(base, plan=plan))
+    joined = replace(base.local, joined=join.server if join else None)
+    return _with_engine_phase(replace(base, plan=plan, local=joined))
 
 
 def _with_engine_phase(base: Actions) -> Actions:
@@ -156,7 +158,7 @@ def _manual(view: View, spec: Spec, local: Local) -> Actions:
         node_name=base.local.durable.node_name or spec.name,
         attachment=local.attachment,
         datastore=spec.datastore,
-        tls_names=spec.tls_names,
+        tls_names=local.tls_names,
     )
     return _with_engine_phase(replace(base, plan=plan))
 
@@ -198,10 +200,11 @@ def _join(view: View, decision: Decision, local: Local) -> tuple[Join | None, st
         return None, f"waiting until the first master, {name}, is up"
     if local.join_token is None:
         return None, f"waiting for the join token, which {name} has not sealed to this node yet"
-    # The initialiser while it lives, else any living master: all serve the same API.
+    # The initialiser while it lives, else any living master: all serve the same API. k3s balances its load by
+    # itself once it has joined, so a choice stays as long as the process lives.
     best = min(servers, key=lambda s: (s.peer not in view.alive, s.peer != decision.init, s.peer))
     host = f"[{best.endpoint}]" if ":" in best.endpoint else best.endpoint
-    return Join(f"https://{host}:6443", local.join_token), ""
+    return Join(local.joined or f"https://{host}:6443", local.join_token), ""
 
 
 def _name_node(base: Actions, view: View, spec: Spec) -> Actions:

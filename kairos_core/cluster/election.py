@@ -171,7 +171,10 @@ def guarantee(view: View, rules: Rules) -> str:
     """Say in one sentence what is promised about "never two clusters" with this configuration."""
     voters, bound = len(_voters(view)), 2 * rules.quorum - 1
     if voters <= bound:
-        return f"at most one cluster, whatever fails: {voters} nodes may vote and {rules.quorum} votes decide"
+        return (
+            f"at most one cluster under any partition, loss or crash: {voters} nodes may vote and {rules.quorum} "
+            "votes decide"
+        )
     return (
         f"at most one cluster as long as nodes know of each other when it is decided: {voters} nodes may vote and "
         f"{rules.quorum} votes decide, which alone rules out two clusters for up to {bound}. For a promise that holds "

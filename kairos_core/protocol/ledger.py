@@ -143,11 +143,13 @@ class Ledger:
         return over
 
     def renewals(self, peer: PeerId, unix_now: float) -> list[Entry]:
-        """Return this author's live entries that are due to be signed again.
+        """Return the live entries that this node has to sign again, now that they are due.
 
-        Those are older than a quarter of their lease, or lie ahead since our clock was set back.
+        Its own, and what others set for it (its role, say): whoever set that may be gone by then. Due is what is
+        older than a quarter of its lease, or lies ahead since our clock was set back.
         """
-        mine = (entry for entry in self._entries.values() if entry.author == peer and not entry.is_deleted)
+        live = (entry for entry in self._entries.values() if not entry.is_deleted)
+        mine = (entry for entry in live if entry.author == peer or entry.key == str(peer))
         return [entry for entry in mine if unix_now > entry.signed_at + entry.ttl / 4 or _is_ahead(entry, unix_now)]
 
     def _standing(self, entry: Entry, unix_now: float) -> Entry | None:

@@ -61,6 +61,9 @@ class Reconciler:
                     logger.error("%s", error)
                 self.save_error = str(error)
                 self._wake_in(SAVE_AGAIN)
+            except Exception:  # a mistake of ours must not end the node: the next look may go well
+                logger.exception("the controller failed")
+                self._wake_in(SAVE_AGAIN)
 
     def look(self) -> View:
         """Read the ledger as it is now."""
@@ -70,7 +73,8 @@ class Reconciler:
     async def _once(self) -> None:
         self.view = self.look()
         before = self.actions.local
-        local = replace(before, attachment=self.attachments.used, join_token=self._join_token())
+        attached = self.attachments
+        local = replace(before, attachment=attached.used, tls_names=attached.lan, join_token=self._join_token())
         if self.engine is not None:
             local = replace(local, engine=self.engine.status)
         actions = reconcile(self.view, self.spec, local, Moment(time.monotonic(), self._draw))

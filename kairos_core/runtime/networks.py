@@ -28,6 +28,7 @@ class Attachments:
     """What the networks have given this node so far. `used` leaves out those that Kubernetes shall not use."""
 
     used: Attachment | None = None
+    lan: tuple[str, ...] = ()  # this machine's address in its LAN, once it is known
     address: str | None = None  # for people and tables: in the VPN if there is one
     error: str | None = None
     changed: Callable[[], None] = field(default=lambda: None)
@@ -67,6 +68,7 @@ class NetworkRunner:
             address = address or attachment.node_ip
             used = used.merged(attachment) if is_used else used
         lan = await self._lan()
+        self.attachments.lan = (lan.node_ip,) if lan.node_ip else ()
         if used.interface is None or used.node_ip is None:
             used = used.merged(lan)
         self._set(used, address or lan.node_ip, None)

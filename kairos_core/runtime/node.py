@@ -21,7 +21,7 @@ from kairos_core.config import Config
 from kairos_core.errors import KairosError
 from kairos_core.interfaces import Discovery
 from kairos_core.model import Address
-from kairos_core.protocol.buckets import PEERS
+from kairos_core.protocol.buckets import PEERS, Policy, policy_of
 from kairos_core.protocol.entry import Entry
 from kairos_core.protocol.gossip import Gossip
 from kairos_core.protocol.ledger import Ledger
@@ -59,7 +59,9 @@ class Node:
         p2p = assembly.network_block(config)
         keyring = Keyring(parse_token(p2p.network_token.get_secret_value()))
         self._state = StateDirectory(state)
-        identity, durable = self._state.identity(), self._state.durable()
+        identity = self._state.identity()
+        election = self._state.election(keyring.network, p2p.network_id)
+        durable = election.load()
         self.parts = assembly.make_parts(config, plugins, self._state.ledger_directory(), kind)
         self._keyring = keyring
         gossip = Gossip(identity, keyring, Ledger(keyring.network), random.SystemRandom())
@@ -67,7 +69,7 @@ class Node:
         self._host = NodeTransportHost(identity, keyring, gossip.drops, clock)
         self.pump = Pump(gossip, self.parts.transport, self.parts.store, clock)
         spec = assembly.make_spec(config, keyring, durable, kind, has_engine=self.parts.engine is not None)
-        self.reconciler = Reconciler(self.pump, spec, durable, self._state.save)
+        self.reconciler = Reconciler(self.pump, spec, durable, election.save)
         self.port = 0
         self.discovery_errors: dict[str, str] = {}
 
@@ -156,8 +158,12 @@ class Node:
         self.pump.publish(PEERS, str(self.pump.me), value)
 
     def _retire(self) -> None:
-        """An operator's bridge leaves nothing behind: its entries are deleted."""
-        mine: list[Entry] = [entry for entry in self.pump.entries() if entry.author == self.pump.me]
+        """An operator's bridge leaves nothing of itself behind; the roles and values it has set stay."""
+        mine: list[Entry] = [
+            entry
+            for entry in self.pump.entries()
+            if entry.author == self.pump.me and policy_of(entry.bucket) is not Policy.LWW
+        ]
         for entry in sorted(mine, key=lambda entry: entry.bucket == PEERS):
             self.pump.publish(entry.bucket, entry.key, None)
 

@@ -11,8 +11,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
+from kairos_core.cluster.addresses import renewed
 from kairos_core.errors import StoreError
 from kairos_core.interfaces import LedgerStore, StoreBatch, Transport
 from kairos_core.model import Address, PeerId
@@ -269,7 +271,7 @@ class Pump:
         """Sign our entries again that are due."""
         for entry in self.ledger.renewals(self.me, self.clock.now()):
             try:
-                self.gossip.write(entry, time.monotonic(), self.clock.now())
+                self.gossip.write(replace(renewed(entry), author=self.me), time.monotonic(), self.clock.now())
             except ValueError as error:
                 logger.error("%s", error)
         self.flush()

@@ -1,8 +1,8 @@
 """What a node keeps on disk beside the ledger: who it is, and what it has promised in the election.
 
-identity        the Ed25519 seed, 32 bytes, 0600, created once
-election.json   incarnation, promises, votes, intent; replaced atomically, with fsync, before it takes effect
-ledger/         the ledger store's own
+identity             the Ed25519 seed, 32 bytes, 0600, created once
+election-<cluster>   incarnation, promises, votes, intent; replaced atomically, with fsync, before it takes effect
+ledger/              the ledger store's own
 """
 
 from __future__ import annotations
@@ -55,30 +55,9 @@ class StateDirectory:
             )
         return Identity(seed)
 
-    def durable(self) -> Durable:
-        """Return what the election left here; a first start gets a new random incarnation. Raises StoreError."""
-        file = self.path / "election.json"
-        try:
-            if not file.exists():
-                fresh = Durable(incarnation=secrets.token_hex(16))
-                self.save(fresh)
-                return fresh
-            return _decode(json.loads(file.read_text()))
-        except (ValueError, KeyError, TypeError, ProtocolError) as error:
-            raise StoreError(
-                f"{file} is damaged ({error}). Restore it from a backup: without it this machine could vote twice. "
-                "If there is none, remove the whole state directory, and it will come back as a new machine"
-            ) from error
-        except OSError as error:
-            raise StoreError(f"cannot read {file}: {error.strerror}. Check its owner and the disk") from error
-
-    def save(self, durable: Durable) -> None:
-        """Save with fsync; on return it survives a power cut. Raises StoreError."""
-        file = self.path / "election.json"
-        try:
-            _replace(file, json.dumps(_encode(durable), indent=1).encode())
-        except OSError as error:
-            raise StoreError(f"cannot save {file}: {error.strerror}. Free some space, or check the disk") from error
+    def election(self, network: bytes, network_id: str) -> ElectionFile:
+        """Return the file of one cluster's election: another token or network id is another election."""
+        return ElectionFile(self.path / f"election-{network.hex()[:8]}-{network_id}.json")
 
     def ledger_directory(self) -> Path:
         """Return the directory for the ledger store. Raises StoreError."""
@@ -88,6 +67,38 @@ class StateDirectory:
         except OSError as error:
             raise StoreError(f"cannot make {directory}: {error.strerror}. {_advice(error)}") from error
         return directory
+
+
+class ElectionFile:
+    """What this machine has promised in one election, on disk."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def load(self) -> Durable:
+        """Return what the election left here; a first start gets a new random incarnation. Raises StoreError."""
+        try:
+            if not self._file.exists():
+                fresh = Durable(incarnation=secrets.token_hex(16))
+                self.save(fresh)
+                return fresh
+            return _decode(json.loads(self._file.read_text()))
+        except (ValueError, KeyError, TypeError, ProtocolError) as error:
+            raise StoreError(
+                f"{self._file} is damaged ({error}). Restore it from a backup: without it this machine could vote "
+                "twice. If there is none, remove the whole state directory, and it will come back as a new machine"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"cannot read {self._file}: {error.strerror}. Check its owner and the disk") from error
+
+    def save(self, durable: Durable) -> None:
+        """Save with fsync; on return it survives a power cut. Raises StoreError."""
+        try:
+            _replace(self._file, json.dumps(_encode(durable), indent=1).encode())
+        except OSError as error:
+            raise StoreError(
+                f"cannot save {self._file}: {error.strerror}. Free some space, or check the disk"
+            ) from error
 
 
 def _advice(error: OSError) -> str:

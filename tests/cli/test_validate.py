@@ -28,7 +28,7 @@ def good(tmp_path: Path) -> Path:
 def bad(tmp_path: Path) -> Path:
     """A file with two faults."""
     file = tmp_path / "bad.yaml"
-    file.write_text("p2p:\n  prot: 1\n  port: x\n")
+    file.write_text("p2p:\n  peer: 1\n  minimum_nodes: x\n")
     return file
 
 
@@ -42,8 +42,8 @@ def test_each_fault_is_one_line_on_standard_error_and_the_exit_code_is_1(good: P
     result = run(str(good), str(bad))
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"Error: {bad}, line 2: p2p.prot is an unknown key; did you mean port?\n"
-        f"Error: {bad}, line 3: p2p.port: 'x' is text, expected a whole number.\n"
+        f"Error: {bad}, line 2: p2p.peer is an unknown key; did you mean peers?\n"
+        f"Error: {bad}, line 3: p2p.minimum_nodes: 'x' is text, expected a whole number.\n"
     )
 
 

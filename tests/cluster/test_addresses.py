@@ -3,7 +3,7 @@ from ipaddress import IPv4Address, IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kairos_core.cluster.addresses import Claim, free_address, held_by, holders, read_claims
+from kairos_core.cluster.addresses import Claim, free_address, held_by, holders, read_claims, renewed
 from kairos_core.model import PeerId
 from kairos_core.protocol.entry import Entry, pack
 
@@ -62,3 +62,10 @@ def test_claims_of_no_form_are_left_out() -> None:
         Entry("peers", f"10.1.0.1/{PEERS[0]}", pack({"renewals": 1}), PEERS[0], 1),
     ]
     assert read_claims([*bad, good]) == [Claim(IPv4Address("10.1.0.1"), PEERS[0], 0, 1)]
+
+
+def test_a_renewed_claim_outweighs_its_older_form_and_other_entries_stay_as_they_are() -> None:
+    claim = Entry("leases", f"10.1.0.1/{PEERS[0]}", pack({"renewals": 3}), PEERS[0], 1)
+    assert renewed(claim).content == {"renewals": 4}
+    other = Entry("peers", str(PEERS[0]), pack({"name": "x"}), PEERS[0], 1)
+    assert renewed(other) == other

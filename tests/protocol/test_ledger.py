@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,6 +119,15 @@ def test_renewals_are_due_after_a_quarter_of_the_lease() -> None:
     assert ledger.renewals(ALICE.peer_id, NOW + LEASE / 4 + 1) == [entry]
     renewed = ledger.write(ALICE, own(1), NOW + LEASE / 4 + 1).entry
     assert renewed.expires_at > entry.expires_at
+
+
+def test_a_node_keeps_alive_what_an_operator_has_set_for_it() -> None:
+    ledger = Ledger(NETWORK)
+    set_for_alice = ledger.write(BOB, draft(BOB.peer_id, "roles", str(ALICE.peer_id), {"role": "worker"}), NOW).entry
+    later = NOW + LEASE / 4 + 1
+    assert ledger.renewals(ALICE.peer_id, later) == [set_for_alice]
+    ledger.write(ALICE, replace(set_for_alice, author=ALICE.peer_id), later)
+    assert ledger.get("roles", str(ALICE.peer_id), NOW + LEASE + 1).content == {"role": "worker"}
 
 
 def test_one_author_cannot_fill_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:

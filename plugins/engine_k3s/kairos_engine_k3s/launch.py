@@ -93,26 +93,37 @@ def launch_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> L
         arguments=("server" if plan.role.is_master else "agent", *map(str, merged)),
         environment=MappingProxyType({name: SecretStr(environment[name]) for name in sorted(environment)}),
     )
+    _check_join(plan, launch)
     return _with_manifests(launch, plan)
 
 
 def _check(plan: NodePlan) -> None:
     if plan.role is Role.NONE:
         raise EngineError("role 'none' runs no Kubernetes, so there is nothing to apply. Remove the engine.")
-    if plan.role is Role.WORKER and plan.join is None:
-        raise EngineError("a worker needs a server and a join token; the plan has none. Wait for a master.")
     if plan.role is Role.CLUSTER_INIT and plan.join is not None:
         raise EngineError(
             f"the plan initialises a cluster and joins {plan.join.server} at once. Give the node the role "
             "master/ha to join, or take the server out of the plan."
         )
-    if plan.role is Role.HA and plan.join is None and plan.datastore is None:
+
+
+def _check_join(plan: NodePlan, launch: Launch) -> None:
+    """Refuse to join nothing. Without automatic roles the operator's own arguments may say what to join."""
+    if plan.join is not None:
+        return  # whoever replaces our arguments or environment knows why
+    server = value_of(launch.arguments, "server") or launch.environment.get("K3S_URL")
+    token = value_of(launch.arguments, "token-file") or launch.environment.get("K3S_TOKEN")
+    needs_server = plan.role is Role.WORKER or (plan.role is Role.HA and plan.datastore is None)
+    if needs_server and not server:
+        alternative = " or an external database" if plan.role is Role.HA else ""
         raise EngineError(
-            "master/ha needs a server to join or an external database; the plan has neither. Wait for a master."
+            f"{plan.role} needs a server to join{alternative}; neither the plan nor the operator's arguments name one. "
+            "Wait for a master, or set K3S_URL in k3s-agent.env (a worker) or --server in k3s.args (a master)."
         )
-    if plan.role is Role.HA and plan.join is None and plan.cluster_token is None:
+    if (needs_server or (plan.role is Role.HA and plan.cluster_token is None)) and not token:
         raise EngineError(
-            "master/ha with an external database needs the cluster's token; the plan has none. Wait for a master."
+            f"{plan.role} needs the cluster's token; neither the plan nor the operator's settings have it. Wait for a "
+            "master, or set K3S_TOKEN in the env of k3s-agent (a worker) or k3s (a master)."
         )
 
 

@@ -21,6 +21,18 @@ def test_a_plan_that_cannot_run_is_refused_with_the_reason(role: Role, reason: s
         launch_of(NodePlan(role, "a", Attachment()), ServerSettings(), AgentSettings())
 
 
+def test_without_automatic_roles_the_operator_says_what_a_worker_joins() -> None:
+    agent = AgentSettings(env={"K3S_URL": "https://10.0.0.1:6443", "K3S_TOKEN": "t"})
+    launch = launch_of(NodePlan(Role.WORKER, "a", Attachment()), ServerSettings(), agent)
+    assert launch.environment["K3S_URL"].get_secret_value() == "https://10.0.0.1:6443"
+    with pytest.raises(EngineError, match="set K3S_TOKEN"):
+        launch_of(
+            NodePlan(Role.WORKER, "a", Attachment()),
+            ServerSettings(),
+            AgentSettings(env={"K3S_URL": "https://10.0.0.1:6443"}),
+        )
+
+
 def test_to_initialise_and_to_join_at_once_is_refused() -> None:
     join = Join("https://10.1.0.2:6443", SecretStr("t"))
     plan = NodePlan(Role.CLUSTER_INIT, "a", Attachment(), join=join)
