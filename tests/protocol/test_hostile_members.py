@@ -16,7 +16,7 @@ from kairos_core.protocol.ledger import Ledger
 from kairos_core.protocol.membership import Membership
 from kairos_core.protocol.otp import Keyring
 from kairos_core.protocol.token import new_token
-from kairos_core.protocol.wire import tag_of
+from kairos_core.protocol.wire import Ping, encode_datagram, tag_of
 
 NOW = 1_800_000_000.0
 KEYRING = Keyring(new_token(Random(1).choice))
@@ -100,6 +100,18 @@ def test_no_datagram_fails_whatever_is_in_it(plaintext: bytes) -> None:
     gossip._seal.use(KEYRING.accepted(NOW))
     for inside in (plaintext, plaintext[:1] + tag_of(MEMBER.peer_id, KEYRING.network) + plaintext[1:]):
         gossip.receive_datagram(gossip._seal.seal(inside, bytes(12)), Address("10.0.0.1", 1), 0.0, NOW)
+
+
+def test_a_datagram_that_comes_again_is_dropped_whatever_it_says() -> None:
+    gossip, source = machine(), Address("10.0.0.1", 1)
+    gossip.take_entries([entry({"addresses": [str(source)]}).raw], 0.0, NOW)
+    gossip._seal.use(KEYRING.accepted(NOW))
+    ping = encode_datagram(tag_of(MEMBER.peer_id, KEYRING.network), Ping(1, bytes(8)))
+    sealed = gossip._seal.seal(ping, bytes(12))
+    for _ in range(3):
+        gossip.receive_datagram(sealed, source, 0.0, NOW)
+    assert gossip.drops == {"replayed": 2}
+    assert len(list(gossip.datagrams_to_send())) == 1, "one answer"
 
 
 def test_a_peer_id_is_not_made_of_what_is_not_one() -> None:
