@@ -115,17 +115,24 @@ async def test_what_was_acknowledged_to_a_writer_survives_twenty_kills_of_the_ag
     seed = random.SystemRandom().getrandbits(32)
     moments = random.Random(seed)
     tasks = [asyncio.create_task(writer.run()) for writer in writers]
-    for kill in range(KILLS):
-        await asyncio.sleep(moments.uniform(0, 0.8))
-        await agent.stop(signal.SIGKILL)
-        acknowledged = [dict(writer.acknowledged) for writer in writers]
-        await agent.start()
-        [status] = await until([agent], bool, 15, f"the agent is back after kill {kill + 1}")
-        found = values_of(agent.machine)
-        for writer, until_then in zip(writers, acknowledged, strict=True):
-            writer.check(found, until_then)
-        assert not [warning for warning in status["warnings"] if "ledger" in warning]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        for _ in range(KILLS):
+            await asyncio.sleep(moments.uniform(0, 0.8))
+            await check_a_kill(agent, writers)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     assert all(writer.acknowledged for writer in writers), f"nothing was written (seed {seed})"
+
+
+async def check_a_kill(agent: Agent, writers: list[Writer]) -> None:
+    """Kill the agent while it is written to, start it again, and look for what it had acknowledged."""
+    await agent.stop(signal.SIGKILL)
+    acknowledged = [dict(writer.acknowledged) for writer in writers]
+    await agent.start()
+    [status] = await until([agent], bool, 15, "the agent is back")
+    found = values_of(agent.machine)
+    for writer, until_then in zip(writers, acknowledged, strict=True):
+        writer.check(found, until_then)
+    assert not [warning for warning in status["warnings"] if "ledger" in warning]

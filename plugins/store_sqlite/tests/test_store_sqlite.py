@@ -150,6 +150,21 @@ def test_a_start_that_was_killed_before_the_file_was_whole_is_no_damage(tmp_path
     assert SqliteStore(directory=tmp_path).load() == []
 
 
+def test_what_is_left_of_a_file_that_was_moved_away_is_not_played_into_the_next(tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    store = SqliteStore(directory=tmp_path)
+    for number in range(1200):
+        store.save(StoreBatch(put=(("b", str(number), os.urandom(1000)),)))
+    for side in tmp_path.glob("ledger.db-*"):  # as a kill leaves them: closing tidies them away
+        (killed / side.name).write_bytes(side.read_bytes())
+    store.close()
+    store = SqliteStore(directory=killed)
+    assert store.load() == []
+    store.close()
+    assert SqliteStore(directory=killed).load() == []
+
+
 @given(position=st.integers(0, 2**16), junk=st.binary(min_size=1, max_size=64))
 @settings(max_examples=60, deadline=None)
 def test_whatever_happens_to_the_file_load_returns_bytes_or_raises_store_error(
