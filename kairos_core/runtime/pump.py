@@ -219,7 +219,10 @@ class Pump:
             delay = self.gossip.next_timer() - time.monotonic()
             try:
                 # At least one turn of the event loop, whatever the timers say: nothing else may starve.
-                await asyncio.wait_for(self._timer.wait(), min(max(delay, 0.001), 3600.0))
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes together with a change, and then
+                # the agent never ends.
+                async with asyncio.timeout(min(max(delay, 0.001), 3600.0)):
+                    await self._timer.wait()
                 continue
             except TimeoutError:
                 pass
