@@ -9,16 +9,17 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from kairos_core.cluster.addresses import renewed
-from kairos_core.errors import StoreError
+from kairos_core.errors import ProtocolError, StoreError
 from kairos_core.interfaces import LedgerStore, StoreBatch, Transport
 from kairos_core.model import Address, PeerId
-from kairos_core.protocol.entry import Entry
+from kairos_core.protocol.entry import Entry, decode_entry
 from kairos_core.protocol.gossip import Gossip, PeerAlive, PeerDead, SyncWanted
 from kairos_core.protocol.ledger import Change, draft
 from kairos_core.runtime.clock import NetworkTime
@@ -47,6 +48,7 @@ class Pump:
         self._transport, self._store = transport, store
         self._thread = ThreadPoolExecutor(1, "ledger-store")
         self._unsaved: dict[tuple[str, str], bytes | None] = {}
+        self._late: dict[tuple[str, str], bytes] = {}  # saved here, and past their lease by our clock
         self._saving = asyncio.Lock()
         self._dirty, self._timer = asyncio.Event(), asyncio.Event()
         self._listeners: set[asyncio.Event] = set()
@@ -99,6 +101,7 @@ class Pump:
     def greeted(self, peer: PeerId, unix_ms: int) -> None:
         """Note what a peer's clock shows; if that changes our time, what we wrote under the old one is signed again."""
         if self.clock.heard(peer, unix_ms):
+            self._restore(list(self._late.values()))
             self._renew()
             self.wake()
 
@@ -128,6 +131,7 @@ class Pump:
 
     def _note(self, entry: Entry) -> None:
         self._unsaved[entry.bucket, entry.key] = entry.raw
+        self._late.pop((entry.bucket, entry.key), None)
         self._dirty.set()
         for queue in self._queues:
             if not queue.full():  # a watcher that does not read loses news, not our memory
@@ -179,7 +183,22 @@ class Pump:
             raws = list(await load())
             self.store_damage = str(error)
             logger.error("%s", error)
+        self._restore(raws)
+
+    def _restore(self, raws: list[bytes]) -> None:
+        """Take saved entries. Our clock may be wrong: what is past its lease by it waits for the network's time."""
+        before = len(self.ledger)
         self.gossip.restore(raws, time.monotonic(), self.clock.now())
+        self._late = {}
+        if len(self.ledger) - before < len(raws):
+            self._late = dict(self._past_their_lease(raws))
+
+    def _past_their_lease(self, raws: list[bytes]) -> Iterator[tuple[tuple[str, str], bytes]]:
+        for raw in raws:
+            with suppress(ProtocolError):  # counted by the ledger
+                entry = decode_entry(raw, self.ledger.network)
+                if entry.expires_at <= self.clock.now():
+                    yield (entry.bucket, entry.key), raw
 
     async def run(self) -> None:
         """Run timers, housekeeping and saving until cancelled; then save what is left."""
@@ -200,7 +219,8 @@ class Pump:
             delay = self.gossip.next_timer() - time.monotonic()
             try:
                 # At least one turn of the event loop, whatever the timers say: nothing else may starve.
-                # Not wait_for: before Python 3.12 it may swallow the cancellation that ends us.
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes together with a change, and then
+                # the agent never ends.
                 async with asyncio.timeout(min(max(delay, 0.001), 3600.0)):
                     await self._timer.wait()
                 continue
@@ -260,8 +280,10 @@ class Pump:
         while True:
             await asyncio.sleep(HOUSEKEEPING)
             over = self.gossip.expire(self.clock.now())
-            for entry in over:
-                self._unsaved[entry.bucket, entry.key] = None
+            gone = [*((entry.bucket, entry.key) for entry in over), *self._late]
+            self._late = {}
+            if gone:
+                self._unsaved.update(dict.fromkeys(gone))
                 self._dirty.set()
             self._renew()
             if over:
