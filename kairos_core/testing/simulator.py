@@ -18,8 +18,10 @@ from dataclasses import replace
 from itertools import count
 from random import Random
 
-from kairos_core.cluster.controller import Actions, Durable, Local, Spec, reconcile
+from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
+from kairos_core.cluster.durable import Durable
 from kairos_core.cluster.election import Moment, Rules
+from kairos_core.cluster.quorum import Ballots, Recovery
 from kairos_core.cluster.view import View, read_view
 from kairos_core.model import Address, Attachment, EngineState, EngineStatus, PeerId, Role
 from kairos_core.protocol import reconciliation
@@ -74,6 +76,12 @@ class SimulatedNode:
         """Stop at once. The durable state stays; the ledger is fetched from peers again."""
         self.is_up = False
 
+    def wipe(self) -> None:
+        """Crash, and lose what was promised; the identity stays."""
+        self.crash()
+        incarnation = self.world.random.randbytes(8).hex()
+        self.durable = Durable(incarnation, Ballots(recovery=Recovery()), generation=0)
+
     def publish(self, bucket: str, key: str, value: object) -> None:
         """Write an entry of this node unless it stands already."""
         now, unix_now = self.world.now, self.unix_now()
@@ -106,7 +114,9 @@ class SimulatedNode:
 
     def view(self) -> View:
         alive = frozenset(member.peer for member in self.gossip.membership.alive())
-        return read_view(self.ledger.read(self.unix_now()), self.peer, alive, self.rules.network_id)
+        return read_view(
+            self.ledger.read(self.unix_now()), self.peer, alive, self.rules.network_id, self.durable.generation
+        )
 
     def look(self) -> None:
         """Run the controller once and carry out what it says."""
@@ -118,6 +128,7 @@ class SimulatedNode:
         moment = Moment(self.world.now, self.world.random.random)
         self.actions = actions = reconcile(self.view(), self.spec, local, moment)
         self.durable = actions.local.durable  # saved before anything is published
+        self.publish(PEERS, str(self.peer), self._description())
         for publication in actions.publish:
             self.publish(publication.bucket, publication.key, publication.value)
         self.publish(REPORTS, str(self.peer), {"role": actions.role.value if actions.role else ""})
@@ -135,7 +146,8 @@ class SimulatedNode:
             "name": self.spec.name,
             "kind": self.kind,
             "wish": self.wish.value if self.wish else "",
-            "incarnation": self.rules.incarnation,
+            "incarnation": self.durable.incarnation,
+            "serves": self.durable.served,
             "seal_key": self.identity.exchange_key("seal").public_key().public_bytes_raw(),
             "addresses": [str(self.address)],
         }

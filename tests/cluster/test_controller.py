@@ -112,7 +112,9 @@ def test_a_ready_master_shares_the_token_with_nodes_and_the_kubeconfig_with_mast
     ready = local(DECISION, engine=EngineStatus(EngineState.READY))
     actions = reconcile(view(A, nodes=nodes), spec(), ready, MOMENT)
     assert actions.share == {"join-token": (B, C), "kubeconfig": (A, D)}
-    assert any(p.bucket == "clusters" and p.value == {"endpoint": "192.168.1.7"} for p in actions.publish)
+    assert any(
+        p.bucket == "clusters" and p.value == {"endpoint": "192.168.1.7", "generation": 1} for p in actions.publish
+    )
 
 
 def test_an_operator_and_a_node_of_no_role_run_nothing() -> None:
