@@ -18,14 +18,16 @@ from dataclasses import replace
 from itertools import count
 from random import Random
 
+from pydantic import SecretStr
+
 from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
-from kairos_core.cluster.durable import Durable
+from kairos_core.cluster.durable import Durable, adopted
 from kairos_core.cluster.election import Moment, Rules
-from kairos_core.cluster.quorum import Ballots, Recovery
-from kairos_core.cluster.view import View, read_view
+from kairos_core.cluster.quorum import Ballots, Decision, Recovery
+from kairos_core.cluster.view import GENERATION_BYTES, View, read_view
 from kairos_core.model import Address, Attachment, EngineState, EngineStatus, PeerId, Role
 from kairos_core.protocol import reconciliation
-from kairos_core.protocol.buckets import PEERS, REPORTS
+from kairos_core.protocol.buckets import GENERATIONS, PEERS, REPORTS
 from kairos_core.protocol.gossip import Gossip, SyncWanted
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.ledger import Ledger, draft
@@ -69,6 +71,7 @@ class SimulatedNode:
         self.spec = Spec(name, self.rules, kind=self.kind, wish=self.wish)
         self.actions = Actions(Local(self.durable, attachment=Attachment("eth0", self.address.host)))
         self.is_up, self._poll_at, self._engine_ready = True, float("inf"), float("inf")
+        self._running: str | None = None
         self.publish(PEERS, str(self.peer), self._description())
         self.look()
 
@@ -81,6 +84,17 @@ class SimulatedNode:
         self.crash()
         incarnation = self.world.random.randbytes(8).hex()
         self.durable = Durable(incarnation, Ballots(recovery=Recovery()), generation=0)
+
+    def ask_for_generation(self) -> None:
+        """Do what `kairos cluster new-generation` does."""
+        rank = (self.view().generation + 1).to_bytes(GENERATION_BYTES)
+        self.publish(GENERATIONS, f"{self.rules.network_id}/{self.peer}", [rank, None])
+
+    def adopt(self, decision: Decision) -> None:
+        """Do what `kairos cluster adopt` does."""
+        self.durable = adopted(self.durable, decision)
+        self.actions = replace(self.actions, local=replace(self.actions.local, durable=self.durable, joined=None))
+        self.look()
 
     def publish(self, bucket: str, key: str, value: object) -> None:
         """Write an entry of this node unless it stands already."""
@@ -125,6 +139,8 @@ class SimulatedNode:
         local = self.actions.local
         if self.world.now >= self._engine_ready:
             local = replace(local, engine=EngineStatus(EngineState.READY))
+        # Tokens are sealed by the runtime; here whoever knows the decision has one.
+        local = replace(local, join_token=SecretStr("join") if self.actions.decision else None)
         moment = Moment(self.world.now, self.world.random.random)
         self.actions = actions = reconcile(self.view(), self.spec, local, moment)
         self.durable = actions.local.durable  # saved before anything is published
@@ -132,7 +148,8 @@ class SimulatedNode:
         for publication in actions.publish:
             self.publish(publication.bucket, publication.key, publication.value)
         self.publish(REPORTS, str(self.peer), {"role": actions.role.value if actions.role else ""})
-        if actions.plan is not None and self._engine_ready == float("inf"):
+        if actions.plan is not None and self._running != self.durable.runs:
+            self._running = self.durable.runs
             self._engine_ready = self.world.now + ENGINE_START
             self.world.at(self._engine_ready, self.look)
             if actions.plan.join is None:
