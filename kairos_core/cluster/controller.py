@@ -165,6 +165,9 @@ def _settle(base: Actions, view: View, spec: Spec, decision: Decision, moment: M
     if base.local.attachment is None:
         return replace(base, phase="attaching", message="waiting for an address in the network")
     base = _name_node(base, view, spec)
+    if (base.local.durable.runs, base.local.durable.serves) != (decision.cluster_id, role is not Role.WORKER):
+        # Whatever is ready here is what ran before: as an agent, or in the cluster of an earlier generation.
+        base = replace(base, local=replace(base.local, engine=EngineStatus(EngineState.STARTING)))
     join, missing = _join(view, decision, base.local)
     if role is not Role.WORKER:
         base = _share(base, view, spec, decision)

@@ -110,7 +110,9 @@ def _why_silent(view: View, rules: Rules) -> str:
 
 def _lead(view: View, rules: Rules, election: Election, moment: Moment) -> Election:
     """Open a round or propose a value if this node is the first of those who may."""
-    here, needed = len(election.candidacy.seen), max(rules.quorum, rules.nodes_to_start)
+    # minimum_nodes is for the first start: who asks for a new generation has lost a machine, and starts with the rest.
+    least = rules.nodes_to_start if view.generation == 1 else 1
+    here, needed = len(election.candidacy.seen), max(rules.quorum, least)
     if here < needed:
         phase = "discovering" if here <= 1 else "deciding"
         return replace(election, phase=phase, message=f"{here} of {needed} nodes are here; waiting for the others")

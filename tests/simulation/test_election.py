@@ -217,7 +217,7 @@ def lost_master(seed: int) -> tuple[World, SimulatedNode, list[SimulatedNode]]:
     """Let three nodes form a cluster, and its only master go."""
     world = World(seed)
     for _ in range(3):
-        world.add(Rules("kairos", quorum=2, nodes_to_start=2, expected=3))
+        world.add(Rules("kairos", quorum=2, nodes_to_start=3, expected=3))
     world.meet_all(within=0.5)
     world.run(until=15.0)
     master = next(node for node in world.nodes if node.role is Role.MASTER)
