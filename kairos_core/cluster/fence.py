@@ -16,18 +16,15 @@ from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.view import View
 
 
-def clusters(view: View) -> list[Decision]:
-    """Return the clusters of this generation that their initialisers have begun, the one that stays first."""
-    begun = {claim.cluster_id: claim for peer, claim in view.claims.items() if claim.init == peer}
-    return sorted(begun.values(), key=lambda decision: (-decision.seen, decision.round, decision.cluster_id))
-
-
 def stronger(view: View, decision: Decision, has_begun: bool) -> Decision | None:
     """Return the cluster that fences this decision off, None if it is the one that stays.
 
-    `has_begun`: this node is its initialiser and has begun; its claim may not be in the ledger yet.
+    `has_begun`: this node is its initialiser and has begun. Of this node's own claim the ledger may lag behind.
     """
-    known = clusters(view)
-    if has_begun and decision.cluster_id not in {each.cluster_id for each in known}:
-        known = sorted([*known, decision], key=lambda each: (-each.seen, each.round, each.cluster_id))
-    return known[0] if known and known[0].cluster_id != decision.cluster_id else None
+    begun = {claim.cluster_id: claim for peer, claim in view.claims.items() if claim.init == peer != view.me}
+    if has_begun:
+        begun[decision.cluster_id] = decision
+    if not begun:
+        return None
+    first = min(begun.values(), key=lambda each: (-each.seen, each.round, each.cluster_id))
+    return first if first.cluster_id != decision.cluster_id else None

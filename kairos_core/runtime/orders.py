@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kairos_core.cluster import roles
+from kairos_core.cluster.fence import stronger
 from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.view import GENERATION_BYTES, View
 from kairos_core.errors import ControlError, StoreError
@@ -60,4 +61,11 @@ async def order_adoption(reconciler: Reconciler, cluster_id: str) -> None:
         raise ControlError("an operator's bridge belongs to no cluster. Run the command on the node that should join")
     if cluster_id == (ours.cluster_id if ours else "") and reconciler.actions.phase != "waiting":
         raise ControlError(f"this node is of cluster {cluster_id} already. See: kairos status")
+    rival = stronger(view, known[cluster_id], has_begun=False)
+    if rival is not None:
+        node = view.nodes.get(rival.init)
+        raise ControlError(
+            f"cluster {cluster_id} is fenced off by {rival.cluster_id}. To keep it all the same, run this command "
+            f"first on the first master of that one, {node.name if node else rival.init.short}"
+        )
     await reconciler.adopt(known[cluster_id])

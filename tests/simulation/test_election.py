@@ -304,6 +304,17 @@ def test_of_two_clusters_that_meet_the_smaller_is_fenced_off_and_nothing_is_dest
     assert {node.durable.runs for node in world.nodes} == {winner.cluster_id}
 
 
+def test_an_operator_may_keep_the_fenced_cluster_instead_first_master_first() -> None:
+    world, large, small = two_clusters(seed=1)
+    fenced = small[0].actions.decision
+    for node in sorted(large, key=lambda node: node.durable.intent is None):
+        node.adopt(fenced)
+        world.run(until=world.now + 10.0)
+    assert {node.actions.decision for node in world.nodes} == {fenced}
+    assert {node.actions.phase for node in small} <= {"ready", "starting"}
+    assert {node.durable.runs for node in large} == {fenced.cluster_id}
+
+
 def test_a_newcomer_joins_the_cluster_that_stays() -> None:
     world, large, _ = two_clusters(seed=2)
     late = world.add(Rules("kairos", quorum=2, nodes_to_start=2))
