@@ -36,6 +36,8 @@ class EngineRunner:
     def follow(self, plan: NodePlan) -> None:
         """Take the plan that the node should run from now on."""
         if plan != self._plan:
+            if self._plan is not None and (plan.role, plan.join) != (self._plan.role, self._plan.join):
+                self.status = EngineStatus(EngineState.STARTING)  # what is ready is what ran before
             self._plan = plan
             self._new_plan.set()
 

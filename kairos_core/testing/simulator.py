@@ -18,12 +18,16 @@ from dataclasses import replace
 from itertools import count
 from random import Random
 
-from kairos_core.cluster.controller import Actions, Durable, Local, Spec, reconcile
+from pydantic import SecretStr
+
+from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
+from kairos_core.cluster.durable import Durable, adopted
 from kairos_core.cluster.election import Moment, Rules
-from kairos_core.cluster.view import View, read_view
+from kairos_core.cluster.quorum import Ballots, Decision, Recovery
+from kairos_core.cluster.view import GENERATION_BYTES, View, read_view
 from kairos_core.model import Address, Attachment, EngineState, EngineStatus, PeerId, Role
 from kairos_core.protocol import reconciliation
-from kairos_core.protocol.buckets import PEERS, REPORTS
+from kairos_core.protocol.buckets import GENERATIONS, PEERS, REPORTS
 from kairos_core.protocol.gossip import Gossip, SyncWanted
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.ledger import Ledger, draft
@@ -67,12 +71,30 @@ class SimulatedNode:
         self.spec = Spec(name, self.rules, kind=self.kind, wish=self.wish)
         self.actions = Actions(Local(self.durable, attachment=Attachment("eth0", self.address.host)))
         self.is_up, self._poll_at, self._engine_ready = True, float("inf"), float("inf")
+        self._running: str | None = None
         self.publish(PEERS, str(self.peer), self._description())
         self.look()
 
     def crash(self) -> None:
         """Stop at once. The durable state stays; the ledger is fetched from peers again."""
         self.is_up = False
+
+    def wipe(self) -> None:
+        """Crash, and lose what was promised; the identity stays."""
+        self.crash()
+        incarnation = self.world.random.randbytes(8).hex()
+        self.durable = Durable(incarnation, Ballots(recovery=Recovery()), generation=0)
+
+    def ask_for_generation(self) -> None:
+        """Do what `kairos cluster new-generation` does."""
+        rank = (self.view().generation + 1).to_bytes(GENERATION_BYTES)
+        self.publish(GENERATIONS, f"{self.rules.network_id}/{self.peer}", [rank, None])
+
+    def adopt(self, decision: Decision) -> None:
+        """Do what `kairos cluster adopt` does."""
+        self.durable = adopted(self.durable, decision)
+        self.actions = replace(self.actions, local=replace(self.actions.local, durable=self.durable, joined=None))
+        self.look()
 
     def publish(self, bucket: str, key: str, value: object) -> None:
         """Write an entry of this node unless it stands already."""
@@ -106,7 +128,9 @@ class SimulatedNode:
 
     def view(self) -> View:
         alive = frozenset(member.peer for member in self.gossip.membership.alive())
-        return read_view(self.ledger.read(self.unix_now()), self.peer, alive, self.rules.network_id)
+        return read_view(
+            self.ledger.read(self.unix_now()), self.peer, alive, self.rules.network_id, self.durable.generation
+        )
 
     def look(self) -> None:
         """Run the controller once and carry out what it says."""
@@ -115,13 +139,17 @@ class SimulatedNode:
         local = self.actions.local
         if self.world.now >= self._engine_ready:
             local = replace(local, engine=EngineStatus(EngineState.READY))
+        # Tokens are sealed by the runtime; here whoever knows the decision has one.
+        local = replace(local, join_token=SecretStr("join") if self.actions.decision else None)
         moment = Moment(self.world.now, self.world.random.random)
         self.actions = actions = reconcile(self.view(), self.spec, local, moment)
         self.durable = actions.local.durable  # saved before anything is published
+        self.publish(PEERS, str(self.peer), self._description())
         for publication in actions.publish:
             self.publish(publication.bucket, publication.key, publication.value)
         self.publish(REPORTS, str(self.peer), {"role": actions.role.value if actions.role else ""})
-        if actions.plan is not None and self._engine_ready == float("inf"):
+        if actions.plan is not None and self._running != self.durable.runs:
+            self._running = self.durable.runs
             self._engine_ready = self.world.now + ENGINE_START
             self.world.at(self._engine_ready, self.look)
             if actions.plan.join is None:
@@ -135,7 +163,8 @@ class SimulatedNode:
             "name": self.spec.name,
             "kind": self.kind,
             "wish": self.wish.value if self.wish else "",
-            "incarnation": self.rules.incarnation,
+            "incarnation": self.durable.incarnation,
+            "serves": self.durable.served,
             "seal_key": self.identity.exchange_key("seal").public_key().public_bytes_raw(),
             "addresses": [str(self.address)],
         }

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kairos_core.cluster.quorum import Ballot, Ballots, Decision, Register
+from kairos_core.cluster.durable import Durable, fenced_off, forgotten
+from kairos_core.cluster.quorum import Ballot, Ballots, Decision, Recovery, Register
 from kairos_core.errors import StoreError
 from kairos_core.model import PeerId
 from kairos_core.runtime.state import StateDirectory
@@ -75,6 +76,43 @@ def test_a_damaged_election_stops_the_machine_instead_of_voting_twice(tmp_path: 
     with pytest.raises(StoreError, match="could vote twice"):
         election.load()
     assert file.read_bytes() == content.encode("latin-1"), "what may be rescued is not replaced"
+
+
+def test_all_that_a_node_must_not_forget_survives(tmp_path: Path) -> None:
+    election = StateDirectory(tmp_path).election(NETWORK, "kairos")
+    recovery = Recovery(Ballot(1 << 33, PEER), 2)
+    saved = Durable(
+        "i", Ballots(max_round=1 << 33, recovery=recovery), generation=3, runs="k-2", serves=True, past=("k-1",)
+    )
+    election.save(saved)
+    assert election.load() == saved
+
+
+def test_a_machine_whose_election_file_is_lost_comes_back_as_a_voter_without_memory(tmp_path: Path) -> None:
+    election = StateDirectory(tmp_path).election(NETWORK, "kairos")
+    before = election.load()
+    assert before.ballots.recovery is None, "a new machine is a plain new voter"
+    next(tmp_path.glob("election-*")).unlink()
+    after = election.load()
+    assert after.ballots.recovery == Recovery()
+    assert after.incarnation != before.incarnation
+    assert election.load() == after
+
+
+def test_an_older_self_in_the_ledger_is_a_lost_memory_only_for_a_fresh_file() -> None:
+    fresh, used = Durable("new"), Durable("new", Ballots(max_round=1))
+    assert forgotten(fresh, "old").ballots.recovery == Recovery()
+    assert forgotten(fresh, "new") == forgotten(fresh, "") == fresh
+    assert forgotten(used, "old") == used
+
+
+def test_an_older_disk_gets_a_new_incarnation_unless_it_knows_its_cluster() -> None:
+    before = Durable("old")
+    lost = replace(before, ballots=Ballots(recovery=Recovery()))
+    assert fenced_off(before, lost, lambda: 0.5).incarnation != "old"
+    assert fenced_off(lost, lost, lambda: 0.5) == lost, "once"
+    knows = replace(lost, intent="kairos-1")
+    assert fenced_off(before, knows, lambda: 0.5) == knows
 
 
 def test_a_damaged_identity_says_what_to_do(tmp_path: Path) -> None:
