@@ -34,7 +34,7 @@ def test_with_everything_installed_nothing_is_missing(tmp_path):
         (("net-vpn",), "", "no plugin offers it; nodes use their LAN addresses"),
         (("net-kubevip",), "kubevip:\n  eip: 192.0.2.99\n", "the elastic IP is not used"),
         (("discovery-mdns", "discovery-dht"), "", "waits until others dial it"),
-        (("store-sqlite",), "", "forgotten at restart"),
+        (("store-sqlite", "store-files"), "", "forgotten at restart"),
         (("engine-k3s",), "", "only coordinates"),
     ],
 )
