@@ -57,10 +57,8 @@ class Sketch:
 
 
 def decode_cells(raw: bytes) -> list[int]:
-    """Read cells. Raises ProtocolError (malformed)."""
-    if not raw or len(raw) % CELL:
-        raise ProtocolError(Drop.MALFORMED, "cells")
-    return [int.from_bytes(raw[at : at + CELL]) for at in range(0, len(raw), CELL)]
+    """Read cells, as many as there are whole ones."""
+    return [int.from_bytes(raw[at : at + CELL]) for at in range(0, len(raw) - CELL + 1, CELL)]
 
 
 def _peel(cells: list[int], network: bytes) -> set[bytes] | None:
