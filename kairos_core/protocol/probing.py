@@ -85,7 +85,9 @@ class Prober:
         was_alive, was_dead = member.alive, member.life is Life.DEAD
         if self._table.saw(member, now, incarnation):
             self._tell(member.news, now)
-        member.probe, member.next_probe = None, float("inf")  # the rounds look at it from here on
+        # The rounds look at it from here on, once we know its incarnation: without it our suspicion says nothing.
+        member.probe, member.next_probe = None, float("inf") if member.incarnation else now
+        self._schedule(member)
         if address is not None:
             member.prefer(address)
         if not was_alive:
