@@ -36,6 +36,13 @@ AT_ONCE = 64
 """Members probed out of turn in one second: the new ones, and the dead when one of them returned. Raising it knows a
 large network sooner after joining, in larger bursts."""
 
+JURY = 64
+"""Peers, about, that look for themselves when they hear of a suspect. Raising it convicts fewer of the living where
+much is lost, and costs that many probes for each suspicion."""
+
+TRY_DEAD = 3.0
+"""Seconds between probes of all the dead. Stops a peer that comes and goes from making us probe them without end."""
+
 MISSES = 4
 """Unanswered probes in a row after which a member that never lived is put with the dead."""
 
@@ -68,6 +75,7 @@ class Prober:
         self._round: list[Member] = []
         self._next_round = 0.0
         self._next_dead = 0.0
+        self._tried_dead = -1e9
         self._burst_ends, self._burst = 0.0, 0
         self._agenda: list[tuple[float, int, Member]] = []
         self._order = count()
@@ -92,10 +100,8 @@ class Prober:
             member.prefer(address)
         if not was_alive:
             self.lived(member)
-        if was_dead:  # what lay between us may have lain between us and others
-            for other in list(self._table.dead.values()):
-                other.next_probe = min(other.next_probe, now)
-                self._schedule(other)
+        if was_dead:
+            self._try_the_dead(now)
 
     def receive_ping(self, member: Member, ping: Ping, source: Address, now: float) -> None:
         """Answer a ping. It proves nothing by itself (it may be a replay), but makes us ask."""
@@ -155,14 +161,25 @@ class Prober:
             return
         if member.life is news.life:
             self._tell(news, now)
-        if member.life is Life.SUSPECT and before is Life.ALIVE and news.life is Life.DEAD:
-            member.next_probe = now
+        if member.life is Life.SUSPECT and before is Life.ALIVE and self._random.random() * self._table.size < JURY:
+            leisure = 0.0 if news.life is Life.DEAD else self._table.suspicion - INTERVAL
+            member.next_probe = now + leisure * self._random.random()
         if member.life is Life.DEAD and before is not Life.DEAD:
             self._lost(member, now)
         if member.alive and before is Life.DEAD:
             member.next_probe = float("inf")
             self.lived(member)
+            self._try_the_dead(now)
         self._schedule(member)
+
+    def _try_the_dead(self, now: float) -> None:
+        """Probe all the dead, since one has returned: what lay between us may have lain between us and others."""
+        if now < self._tried_dead + TRY_DEAD:
+            return
+        self._tried_dead = now
+        for member in list(self._table.dead.values()):
+            member.next_probe = min(member.next_probe, now)
+            self._schedule(member)
 
     # -- time ---------------------------------------------------------------------------------------------------
 
