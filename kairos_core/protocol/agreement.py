@@ -10,7 +10,6 @@ anything new is compared with more and more rarely.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -75,9 +74,9 @@ class Comparison:
 class Agreement:
     """Compares our ledger with others'. `stream` asks for one: entries to give and ids to want, or both empty."""
 
-    def __init__(self, ledger: Ledger, spreader: Spreader, send: Send, drops: Counter[str]) -> None:
+    def __init__(self, ledger: Ledger, spreader: Spreader, ours: bytes, send: Send) -> None:
         self.stream: Callable[[Member, Address, Sequence[bytes], Sequence[bytes]], None] = lambda *_: None
-        self._ledger, self._spreader, self._send, self._drops = ledger, spreader, send, drops
+        self._ledger, self._spreader, self._ours, self._send = ledger, spreader, ours, send
         self._current: Comparison | None = None
         self._streaming_until = -1e9
         self._differed: float | None = None  # since when, with whomever
@@ -131,6 +130,7 @@ class Agreement:
         if not self._spreader.budget.has(member.peer, 0.0, now):
             raise ProtocolError(Drop.GREEDY)
         self._spreader.budget.spend(member.peer, len(cells), now)
+        self._yield_to(member, now)
         self._send(Cells(self._ledger.digest, asked.start, cells), source)
 
     def receive_cells(self, member: Member, message: Cells, now: float) -> None:
@@ -177,6 +177,13 @@ class Agreement:
             self._spreader.give(current.member, held.values(), current.address, now)
         else:
             self._stream(current, tuple(held), lacking, now)
+
+    def _yield_to(self, member: Member, now: float) -> None:
+        """Leave it to a peer that compares with us; of two that began at once, the lesser tag goes on."""
+        times, due = self._fruitless.get(member.peer, (0, 0.0))
+        self._fruitless[member.peer] = (times, max(due, now + ANSWER))
+        if self._current is not None and self._current.member is member and member.tag < self._ours:
+            self._current = None
 
     # -- time ---------------------------------------------------------------------------------------------------
 

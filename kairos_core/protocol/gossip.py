@@ -93,7 +93,7 @@ class Gossip:
         self.membership = Membership(self._tag)
         self._prober = Prober(self.membership, random, self._tag, self._send, self.drops)
         self._spreader = Spreader(ledger, self.membership, self._prober, self._send, self.drops)
-        self._agreement = Agreement(ledger, self._spreader, self._send, self.drops)
+        self._agreement = Agreement(ledger, self._spreader, self._tag, self._send)
         self._connect()
 
     def _connect(self) -> None:
