@@ -36,6 +36,8 @@ ANSWER = 1.0
 """Seconds to wait for cells before asking again, and for a stream to begin."""
 
 TRIES = 2
+"""Times that cells are asked for before a stream is taken instead."""
+
 STREAM = 10.0
 """Seconds until a stream that was to make us agree counts as lost."""
 
@@ -91,10 +93,9 @@ class Agreement:
         if sender in self._fruitless:
             self._fruitless[sender] = (0, min(self._fruitless[sender][1], now + AGAIN))
 
-    def synced(self, peer: PeerId) -> None:
-        """Note that a stream has brought our ledger and a peer's to their union."""
+    def synced(self) -> None:
+        """Note that a stream has brought our ledger and a peer's to their union, or so the peer says."""
         self._streaming_until = -1e9
-        self._fruitless.pop(peer, None)
 
     def forget(self, peer: PeerId) -> None:
         self._fruitless.pop(peer, None)

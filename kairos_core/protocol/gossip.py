@@ -224,7 +224,7 @@ class Gossip:
 
     def synced(self, peer: PeerId, now: float) -> None:
         """Note that a reconciliation with a peer has ended."""
-        self._agreement.synced(peer)
+        self._agreement.synced()
 
     # -- time -------------------------------------------------------------------------------------------------
 

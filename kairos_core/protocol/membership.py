@@ -25,6 +25,7 @@ SUSPICION = 1.2
 longer stalls and finds the dead later; news needs about log10 of the members to reach all (SWIM, section 4.2)."""
 
 MIN_SUSPICION = 1.5
+"""Seconds, in small networks: time for another probe with help, which takes one."""
 
 MAX_CANDIDATES = 8
 """Addresses tried for one peer. Stops a member from making us send to addresses of its choosing."""

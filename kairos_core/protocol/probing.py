@@ -55,8 +55,11 @@ STALL = 0.5
 MAX_RELAYS = 256
 """Probes under way for others. Stops a member from filling our memory with them."""
 
-WITHOUT_HELP = (INTERVAL - DIRECT) / 2
+PAUSE = (INTERVAL - DIRECT) / 2
+"""Seconds between the probes of a member that does not live: answered or not, one a second."""
+
 FANOUT = 3
+"""Peers that news is pushed to at once; the rest is carried by probes. Raising it spreads it in fewer hops."""
 
 Send = Callable[[Datagram, Address], None]
 
@@ -267,7 +270,7 @@ class Prober:
             member.next_probe = float("inf")
             return
         nonce = self._random.getrandbits(32)
-        member.probe = (nonce, now + (DIRECT if member.alive else INTERVAL - WITHOUT_HELP), False)
+        member.probe = (nonce, now + (DIRECT if member.alive else INTERVAL - PAUSE), False)
         member.next_probe = float("inf")
         self._ping(member, nonce, member.address)
         self._schedule(member)
@@ -293,7 +296,7 @@ class Prober:
                 self._tell(member.news, now)
             member.next_probe = now
         elif member.life is Life.UNKNOWN:
-            member.next_probe = now + WITHOUT_HELP
+            member.next_probe = now + PAUSE
             if member.misses >= MISSES:
                 member.next_probe = float("inf")
                 self._table.become(member, Life.DEAD)

@@ -75,7 +75,7 @@ def test_a_digest_that_lies_and_a_sketch_that_never_decodes_cost_less_and_less()
     swarm.streams.clear()
     swarm.run(120.0, step=1.0)
     assert all(swarm.sent[node.address] / 120 < 400 for node in honest)
-    assert sum(swarm.streams[node.address] for node in honest) <= 5 * len(honest)
+    assert sum(swarm.streams.values()) <= 5 * len(honest), "once in 32 s at most"
     honest[0].write("values", "still", "works")
     swarm.run(2.0)
     assert {node.reads("values", "still") for node in honest} == {"works"}
@@ -103,7 +103,7 @@ def test_an_author_who_writes_without_end_is_slowed_and_others_are_not() -> None
     swarm, honest, hostile = honest_and_hostile(4)
     author = hostile.node
     for n in range(2000):
-        entry = draft(author.peer, "values", "flood", n)
+        entry = draft(author.peer, "values", f"flood-{n}", n)
         raw = author.ledger.write(author.identity, entry, author.unix_now()).entry.raw
         hostile.say(Push((raw,)), honest[0])
     swarm.run(1.0)
@@ -176,7 +176,8 @@ def test_an_entry_from_the_future_costs_a_bounded_number_of_comparisons() -> Non
     swarm.run(60.0, step=1.0)
     swarm.sent.clear()
     swarm.run(60.0, step=1.0)
-    assert all(swarm.sent[node.address] / 60 < 300 for node in swarm.nodes)
+    assert all(swarm.sent[node.address] / 60 < 260 for node in honest), "no more than in an idle network"
+    assert swarm.sent[ahead.address] / 60 < 400
     honest[0].write("values", "key", "now")
     swarm.run(3.0)
     assert {node.reads("values", "key") for node in honest} == {"now"}
