@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kairos_core.cluster.addresses import renewed
@@ -33,6 +33,14 @@ HOUSEKEEPING = 60.0
 """Seconds between looks at leases that end or are due for renewal; leases last a day."""
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a session is for: entries to give and ids to want, or both empty to compare the whole ledgers."""
+
+    give: tuple[bytes, ...] = ()
+    want: tuple[bytes, ...] = ()
+
+
 class Pump:
     """Drives one node's gossip. `subscribe` to be woken by changes; `publish` to write."""
 
@@ -41,7 +49,7 @@ class Pump:
     ) -> None:
         self.gossip, self.ledger = gossip, gossip.ledger
         self.clock = clock or NetworkTime()
-        self.sync_wanted: Callable[[Address], None] = lambda _: None
+        self.sync_wanted: Callable[[Address, Errand], None] = lambda _, __: None
         self.store_error: str | None = None
         self.store_damage: str | None = None  # what was lost of the saved ledger at the start
         self.introduced = asyncio.Event()
@@ -98,6 +106,10 @@ class Pump:
         self.gossip.met(peer, address, time.monotonic())
         self.flush()
 
+    def heard(self, peer: PeerId) -> None:
+        """Note that a peer speaks on an authenticated stream."""
+        self.gossip.heard(peer, time.monotonic())
+
     def greeted(self, peer: PeerId, unix_ms: int) -> None:
         """Note what a peer's clock shows; if that changes our time, what we wrote under the old one is signed again."""
         if self.clock.heard(peer, unix_ms):
@@ -121,8 +133,8 @@ class Pump:
                     self._note(entry)
                 case PeerAlive(peer) | PeerDead(peer):
                     logger.info("%s %s", peer.short, "is here" if isinstance(event, PeerAlive) else "no longer answers")
-                case SyncWanted(_, address):
-                    self.sync_wanted(address)
+                case SyncWanted(_, address, give, want):
+                    self.sync_wanted(address, Errand(give, want))
                     continue
             changed = True
         if changed:
