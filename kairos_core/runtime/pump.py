@@ -212,7 +212,9 @@ class Pump:
             delay = self.gossip.next_timer() - time.monotonic()
             try:
                 # At least one turn of the event loop, whatever the timers say: nothing else may starve.
-                await asyncio.wait_for(self._timer.wait(), min(max(delay, 0.001), 3600.0))
+                # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
+                async with asyncio.timeout(min(max(delay, 0.001), 3600.0)):
+                    await self._timer.wait()
                 continue
             except TimeoutError:
                 pass
