@@ -178,6 +178,17 @@ async def test_a_member_without_any_address_does_not_keep_the_loop_busy(world):
             await asyncio.sleep(0)
 
 
+async def test_what_is_told_to_end_in_the_turn_of_a_change_ends(world):
+    peer = await world.peer("one")
+    timers = asyncio.create_task(peer.pump._run_timers())
+    await asyncio.sleep(0.01)
+    peer.write("values", 1)
+    timers.cancel()
+    done, _ = await asyncio.wait([timers], timeout=1)
+    timers.cancel()
+    assert done
+
+
 async def test_who_watches_sees_each_change_and_a_delete(world):
     peer = await world.peer("one")
     seen = []
