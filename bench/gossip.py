@@ -71,17 +71,10 @@ def report(rows: dict[str, dict[str, figures.Figures]], wish: dict[str, Any]) ->
     return {"ratio": picked("ratio"), "ours": picked("ours"), "serf": picked("serf"), "all": rest, "command": wish}
 
 
-def numbers(_context: object, _parameter: object, value: str) -> list[int]:
-    try:
-        return [int(part) for part in value.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a list of numbers such as 20,50") from None
-
-
 @click.command()
-@click.option("--nodes", default="20,50", show_default=True, callback=numbers, help="Agents of each kind.")
+@click.option("--nodes", default="20,50", show_default=True, callback=figures.numbers, help="Agents of each kind.")
 @click.option(
-    "--loss", default="0,1", show_default=True, callback=numbers, help="Percent of all packets that are lost."
+    "--loss", default="0,1", show_default=True, callback=figures.numbers, help="Percent of all packets that are lost."
 )
 @click.option("--rounds", default=3, show_default=True, help="Fresh networks to measure; medians are over these.")
 @click.option("--updates", default=30, show_default=True, help="Updates in each round.")

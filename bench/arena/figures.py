@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+import click
+
 from arena.trials import Sample
 
 BOUNDS = {
@@ -17,6 +19,14 @@ EDGEVPN_BLOCK = {20: 27.7e3, 50: 60.9e3, 100: 124e3, 200: 243e3}
 """Bytes that EdgeVPN sends to one node for each update, computed from its wire form: five signed entries a node."""
 
 Figures = dict[str, float]
+
+
+def numbers(_context: object, _parameter: object, value: str) -> list[int]:
+    """Read a list of numbers from the command line."""
+    try:
+        return [int(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 20,50") from None
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -53,7 +53,7 @@ def enter() -> None:
         _run("ip", "link", "set", "lo", "mtu", "1500", "up")
         return
     if os.geteuid() != 0:
-        sys.exit("this benchmark makes network namespaces: run it as root (sudo ./run bench gossip)")
+        sys.exit("this benchmark makes network namespaces: run it as root: sudo ./run bench NAME")
     need(unshare="util-linux", ip="iproute2", nft="nftables")
     os.environ[_INSIDE] = "1"
     words = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, *sys.argv]
@@ -89,7 +89,7 @@ class Wire:
         counts = "".join(
             f"    meta l4proto {{ tcp, udp }} {match} counter name {name} accept\n" for match, name in rules
         )
-        chance = f"numgen random mod 100 < {percent} drop"
+        chance = "drop" if percent >= 100 else f"numgen random mod 100 < {percent} drop"
         losses = "".join(f"    meta l4proto {{ tcp, udp }} {match} goto chance\n" for match, _ in rules)
         text = _RULES.format(counters=counters, counts=counts, losses=losses if percent else "")
         if percent:

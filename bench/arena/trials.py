@@ -78,12 +78,11 @@ async def run_round(sides: Sequence[Side], wire: Wire, plan: Plan, tell: Callabl
         side.sample.join = await join(side.agents)
         tell(f"{side.name}: join {side.sample.join:.2f} s")
     await asyncio.sleep(SETTLE)
-    raw_bytes = [await _measure_updates(side, wire, plan) for side in sides]
+    spent = [await measure_updates(side, wire, plan) for side in sides]
     await asyncio.sleep(SETTLE)
-    await _measure_rest(sides, wire, plan.rest)
-    for side, (sent, seconds) in zip(sides, raw_bytes, strict=True):
-        count = len(side.agents)
-        side.sample.bytes_per_update = (sent / count - side.sample.idle_bytes * seconds) / plan.updates
+    await measure_rest(sides, wire, plan.rest)
+    for side, each in zip(sides, spent, strict=True):
+        note_bytes(side, each, plan.updates)
         tell(f"{side.name}: {side.sample.bytes_per_update:.0f} B/update, {side.sample.idle_bytes:.0f} B/s idle")
     await asyncio.gather(*[_measure_kill(side) for side in sides])
     tell(", ".join(f"{side.name}: kill known after {side.sample.kill_detect:.2f} s" for side in sides))
@@ -139,7 +138,7 @@ class Arrivals:
             self._complete.set()
 
 
-async def _measure_updates(side: Side, wire: Wire, plan: Plan) -> tuple[int, float]:
+async def measure_updates(side: Side, wire: Wire, plan: Plan) -> tuple[int, float]:
     """Spread the updates; return the bytes that all agents sent meanwhile, and how long it took."""
     arrivals, others = Arrivals(side.agents), len(side.agents) - 1
     before, began = wire.sent()[side.name], time.monotonic()
@@ -153,7 +152,14 @@ async def _measure_updates(side: Side, wire: Wire, plan: Plan) -> tuple[int, flo
     return wire.sent()[side.name] - before, time.monotonic() - began
 
 
-async def _measure_rest(sides: Sequence[Side], wire: Wire, seconds: float) -> None:
+def note_bytes(side: Side, spent: tuple[int, float], updates: int) -> None:
+    """Note the bytes for each update and agent: what was sent meanwhile, less what is sent at rest."""
+    sent, seconds = spent
+    side.sample.bytes_per_update = (sent / len(side.agents) - side.sample.idle_bytes * seconds) / updates
+
+
+async def measure_rest(sides: Sequence[Side], wire: Wire, seconds: float) -> None:
+    """Note what all kinds cost while nothing happens, and how many agents are thought dead that are not."""
     before, cpu, began = wire.sent(), [_cpu(side) for side in sides], time.monotonic()
     await asyncio.sleep(seconds)
     after, took = wire.sent(), time.monotonic() - began

@@ -137,6 +137,8 @@ class Gossip:
                 self._send(Ack(nonce, self.ledger.digest), source, unix_now)
                 if not member.alive:  # a hint, not a proof: ask it ourselves
                     member.learn([source])
+                    if member.probe is not None:  # ours may have come before it knew us: the same again
+                        self._send(Ping(member.probe[0], self.ledger.digest), source, unix_now)
                     member.next_probe = now
                 self._compare(member, digest, source, now)
             case Ack(nonce, digest):
