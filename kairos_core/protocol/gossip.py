@@ -48,7 +48,7 @@ LAZY = 4
 
 LAZY_DELAY = 0.08
 """Seconds until the ids go out; most peers have the entry by then and need not ask. One peer in twenty is reached by
-no push, so this is what the slowest wait. Lowering it below the five hops of a push costs PULLs of what is on its way."""
+no push, so this is what the slowest wait. Lowering it below the time of five hops costs PULLs of what is on its way."""
 
 EAGER_BYTES = 512
 """Bytes up to which an entry is pushed unasked. Raising it wastes more on peers that hold the entry already."""
