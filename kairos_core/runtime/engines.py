@@ -82,7 +82,8 @@ class EngineRunner:
     async def _pause(self, seconds: float) -> None:
         """Wait, but not longer than until the next plan."""
         try:
-            await asyncio.wait_for(self._new_plan.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._new_plan.wait()
         except TimeoutError:
             return
 
