@@ -64,17 +64,27 @@ def demo(nodes: int, ha: int, file: Any, keep: bool, timeout: float) -> None:
 
 
 def _run(work: Coroutine[Any, Any, object]) -> None:
-    """Run to the end, also on SIGTERM: it cancels, as Ctrl-C does, so that the lab is taken down."""
+    """Run to the end, also on SIGTERM and Ctrl-C: they cancel, so that the lab is taken down.
+
+    Both are handled here: whoever starts us in the background may have had SIGINT ignored for us.
+    """
+    received: list[signal.Signals] = []
 
     async def main() -> None:
         task = asyncio.ensure_future(work)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+        def stop(number: signal.Signals) -> None:
+            received.append(number)
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
         await task
 
     try:
         asyncio.run(main())
     except asyncio.CancelledError:
-        raise click.exceptions.Exit(128 + signal.SIGTERM) from None
+        raise click.exceptions.Exit(128 + (received or [signal.SIGTERM])[0]) from None
 
 
 class _Screen:

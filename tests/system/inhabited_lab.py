@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 
 from kairos_core.errors import KairosError
@@ -25,6 +26,8 @@ async def main() -> None:
             await asyncio.sleep(300)
 
 
+# Whoever runs the tests in the background has SIGINT ignored for them, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     asyncio.run(main())
 except KairosError as error:
