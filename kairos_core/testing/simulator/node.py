@@ -1,0 +1,308 @@
+"""One simulated machine: the gossip, ledger, controller and vault that run over sockets, driven by the world's time.
+
+What `kairos_core.runtime` does with an event loop (pump, sessions, reconciler) is done here with the world's queue.
+A crash ends the process; the disk stays, as far as it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from kairos_core.cluster import roles
+from kairos_core.cluster.addresses import renewed
+from kairos_core.cluster.controller import Actions, Durable, Local, Spec, reconcile
+from kairos_core.cluster.election import Moment, Rules
+from kairos_core.cluster.view import View, read_view
+from kairos_core.model import Address, Attachment, EngineState, EngineStatus, PeerId, Role
+from kairos_core.protocol.buckets import PEERS, REPORTS
+from kairos_core.protocol.entry import Entry
+from kairos_core.protocol.gossip import Gossip, SyncWanted
+from kairos_core.protocol.identity import Identity
+from kairos_core.protocol.ledger import Change, Ledger, draft
+from kairos_core.runtime.actions import MERGE_CHANGES
+from kairos_core.runtime.clock import NetworkTime
+from kairos_core.runtime.pump import HOUSEKEEPING
+from kairos_core.runtime.vault import Vault
+from kairos_core.testing.simulator.disk import Disk
+
+if TYPE_CHECKING:
+    from kairos_core.testing.simulator.world import World
+
+UNIX_START = 1_800_000_000.0
+ENGINE_START = 1.0
+"""Virtual seconds that Kubernetes takes to be ready."""
+
+LOOK_COST = 30e-6
+"""Seconds between looks for each entry in the ledger: the reconciler spends at most a tenth of its time looking."""
+
+NEVER = float("inf")
+
+
+class SimulatedNode:
+    """One node on virtual time."""
+
+    def __init__(  # noqa: PLR0913 - a machine is all of these
+        self, world: World, identity: Identity, rules: Rules, wish: Role | None, kind: str, skew: float
+    ) -> None:
+        self.world, self.wish, self.kind = world, wish, kind
+        self.name = f"node-{len(world.nodes)}"
+        self.address = Address(f"10.{len(world.nodes) >> 16}.{len(world.nodes) >> 8 & 255}.{len(world.nodes) & 255}", 1)
+        self.disk = Disk(identity, Durable(world.random.randbytes(8).hex()))
+        self.fragility = 0.0
+        """The chance to crash at a look, after the promises are saved and before anything is said."""
+        self.is_up, self.lives = False, 0
+        self._wanted_rules, self._skew = rules, skew
+        self.boot()
+
+    # -- life and death -----------------------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start, or start again with what the disk holds."""
+        world, self.is_up = self.world, True
+        self.lives += 1
+        self.durable, self.identity = self.disk.durable, self.disk.identity
+        votes = self.kind == "node" and self.wish is not Role.NONE
+        self.rules = replace(self._wanted_rules, incarnation=self.durable.incarnation, votes=votes)
+        self.ledger = Ledger(world.keyring.network, world.notary)
+        self.gossip = Gossip(self.identity, world.keyring, self.ledger, Random(world.random.random()))
+        self.clock = NetworkTime(lambda: UNIX_START + world.now + self._skew, lambda: world.now)
+        self.vault = Vault(self, world.random.randbytes)
+        self.spec = Spec(self.name, self.rules, kind=self.kind, wish=self.wish)
+        self.actions = Actions(Local(self.durable, attachment=Attachment("eth0", self.address.host)))
+        self._offset, self._poll_at, self._look_at, self._wake_at, self._engine_ready = 0.0, NEVER, NEVER, NEVER, NEVER
+        self._dialling: set[Address] = set()
+        self.gossip.restore(self.disk.entries, world.now, self.unix_now())
+        self.publish(PEERS, str(self.peer), self._description())
+        world.note(self, "starts")
+        self._later(HOUSEKEEPING, self._keep_house)
+        self.look()
+        for member in list(self.gossip.membership.members.values()):
+            if member.address is not None:
+                self.reconcile(member.address)
+
+    def crash(self, *, loses_last_save: bool = False) -> None:
+        """Stop at once. What was saved stays on the disk; `loses_last_save` lets the disk have lied about that."""
+        if self.is_up:
+            self.is_up = False
+            self.disk.power_off(self.ledger, self.world.now, self.world.random)
+            if loses_last_save:
+                self.disk.forget_last_save()
+            self.world.note(self, "crashes")
+
+    def wipe(self, *, keep_identity: bool) -> None:
+        """Crash and lose the disk; without its identity the machine comes back as a new one."""
+        self.crash()
+        identity = None if keep_identity else Identity(self.world.random.randbytes(32))
+        self.disk.wipe(Durable(self.world.random.randbytes(8).hex()), identity)
+        self.world.note(self, "loses its disk" + ("" if keep_identity else " and its identity"))
+
+    @property
+    def peer(self) -> PeerId:
+        return self.identity.peer_id
+
+    @property
+    def me(self) -> PeerId:
+        return self.identity.peer_id
+
+    @property
+    def role(self) -> Role | None:
+        return self.actions.role
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    @property
+    def skew(self) -> float:
+        """Seconds by which the machine's own clock is ahead."""
+        return self._skew
+
+    @skew.setter
+    def skew(self, seconds: float) -> None:
+        self._skew = seconds
+        self._offset = self.clock.offset
+
+    def unix_now(self) -> float:
+        """Return the wall time that this node goes by: its own clock's, or the network's."""
+        return UNIX_START + self.world.now + self._skew + self._offset
+
+    def _later(self, delay: float, act: Callable[[], None]) -> None:
+        """Let something happen unless the process ends before."""
+        life = self.lives
+        self.world.at(self.world.now + delay, lambda: act() if self.is_up and self.lives == life else None)
+
+    def _keep_house(self) -> None:
+        self.gossip.expire(self.unix_now())
+        self._renew()
+        self._later(HOUSEKEEPING, self._keep_house)
+
+    def _renew(self) -> None:
+        for entry in self.ledger.renewals(self.peer, self.unix_now()):
+            self.gossip.write(replace(renewed(entry), author=self.peer), self.world.now, self.unix_now())
+        self.flush()
+
+    # -- the ledger ---------------------------------------------------------------------------------------------
+
+    def get(self, bucket: str, key: str) -> Entry | None:
+        """Return what a reader sees under a key."""
+        return self.ledger.get(bucket, key, self.unix_now())
+
+    def publish(self, bucket: str, key: str, value: Any) -> bool:
+        """Let an entry of this node stand in the ledger, unless it stands already. None deletes it."""
+        entry = draft(self.peer, bucket, key, value)
+        current = self.get(bucket, key)
+        if (current.value if current else b"") == entry.value:
+            return False
+        self.gossip.write(entry, self.world.now, self.unix_now())
+        self.flush()
+        return True
+
+    def receive(self, data: bytes, source: Address) -> None:
+        """Take a datagram."""
+        if self.is_up:
+            self.gossip.receive_datagram(data, source, self.world.now, self.unix_now())
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits and act on what happened."""
+        for datagram, destination in self.gossip.datagrams_to_send():
+            self.world.carry(self, datagram, destination)
+        changed = False
+        while (event := self.gossip.next_event()) is not None:
+            if isinstance(event, SyncWanted):
+                self.reconcile(event.address)
+                continue
+            changed = True
+            if isinstance(event, Change):
+                self.disk.note(event, self.world.now)
+        if changed:
+            self._look_soon()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        due = self.gossip.next_timer()
+        if due < self._poll_at:
+            self._poll_at = due
+            self._later(max(0.0, due - self.world.now), self._poll)
+
+    def _poll(self) -> None:
+        if self.world.now >= self._poll_at:
+            self._poll_at = NEVER
+            self.gossip.handle_timer(self.world.now, self.unix_now())
+            self.flush()
+
+    # -- streams ------------------------------------------------------------------------------------------------
+
+    def found(self, address: Address) -> None:
+        """Dial an address that a discovery found, unless it leads to a peer that we know to be alive."""
+        if self.is_up and not any(address in member.candidates for member in self.gossip.membership.alive()):
+            self.reconcile(address)
+
+    def reconcile(self, address: Address) -> None:
+        """Open a session to an address, unless one is being opened."""
+        if self.is_up and address != self.address and address not in self._dialling:
+            self._dialling.add(address)
+            self.world.open_session(self, address)
+
+    def hung_up(self, address: Address) -> None:
+        """Note that the session to an address has ended, or never came to be."""
+        self._dialling.discard(address)
+
+    def greeted(self, peer: PeerId, address: Address, unix_ms: int) -> None:
+        """Note a peer's HELLO: what its clock shows, and where it listens."""
+        if self.clock.heard(peer, unix_ms):
+            self._offset = self.clock.offset
+            self.world.note(self, f"goes by a clock {self._offset:+.0f} s off its own")
+            self._renew()
+        self._offset = self.clock.offset
+        self.gossip.met(peer, address, self.world.now)
+        self.flush()
+
+    def take(self, raws: Iterable[bytes], sender: PeerId) -> None:
+        """Take entries that came over a stream."""
+        self.gossip.take_entries(raws, self.world.now, self.unix_now(), sender=sender)
+        self.flush()
+
+    # -- the controller -----------------------------------------------------------------------------------------
+
+    def view(self) -> View:
+        """Read the ledger as it is now."""
+        alive = frozenset(member.peer for member in self.gossip.membership.alive())
+        return read_view(self.ledger.read(self.unix_now()), self.peer, alive, self.rules.network_id)
+
+    def look(self) -> None:
+        """Run the controller once and carry out what it says."""
+        self._look_at = NEVER
+        view = self.view()
+        actions = reconcile(view, self.spec, self._local(view), Moment(self.world.now, self.world.random.random))
+        self.disk.save(actions.local.durable)  # before anything is published
+        if self.fragility and self.world.random.random() < self.fragility:
+            self.crash()
+            self.world.after_crash(self)
+            return
+        before, self.actions, self.durable = self.actions, actions, actions.local.durable
+        self.world.watch.looked(self, before, actions)
+        self._publish(actions, view)
+        if actions.plan is not None and self._engine_ready == NEVER:
+            self._start_engine(actions)
+        self._wake(actions.wake_at)
+
+    def _local(self, view: View) -> Local:
+        local, decision = self.actions.local, self.actions.decision
+        if local.join_token is None and decision is not None:
+            authors = sorted(
+                roles.masters(view, decision) - {self.peer}, key=lambda peer: (peer != decision.init, peer)
+            )
+            token = self.vault.open(decision.cluster_id, "join-token", authors)
+            local = replace(local, join_token=SecretStr(token) if token else None)
+        if self.world.now >= self._engine_ready:
+            secret = SecretStr("simulated") if self.role is not None and self.role.is_master else None
+            local = replace(local, engine=EngineStatus(EngineState.READY, join_token=secret, kubeconfig=secret))
+        return local
+
+    def _publish(self, actions: Actions, view: View) -> None:
+        for publication in actions.publish:
+            self.publish(publication.bucket, publication.key, publication.value)
+        if actions.decision is not None:
+            for name, recipients in actions.share.items():
+                self.vault.share(actions.decision.cluster_id, name, "simulated", recipients, view)
+        role = actions.role.value if actions.role else ""
+        self.publish(REPORTS, str(self.peer), {"role": role, "phase": actions.phase})
+
+    def _start_engine(self, actions: Actions) -> None:
+        self._engine_ready = self.world.now + ENGINE_START
+        self._later(ENGINE_START, self._look_soon)
+        self.world.watch.started(self, actions)
+
+    def _look_soon(self) -> None:
+        due = self.world.now + max(MERGE_CHANGES, len(self.ledger) * LOOK_COST)
+        if self._look_at == NEVER:
+            self._look_at = due
+            self._later(due - self.world.now, self.look)
+
+    def _wake(self, when: float) -> None:
+        """Look again at the time that the controller asked for, and not at one it asked for before."""
+        if when == self._wake_at:
+            return
+        self._wake_at = when
+        if when < NEVER:
+            self._later(max(MERGE_CHANGES, when - self.world.now), lambda: self._awake(when))
+
+    def _awake(self, when: float) -> None:
+        if self._wake_at == when:
+            self._wake_at = NEVER
+            self._look_soon()
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "network_id": self.rules.network_id,
+            "name": self.spec.name,
+            "kind": self.kind,
+            "wish": self.wish.value if self.wish else "",
+            "incarnation": self.rules.incarnation,
+            "seal_key": self.vault.public_key,
+            "addresses": [str(self.address)],
+        }
