@@ -46,7 +46,7 @@ NEVER = float("inf")
 class SimulatedNode:
     """One node on virtual time."""
 
-    def __init__(  # noqa: PLR0913 - a machine is all of these
+    def __init__(  # noqa: PLR0913, PLR0917 - a machine is all of these
         self, world: World, identity: Identity, rules: Rules, wish: Role | None, kind: str, skew: float
     ) -> None:
         self.world, self.wish, self.kind = world, wish, kind

@@ -35,15 +35,11 @@ class Session:
 
     def _go_on(self, step: Callable[[], None]) -> None:
         caller, listener = self._caller, self._listener
-        if (
-            (caller.lives, listener.lives) != self._lives
-            or not caller.is_up
-            or not listener.is_up
-            or not self._world.network.connects(caller.address, listener.address)
-        ):
-            caller.hung_up(listener.address)
-        else:
+        lives = caller.is_up and listener.is_up and (caller.lives, listener.lives) == self._lives
+        if lives and self._world.network.connects(caller.address, listener.address):
             step()
+        elif caller.lives == self._lives[0]:
+            caller.hung_up(listener.address)
 
     def _greet(self) -> None:
         for one, other in ((self._caller, self._listener), (self._listener, self._caller)):
