@@ -38,11 +38,12 @@ class Run:
     scenario: str
     seed: int
     fingerprint: str
-    seconds: float
+    seconds: float  # of the processor
     virtual_seconds: float
     datagrams: int
     initialisations: int
     failure: Failure | None = None
+    trace: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass
@@ -89,19 +90,22 @@ class Report:
         }
 
 
-def play(scenario: Scenario, seed: int) -> Run:
-    """Run one seed. Whatever goes wrong, an error in the code too, is in the run's `failure`."""
-    began, world, failure = time.perf_counter(), World(seed), None
+def play(scenario: Scenario, seed: int, *, traces: bool = False) -> Run:
+    """Run one seed. Whatever goes wrong, an error in the code too, is in the run's `failure`.
+
+    `traces` keeps the last events of a run that went well, too.
+    """
+    began, world, failure = time.process_time(), World(seed), None
     try:
         scenario.play(world)
     except Violation as violation:
         failure = Failure(scenario.name, seed, str(violation), tuple(world.trace))
     except Exception:  # a mistake on this path of events, which only this seed shows
         failure = Failure(scenario.name, seed, traceback.format_exc(limit=-4), tuple(world.trace))
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     initialised = len(world.watch.initialisations)
     counts = (round(seconds, 6), world.now, world.network.sent, initialised)
-    return Run(scenario.name, seed, world.fingerprint, *counts, failure)
+    return Run(scenario.name, seed, world.fingerprint, *counts, failure, tuple(world.trace) if traces else ())
 
 
 def shares(scenarios: Sequence[Scenario], seeds: int) -> dict[str, int]:

@@ -33,6 +33,12 @@ from kairos_core.testing.simulator.session import Session
 KEYRING = Keyring(new_token(Random(0).choice))
 """The keys of every simulated network: deriving them again for each would cost more than many a run."""
 
+DISCOVERED_AGAIN = 10.0
+"""Seconds after which discovery names those again that a node does not know to be alive."""
+
+MESH = 50
+"""Nodes up to which every pair discovers each other; in larger networks scenarios choose who meets whom."""
+
 TRACE = 60
 """Events that a failing run tells."""
 
@@ -91,11 +97,14 @@ class World:
 
     def settle(self, within: float, pause: float = 0.5) -> float:
         """Run until all agree and each node has its role; return how long it took. Raises Violation."""
-        began = self.now
+        began = found = self.now
         while (complaint := next(unsettled(self), None)) is not None:
             if self.now - began >= within:
                 raise Violation(f"{within:g} s after all was well again, {complaint}")
             self.run(until=self.now + pause)
+            if self.now - found >= DISCOVERED_AGAIN and len(self.nodes) <= MESH:
+                found = self.now
+                self.meet_all(within=2.0)
         return self.now - began
 
     # -- discovery and faults -------------------------------------------------------------------------------------
