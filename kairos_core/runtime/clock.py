@@ -59,6 +59,10 @@ class NetworkTime:
             logger.warning("%s", self.warning or "the clock of this machine agrees with the network's again")
         return is_news
 
+    def has_heard(self, peer: PeerId) -> bool:
+        """Say whether a peer has told us what its clock shows."""
+        return peer in self._heard
+
     @property
     def warning(self) -> str | None:
         """Say in a sentence that our own clock is wrong; None when it is not."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from kairos_core.cluster.addresses import renewed
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 SAVE_AGAIN = 5.0
 """Seconds until a save that failed (a full disk) is tried again; nothing is lost meanwhile."""
+
+MORE_CLOCKS = 32
+"""Peers asked for the time when it changes. Raising it outvotes more wrong clocks, at a stream each."""
 
 HOUSEKEEPING = 60.0
 """Seconds between looks at leases that end or are due for renewal; leases last a day."""
@@ -100,7 +104,15 @@ class Pump:
         """Note what a peer's clock shows; if that changes our time, what we wrote under the old one is signed again."""
         if self.clock.heard(peer, unix_ms):
             self._renew()
+            self._ask_the_time()
             self.wake()
+
+    def _ask_the_time(self) -> None:
+        """Greet living peers whose clocks we have not heard: else the few we have may be the wrong ones, for good."""
+        unheard = (member for member in self.gossip.membership.alive() if not self.clock.has_heard(member.peer))
+        for member in islice(unheard, MORE_CLOCKS):
+            if member.address is not None:
+                self.sync_wanted(member.address)
 
     def synced(self, peer: PeerId) -> None:
         """Note that our ledger and a peer's were brought to their union."""

@@ -77,7 +77,10 @@ class Watch:
             )
 
     def _took_role(self, node: SimulatedNode, after: Actions, decision: Decision) -> None:
-        role, is_init = after.role, (node.peer, node.rules.incarnation) == (decision.init, decision.incarnation)
+        role, is_init = (
+            after.role,
+            (node.peer, after.local.durable.incarnation) == (decision.init, decision.incarnation),
+        )
         initialises = role in (Role.MASTER, Role.CLUSTER_INIT)
         if initialises != is_init:
             raise self._violation(f"{node.name} runs as {role}, and {decision.init.short} was to initialise")
@@ -129,7 +132,7 @@ def _unsettled_roles(nodes: list[SimulatedNode]) -> Iterator[str]:
 
 def _unsettled_role(node: SimulatedNode, decision: Decision) -> Iterator[str]:
     actions = node.actions
-    if node.peer == decision.init and node.rules.incarnation != decision.incarnation:
+    if node.peer == decision.init and node.durable.incarnation != decision.incarnation:
         if actions.plan is not None:
             yield f"{node.name} lost its disk and runs as {actions.role}"
     elif node.wish is Role.NONE:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.ledger import Change, Ledger, draft
 from kairos_core.runtime.actions import MERGE_CHANGES
 from kairos_core.runtime.clock import NetworkTime
-from kairos_core.runtime.pump import HOUSEKEEPING
+from kairos_core.runtime.pump import HOUSEKEEPING, MORE_CLOCKS
 from kairos_core.runtime.vault import Vault
 from kairos_core.testing.simulator.disk import Disk
 
@@ -98,8 +99,12 @@ class SimulatedNode:
         """Crash and lose the disk; without its identity the machine comes back as a new one."""
         self.crash()
         identity = None if keep_identity else Identity(self.world.random.randbytes(32))
-        self.disk.wipe(Durable(self.world.random.randbytes(8).hex()), identity)
+        self.disk.wipe(self._durable_after_loss(is_new=identity is not None), identity)
         self.world.note(self, "loses its disk" + ("" if keep_identity else " and its identity"))
+
+    def _durable_after_loss(self, *, is_new: bool) -> Durable:
+        """Return what a machine begins with that has lost its promises: as runtime.state makes it."""
+        return Durable(self.world.random.randbytes(8).hex())
 
     @property
     def peer(self) -> PeerId:
@@ -217,6 +222,10 @@ class SimulatedNode:
             self._offset = self.clock.offset
             self.world.note(self, f"goes by a clock {self._offset:+.0f} s off its own")
             self._renew()
+            unheard = (member for member in self.gossip.membership.alive() if not self.clock.has_heard(member.peer))
+            for member in islice(unheard, MORE_CLOCKS):
+                if member.address is not None:
+                    self.reconcile(member.address)
         self._offset = self.clock.offset
         self.gossip.met(peer, address, self.world.now)
         self.flush()

@@ -178,20 +178,25 @@ def skewed_clocks(world: World) -> None:
 
 @_scenario
 def wiped_disk(world: World) -> None:
-    """Machines lose their disks at any moment of the election, with their identity or all but it."""
-    count = world.random.choice((3, 4, 5))
-    rules = replace(_rules(world, count, needs_all=False), quorum=(count + 3) // 2)
-    nodes = _boot(world, rules)
-    replaced = False
-    for _ in range(world.random.randint(1, 3)):
-        world.run(until=world.now + world.random.uniform(0.02, 4.0))
+    """Machines lose their disks while the network falls apart in new ways, with their identity or all but it."""
+    quorum = world.random.choice((2, 2, 3, 3, 4))
+    # A machine that comes back under a new identity is one more voter: only where 2q - 1 leave room for it.
+    room = world.random.random() < 0.3 and quorum > 2
+    count = 2 * quorum - 1 - room
+    nodes = [world.add(Rules("kairos", quorum=quorum, nodes_to_start=quorum, expected=quorum)) for _ in range(count)]
+    world.meet_all(within=0.3)
+    for _ in range(world.random.randint(2, 4)):
+        _split(world, nodes)
+        world.meet_all(within=0.5)
+        world.run(until=world.now + world.random.uniform(0.3, 4.0))
         victim = world.random.choice(nodes)
-        keeps = replaced or world.random.random() < 0.7  # a new identity is one more voter, and 2q - 1 allow one more
-        replaced = replaced or not keeps
-        victim.wipe(keep_identity=keeps)
+        victim.wipe(keep_identity=not room)
+        room = False
+        if world.random.random() < 0.5:
+            _split(world, nodes)
         world.run(until=world.now + world.random.uniform(0.05, 3.0))
         _revive(world, victim)
-    world.run(until=world.now + 5.0)
+    world.run(until=world.now + world.random.uniform(0.0, 5.0))
     _heal(world)
 
 
