@@ -124,8 +124,11 @@ def _unsettled_roles(nodes: list[SimulatedNode]) -> Iterator[str]:
         return
     (decision,) = decisions
     assert decision is not None
+    lost = any(node.peer == decision.init and node.durable.incarnation != decision.incarnation for node in members)
     for node in members:
-        yield from _unsettled_role(node, decision)
+        # Without its initialiser a cluster waits for an operator; nobody may do that node's work instead.
+        if not lost or node.actions.plan is not None:
+            yield from _unsettled_role(node, decision)
     if len({roles.ha_masters(node.view(), decision) for node in members}) > 1:
         yield "nodes disagree about the HA masters"
 

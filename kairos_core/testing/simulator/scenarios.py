@@ -111,16 +111,20 @@ def restart_storm(world: World) -> None:
 
 @_scenario
 def partition_during_start(world: World) -> None:
-    """The network falls apart in new ways while the cluster forms, then heals."""
-    nodes = _boot(world, _rules(world, _count(world), needs_all=False))
-    for _ in range(world.random.randint(1, 5)):
-        world.run(until=world.now + world.random.uniform(0.02, 2.5))
+    """The network falls apart in new ways while promises and votes are on their way, then heals."""
+    quorum = world.random.choice((2, 2, 3, 3, 4))
+    rules = Rules("kairos", quorum=quorum, nodes_to_start=quorum, expected=quorum)
+    nodes = [world.add(rules) for _ in range(2 * quorum - 1)]
+    world.meet_all(within=0.3)
+    _first_leader(world)
+    for _ in range(world.random.randint(2, 5)):
+        # Within a round, or long enough that those left behind count as dead and another node leads.
+        world.run(until=world.now + world.random.uniform(0.0, 0.08))
         _split(world, nodes)
+        world.run(until=world.now + world.random.choice((0.3, 6.0, 9.0)))
         _write(world, nodes, 1)
-        world.run(until=world.now + world.random.uniform(0.1, 6.0))
         if world.random.random() < 0.3:
             world.heal()
-    world.run(until=world.now + world.random.uniform(0.0, 30.0))
     _heal(world)
 
 
