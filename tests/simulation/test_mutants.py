@@ -5,9 +5,8 @@ Were one of these not caught, a real mistake of the kind would not be either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -100,30 +99,6 @@ def proposer_ignores_votes(patch: Patch) -> None:
     patch.setattr(quorum, "propose", propose)
 
 
-def voter_forgets_its_promise(patch: Patch) -> None:
-    """It votes for every proposal that is above its last vote, whatever it has promised since."""
-
-    def vote(state: Ballots, prepares: Iterable[Any], proposals: Iterable[Any]) -> Ballots:
-        register = state.register
-        for ballot in prepares:
-            if register is None or ballot > register.promised:
-                register = replace(register, promised=ballot) if register else Register(ballot)
-        for ballot, value in proposals:
-            if register is None or register.ballot is None or ballot > register.ballot:
-                promised = max(register.promised, ballot) if register else ballot
-                register = Register(promised, ballot, value)
-        rounds = max(state.max_round, register.promised.round if register else 0)
-        return replace(state, register=register, max_round=rounds)
-
-    patch.setattr(quorum, "vote", vote)
-
-
-def publishes_before_it_saves(patch: Patch) -> None:
-    """What is said is not yet on the disk when the machine loses its power."""
-    crash = SimulatedNode.crash
-    patch.setattr(SimulatedNode, "crash", lambda node, **_: crash(node, loses_last_save=True))
-
-
 # -- more voters than the quorum promises for ---------------------------------------------------------------------
 
 
@@ -154,8 +129,6 @@ MUTANTS: list[tuple[Callable[[Patch], None], Scenario, int]] = [
     (no_fence, SCENARIOS["wiped_disk"], 60),
     (learner_counts_too_few, SCENARIOS["partition_during_start"], 60),
     (proposer_ignores_votes, SCENARIOS["partition_during_start"], 200),
-    (voter_forgets_its_promise, SCENARIOS["partition_during_start"], 400),
-    (publishes_before_it_saves, SCENARIOS["restart_storm"], 400),
     (reads_only_the_quorum, TOO_MANY, 100),
 ]
 

@@ -92,19 +92,25 @@ def leader_crash(world: World) -> None:
 @_scenario
 def restart_storm(world: World) -> None:
     """Machines crash again and again, also between saving a promise and telling of it, and start again."""
-    nodes = _boot(world, _rules(world, _count(world)))
+    nodes = (
+        _boot_eagerly(world, within=0.5) if world.random.random() < 0.5 else _boot(world, _rules(world, _count(world)))
+    )
     world.after_crash = lambda node: world.at(world.now + world.random.uniform(0.1, 3.0), lambda: _revive(world, node))
     for node in nodes:
         node.fragility = world.random.choice((0.0, 0.02, 0.1, 0.3))
     for _ in range(world.random.randint(2, 8)):
-        world.run(until=world.now + world.random.uniform(0.05, 3.0))
+        world.run(until=world.now + world.random.choice((0.05, 1.0, 1.0, 6.0)) * world.random.random())
         victim = world.random.choice(nodes)
         victim.crash()
         world.after_crash(victim)
+        if world.random.random() < 0.3:
+            _split(world, nodes)
     world.run(until=world.now + 4.0)
+    world.heal()
     for node in nodes:
         node.fragility = 0.0
         _revive(world, node)
+    world.meet_all(within=2.0)
     _write(world, nodes, 2)
     world.settle(AGREE)
 
@@ -112,10 +118,7 @@ def restart_storm(world: World) -> None:
 @_scenario
 def partition_during_start(world: World) -> None:
     """The network falls apart in new ways while promises and votes are on their way, then heals."""
-    quorum = world.random.choice((2, 2, 3, 3, 4))
-    rules = Rules("kairos", quorum=quorum, nodes_to_start=quorum, expected=quorum)
-    nodes = [world.add(rules) for _ in range(2 * quorum - 1)]
-    world.meet_all(within=0.3)
+    nodes = _boot_eagerly(world, within=0.3)
     _first_leader(world)
     for _ in range(world.random.randint(2, 5)):
         # Within a round, or long enough that those left behind count as dead and another node leads.
@@ -147,8 +150,7 @@ def lossy(world: World) -> None:
     chance = world.random.uniform
     bad = Conditions((0.005, chance(0.02, 0.3)), 2.0, chance(0.2, 0.5), chance(0.0, 0.2), chance(0.0, 0.2), 2.0)
     world.network.conditions = bad
-    count = _count(world)
-    nodes = _boot(world, _rules(world, count))
+    nodes = _boot_eagerly(world, within=3.0) if chance(0.0, 1.0) < 0.5 else _boot(world, _rules(world, _count(world)))
     if world.random.random() < 0.5:
         world.network.slow_down(world.random.choice(nodes).address, chance(0.1, 0.6))
     _write(world, nodes, 3)
@@ -189,18 +191,19 @@ def wiped_disk(world: World) -> None:
     count = 2 * quorum - 1 - room
     nodes = [world.add(Rules("kairos", quorum=quorum, nodes_to_start=quorum, expected=quorum)) for _ in range(count)]
     world.meet_all(within=0.3)
-    for _ in range(world.random.randint(2, 4)):
+    _first_leader(world)
+    for _ in range(world.random.randint(1, 4)):
+        world.run(until=world.now + world.random.uniform(0.0, 0.06))
         _split(world, nodes)
-        world.meet_all(within=0.5)
-        world.run(until=world.now + world.random.uniform(0.3, 4.0))
+        world.run(until=world.now + world.random.choice((0.03, 0.3, 3.0)))
         victim = world.random.choice(nodes)
         victim.wipe(keep_identity=not room)
         room = False
-        if world.random.random() < 0.5:
+        if world.random.random() < 0.7:
             _split(world, nodes)
-        world.run(until=world.now + world.random.uniform(0.05, 3.0))
+        world.run(until=world.now + world.random.uniform(0.05, 0.5))
         _revive(world, victim)
-    world.run(until=world.now + world.random.uniform(0.0, 5.0))
+        world.run(until=world.now + world.random.choice((0.3, 6.0, 9.0)))
     _heal(world)
 
 
@@ -271,6 +274,15 @@ def _boot(world: World, rules: Rules) -> list[SimulatedNode]:
     nodes = [world.add(rules) for _ in range(count)]
     world.meet_all(within=world.random.uniform(0.2, 2.0))
     world.run(until=world.now + world.random.uniform(0.1, 1.5))
+    return nodes
+
+
+def _boot_eagerly(world: World, within: float) -> list[SimulatedNode]:
+    """Start as many as the promise allows, where any quorum goes ahead as soon as it is together."""
+    quorum = world.random.choice((2, 2, 3, 3, 4))
+    rules = Rules("kairos", quorum=quorum, nodes_to_start=quorum, expected=quorum)
+    nodes = [world.add(rules) for _ in range(2 * quorum - 1)]
+    world.meet_all(within)
     return nodes
 
 
