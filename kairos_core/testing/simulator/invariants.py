@@ -124,7 +124,8 @@ def _unsettled_roles(nodes: list[SimulatedNode]) -> Iterator[str]:
         return
     (decision,) = decisions
     assert decision is not None
-    lost = any(node.peer == decision.init and node.durable.incarnation != decision.incarnation for node in members)
+    initialiser = (decision.init, decision.incarnation)
+    lost = all((node.peer, node.durable.incarnation) != initialiser for node in members)
     for node in members:
         # Without its initialiser a cluster waits for an operator; nobody may do that node's work instead.
         if not lost or node.actions.plan is not None:
