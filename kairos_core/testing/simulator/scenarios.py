@@ -191,12 +191,14 @@ def wiped_disk(world: World) -> None:
     count = 2 * quorum - 1 - room
     nodes = [world.add(Rules("kairos", quorum=quorum, nodes_to_start=quorum, expected=quorum)) for _ in range(count)]
     world.meet_all(within=0.3)
+    # A quorum must remember: without one, those who lost their disks wait for ever, as they must.
+    victims = world.random.sample(nodes, count - quorum)
     _first_leader(world)
     for _ in range(world.random.randint(1, 4)):
         world.run(until=world.now + world.random.uniform(0.0, 0.06))
         _split(world, nodes)
         world.run(until=world.now + world.random.choice((0.03, 0.3, 3.0)))
-        victim = world.random.choice(nodes)
+        victim = world.random.choice(victims)
         victim.wipe(keep_identity=not room)
         room = False
         if world.random.random() < 0.7:
