@@ -237,8 +237,8 @@ def ha_control_plane(world: World) -> None:
 
 
 @_scenario
-def big_network(world: World, count: int = 1000) -> None:
-    """A thousand machines join through a few that they know, a handful of them may be masters."""
+def big_network(world: World, count: int = 200) -> None:
+    """Two hundred machines join through a few that they know, a handful of them may be masters."""
     world.network.conditions = Conditions((0.001, 0.03), loss=0.01)
     rules = Rules("kairos", quorum=4, nodes_to_start=7, expected=7, ha_masters=2)
     voters = [world.add(rules) for _ in range(7)]
