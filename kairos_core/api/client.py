@@ -43,6 +43,10 @@ class ApiClient:
         """Put a JSON value at a path and return the answer. Raises ControlError when the agent refuses it."""
         return _json(*self._request("PUT", segments, json.dumps(value).encode()))
 
+    def post(self, value: Any, *segments: str) -> Any:
+        """Post a JSON value to a path and return the answer. Raises ControlError when the agent refuses it."""
+        return _json(*self._request("POST", segments, json.dumps(value).encode()))
+
     def delete(self, *segments: str) -> None:
         """Delete what is at a path. Raises ControlError."""
         self._request("DELETE", segments)

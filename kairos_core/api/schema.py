@@ -50,6 +50,7 @@ class StatusShape(BaseModel):
     plugins: list[dict[str, str]]
     warnings: list[str]
     milestones: dict[str, float]
+    generation: int
 
 
 class EntryShape(BaseModel):
@@ -68,6 +69,33 @@ class RoleWish(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Role | Literal["auto"]
+
+
+class GenerationWish(BaseModel):
+    """Whether to give up a cluster that lives."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    force: bool = False
+
+
+class ClusterWish(BaseModel):
+    """The cluster to join."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cluster_id: str
+
+
+class FindingShape(BaseModel):
+    """A `Finding` of the doctor; `verdict` is ok, note or wrong."""
+
+    model_config = ConfigDict(from_attributes=True, title="Finding")
+
+    check: str
+    verdict: str
+    message: str
+    remedy: str
 
 
 class ErrorDetail(BaseModel):

@@ -13,7 +13,10 @@ from kairos_core.api.document import parse_json
 from kairos_core.api.events import EventStream
 from kairos_core.api.operation import Call, Operation, Refusal, json_response
 from kairos_core.api.schema import (
+    ClusterWish,
     EntryShape,
+    FindingShape,
+    GenerationWish,
     MachineShape,
     RoleWish,
     StatusShape,
@@ -94,6 +97,27 @@ async def _set_role(call: Call) -> Response:
     return json_response({"peer": str(peer), "role": str(role)})
 
 
+async def _doctor(call: Call) -> Response:
+    return json_response([FindingShape.model_validate(finding).model_dump() for finding in call.control.doctor()])
+
+
+async def _new_generation(call: Call) -> Response:
+    try:
+        wish = GenerationWish.model_validate(read_body(call))
+    except ValidationError:
+        raise Refusal(400, "bad_body", 'the body must be {"force": true} or {"force": false}') from None
+    return json_response({"generation": await call.control.new_generation(force=wish.force)})
+
+
+async def _adopt(call: Call) -> Response:
+    try:
+        wish = ClusterWish.model_validate(read_body(call))
+    except ValidationError:
+        raise Refusal(400, "bad_body", 'the body must be {"cluster_id": NAME}') from None
+    await call.control.adopt(wish.cluster_id)
+    return json_response({"cluster_id": wish.cluster_id})
+
+
 def read_body(call: Call) -> Any:
     """Return the body as JSON. Raises Refusal."""
     try:
@@ -143,4 +167,14 @@ OPERATIONS = (
         media="application/yaml",
     ),
     Operation("PUT", "/api/v1/roles/{node}", _set_role, "Set a node's role", dict[str, str], RoleWish),
+    Operation("GET", "/api/v1/doctor", _doctor, "What is right and wrong here, and what mends it", list[FindingShape]),
+    Operation(
+        "POST",
+        "/api/v1/cluster/new-generation",
+        _new_generation,
+        "Give up the cluster and decide anew",
+        dict[str, int],
+        GenerationWish,
+    ),
+    Operation("POST", "/api/v1/cluster/adopt", _adopt, "Let this node join a cluster", dict[str, str], ClusterWish),
 )

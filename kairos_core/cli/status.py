@@ -62,7 +62,7 @@ def format_status(status: dict[str, Any]) -> str:
         ("node", f"{me['name']} ({me['peer']})"),
         ("network", status["network_id"]),
         ("phase", f"{status['phase']}: {me['message']}" if me["message"] else status["phase"]),
-        ("cluster", status["cluster_id"] or "none yet"),
+        ("cluster", _cluster(status)),
         ("guarantee", status["guarantee"]),
         ("ledger", f"{status['entries']} entries"),
         ("milestones", _milestones(status["milestones"])),
@@ -71,6 +71,11 @@ def format_status(status: dict[str, Any]) -> str:
     lines = [f"{name:<11} {printable(text)}" for name, text in facts if text]
     lines += [f"{'warning':<11} {printable(warning)}" for warning in status["warnings"]]
     return "\n".join([*lines, "", _machines(status)])
+
+
+def _cluster(status: dict[str, Any]) -> str:
+    name, generation = status["cluster_id"] or "none yet", status["generation"]
+    return str(name) if generation == 1 else f"{name} (generation {generation})"
 
 
 def _machines(status: dict[str, Any]) -> str:

@@ -33,8 +33,12 @@ COMMANDS: dict[str, Builtin] = {
         "kairos_core.cli.start:bridge", "Join the network as an operator: reach every node, and get the kubeconfig."
     ),
     "status": Builtin("kairos_core.cli.control:status", "Show this node and its network."),
+    "doctor": Builtin(
+        "kairos_core.cli.control:doctor", "Check this node and its network, and say what mends what is wrong."
+    ),
     "get-kubeconfig": Builtin("kairos_core.cli.control:get_kubeconfig", "Print the kubeconfig of the cluster."),
     "role": Builtin("kairos_core.cli.control:role", "List and set the roles of nodes."),
+    "cluster": Builtin("kairos_core.cli.control:cluster", "Give up a lost cluster, or join the other of two."),
     "uuid": Builtin("kairos_core.cli.control:uuid", "Print the peer id of this machine."),
     "ledger": Builtin("kairos_core.cli.control:ledger", "Read, write and watch the ledger."),
     "plugins": Builtin("kairos_core.cli.plugins:plugins", "List the installed plugins, or begin a new one."),

@@ -14,11 +14,19 @@ from typing import Any
 from pydantic import SecretStr
 
 from kairos_core.cluster import roles
+from kairos_core.cluster.durable import Durable, fenced_off, in_generation
 from kairos_core.cluster.election import Candidacy, Moment, Rules, elect
-from kairos_core.cluster.quorum import Ballots, Decision
-from kairos_core.cluster.view import View
+from kairos_core.cluster.fence import stronger
+from kairos_core.cluster.quorum import Decision
+from kairos_core.cluster.view import GENERATION_BYTES, View
 from kairos_core.model import Attachment, EngineState, EngineStatus, Join, NodePlan, PeerId, Role
 from kairos_core.protocol import buckets
+
+__all__ = ["Actions", "Durable", "Local", "Publication", "Spec", "reconcile"]
+
+HA_PATIENCE = 300.0
+"""Seconds of silence after which a further master counts as lost and is replaced. Raising it leaves the control plane
+one short for longer; lowering it moves a master because a machine was restarted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +44,6 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True)
-class Durable:
-    """What survives this process and a power cut."""
-
-    incarnation: str
-    ballots: Ballots = field(default_factory=Ballots)
-    intent: str | None = None  # the cluster that this disk has begun to initialise
-    node_name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Local:
     """What only this process knows. `reconcile` returns the next one."""
 
@@ -54,6 +52,7 @@ class Local:
     attachment: Attachment | None = None
     tls_names: tuple[str, ...] = ()  # further addresses of this machine under which an API server is reached
     joined: str | None = None  # the API server that this process joined through; kept, so nothing restarts
+    absent: Mapping[PeerId, float] = field(default_factory=dict)  # since when masters are silent (monotonic)
     engine: EngineStatus = field(default_factory=lambda: EngineStatus(EngineState.ABSENT))
     join_token: SecretStr | None = None
 
@@ -64,7 +63,7 @@ class Publication:
 
     bucket: str
     key: str
-    value: Mapping[str, Any] | list[Any]
+    value: Mapping[str, Any] | list[Any] | None  # None deletes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,7 @@ class Actions:
     share: Mapping[str, tuple[PeerId, ...]] = field(default_factory=dict)
     role: Role | None = None
     decision: Decision | None = None
+    fenced_by: Decision | None = None  # the cluster that stays, where two were found and ours does not
     phase: str = "discovering"
     message: str = ""
     wake_at: float = float("inf")
@@ -86,32 +86,88 @@ def reconcile(view: View, spec: Spec, local: Local, moment: Moment) -> Actions:
     """Say what to do in this state, at this moment."""
     if not spec.automatic:
         return _manual(view, spec, local)
-    election = elect(view, spec.rules, local.durable.ballots, local.candidacy, moment)
-    ballots, candidacy = election.ballots, election.candidacy
-    local = replace(local, durable=replace(local.durable, ballots=ballots), candidacy=candidacy)
-    publish = tuple(Publication(*entry) for entry in election.publish)
-    base = Actions(local, publish, decision=ballots.decided, wake_at=election.wake_at)
+    before = local.durable
+    local = _move_on(local, view)
+    rules = replace(spec.rules, incarnation=local.durable.incarnation)
+    election = elect(view, rules, local.durable.ballots, local.candidacy, moment)
+    durable = fenced_off(before, replace(local.durable, ballots=election.ballots), moment.draw)
+    local = replace(local, durable=durable, candidacy=election.candidacy)
+    publish = (*(Publication(*entry) for entry in election.publish), *_generation(view, spec))
+    decision = election.ballots.decided
+    base = Actions(local, publish, decision=decision, wake_at=election.wake_at)
     if spec.kind != "node":
         return replace(base, phase="ready", message="connected as an operator: no role, no vote")
     if view.wish_of(view.me) is Role.NONE:
         why = "its role is set to none" if spec.has_engine else "no Kubernetes engine is installed"
         return replace(base, role=Role.NONE, phase="ready", message=f"takes no role: {why}")
-    if ballots.decided is None:
+    if decision is None:
         return replace(base, phase=election.phase, message=election.message)
-    return _settle(base, view, spec, ballots.decided)
+    return _follow(base, view, spec, decision, moment)
 
 
-def _settle(base: Actions, view: View, spec: Spec, decision: Decision) -> Actions:
+def _move_on(local: Local, view: View) -> Local:
+    has_met_others = bool(view.nodes.keys() - {view.me})
+    durable = in_generation(local.durable, view.generation)
+    if durable is local.durable or (local.durable.generation == 0 and not has_met_others):
+        return local
+    return replace(local, durable=durable, candidacy=Candidacy(), joined=None, join_token=None, absent={})
+
+
+def _generation(view: View, spec: Spec) -> tuple[Publication, ...]:
+    """Every node says which generation it takes part in, so that a later one outlives whoever asked for it."""
+    if view.generation == 1 or spec.kind != "node":
+        return ()
+    value = [view.generation.to_bytes(GENERATION_BYTES), None]
+    return (Publication(buckets.GENERATIONS, f"{spec.rules.network_id}/{view.me}", value),)
+
+
+def _follow(base: Actions, view: View, spec: Spec, decision: Decision, moment: Moment) -> Actions:
+    """Take part in the decided cluster, unless another one was found that stays before it."""
+    durable = base.local.durable
+    is_mine = view.me == decision.init
+    rival = stronger(view, decision, is_mine and durable.intent is not None)
+    if rival is not None and durable.runs != decision.cluster_id and durable.intent is None:
+        # Nothing of ours runs here yet, so nothing is given up.
+        base = _with_durable(replace(base, decision=rival), ballots=replace(durable.ballots, decided=rival))
+        decision, rival = rival, None
+    base = _settle(base, view, spec, decision, moment)
+    if view.me != decision.init or base.local.durable.intent == decision.cluster_id:
+        key = f"{spec.rules.network_id}/{decision.generation}/{view.me}"
+        claim = Publication(buckets.DECISIONS, key, decision.encode())
+        base = replace(base, publish=(*base.publish, claim))
+    return _fence(base, view, rival) if rival is not None else base
+
+
+def _fence(base: Actions, view: View, rival: Decision) -> Actions:
+    """Keep what runs, offer it to nobody, and name the way out."""
+    assert base.decision is not None
+    ours = base.decision.cluster_id
+    publish = [p for p in base.publish if p.bucket not in (buckets.CLUSTERS, buckets.ASSIGNMENTS)]
+    if any(server.peer == view.me and server.cluster_id == ours for server in view.servers):
+        publish.append(Publication(buckets.CLUSTERS, f"{ours}/{view.me}", None))
+    message = (
+        f"fenced off: another cluster, {rival.cluster_id}, was decided too and stays. What runs here goes on; "
+        f"to give it up and join: kairos cluster adopt {rival.cluster_id}"
+    )
+    return replace(base, publish=tuple(publish), share={}, fenced_by=rival, phase="fenced", message=message)
+
+
+def _settle(base: Actions, view: View, spec: Spec, decision: Decision, moment: Moment) -> Actions:
     """Do what the decided cluster asks of this node."""
     role = roles.role_of(view, decision, view.me)
-    if role is None:
+    if role is None or _is_other_disk(view, decision, base.local.durable):
         return replace(base, phase="waiting", message=_why_no_role(view, decision))
+    if why := _why_held(decision, role, base.local.durable):
+        return replace(base, phase="waiting", message=why)
     base = replace(base, role=role)
     if view.me == decision.init:
-        base = _assign(base, view, decision)
+        base = _assign(base, view, decision, moment)
     if base.local.attachment is None:
         return replace(base, phase="attaching", message="waiting for an address in the network")
     base = _name_node(base, view, spec)
+    if (base.local.durable.runs, base.local.durable.serves) != (decision.cluster_id, role is not Role.WORKER):
+        # Whatever is ready here is what ran before: as an agent, or in the cluster of an earlier generation.
+        base = replace(base, local=replace(base.local, engine=EngineStatus(EngineState.STARTING)))
     join, missing = _join(view, decision, base.local)
     if role is not Role.WORKER:
         base = _share(base, view, spec, decision)
@@ -119,7 +175,30 @@ def _settle(base: Actions, view: View, spec: Spec, decision: Decision) -> Action
         return replace(base, phase="waiting", message=missing)
     if view.me == decision.init:
         base = _with_durable(base, intent=decision.cluster_id)
+    base = _with_durable(base, runs=decision.cluster_id, serves=role is not Role.WORKER)
     return _run(base, spec, decision, join if view.me != decision.init else None)
+
+
+def _is_other_disk(view: View, decision: Decision, durable: Durable) -> bool:
+    """Whether the decision names this machine, but an earlier disk of it: it must never initialise again."""
+    return view.me == decision.init and durable.incarnation != decision.incarnation
+
+
+def _why_held(decision: Decision, role: Role, durable: Durable) -> str:
+    """Return why a machine with the control plane of a cluster waits for an operator before it gives that up."""
+    served = durable.served
+    if not served or (served == decision.cluster_id and role is not Role.WORKER):
+        return ""
+    way_out = f"kairos cluster adopt {decision.cluster_id}"
+    if served == decision.cluster_id:
+        return (
+            f"replaced: this machine was a master of {served} and was silent for so long that another took its place. "
+            f"Take it out of the cluster (kubectl delete node), then let it join as a worker: {way_out}"
+        )
+    return (
+        f"the control plane of cluster {served} is on this machine, and the network has moved on to "
+        f"{decision.cluster_id}. Nothing here is touched. When its data is not needed any more: {way_out}"
+    )
 
 
 def _run(base: Actions, spec: Spec, decision: Decision, join: Join | None) -> Actions:
@@ -163,14 +242,22 @@ def _manual(view: View, spec: Spec, local: Local) -> Actions:
     return _with_engine_phase(replace(base, plan=plan))
 
 
-def _assign(base: Actions, view: View, decision: Decision) -> Actions:
+def _assign(base: Actions, view: View, decision: Decision, moment: Moment) -> Actions:
     if decision.masters is None:
         return base
-    wanted = roles.assignment(view, decision)
-    if wanted == decision.ha and (decision.cluster_id, view.me) not in view.assignments:
+    silent = set(roles.ha_masters(view, decision)) - view.alive
+    absent = {peer: base.local.absent.get(peer, moment.now) for peer in silent}
+    base = replace(base, local=replace(base.local, absent=absent))
+    lost = [peer for peer, since in absent.items() if moment.now >= since + HA_PATIENCE]
+    due = min((since + HA_PATIENCE for peer, since in absent.items() if peer not in lost), default=float("inf"))
+    base = replace(base, wake_at=min(base.wake_at, due))
+    wanted, place = roles.assignment(view, decision, lost), (decision.cluster_id, view.me)
+    if wanted == decision.ha and place not in view.assignments:
         return base
+    # Advisory: once the cluster is up, what counts is in its own etcd. Generation and epoch say how old a copy is.
+    epoch = view.epochs.get(place, 0) + (view.assignments.get(place) != wanted)
+    value = {"ha": [peer.public_key for peer in wanted], "generation": decision.generation, "epoch": epoch}
     key = f"{decision.cluster_id}/{view.me}"
-    value = {"ha": [peer.public_key for peer in wanted]}
     return replace(base, publish=(*base.publish, Publication(buckets.ASSIGNMENTS, key, value)))
 
 
@@ -180,7 +267,8 @@ def _share(base: Actions, view: View, spec: Spec, decision: Decision) -> Actions
     if local.engine.state is not EngineState.READY or local.attachment is None:
         return base
     endpoint = local.attachment.endpoint or local.attachment.node_ip
-    server = Publication(buckets.CLUSTERS, f"{decision.cluster_id}/{view.me}", {"endpoint": endpoint})
+    offer = {"endpoint": endpoint, "generation": decision.generation}
+    server = Publication(buckets.CLUSTERS, f"{decision.cluster_id}/{view.me}", offer)
     operators = {peer for peer, node in view.nodes.items() if node.kind == "operator"}
     members = {peer for peer, node in view.nodes.items() if node.kind == "node" and view.wish_of(peer) is not Role.NONE}
     share = {
@@ -226,7 +314,7 @@ def _why_no_role(view: View, decision: Decision) -> str:
     if view.me == decision.init:
         return (
             f"this machine initialised cluster {decision.cluster_id}, but its disk was replaced since; it will not "
-            "initialise a second one. Restore its disk, or let another network id begin anew"
+            "initialise a second one. Restore its disk, or give the cluster up: kairos cluster new-generation"
         )
     if decision.masters is None and wish is not None and wish.is_master:
         return (

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kairos_core.cluster import quorum, roles
-from kairos_core.cluster.quorum import Ballots, Decision, Round
+from kairos_core.cluster.quorum import Ballots, Decision, Recovery, Round
+from kairos_core.cluster.recovery import is_outranked, recover
 from kairos_core.cluster.view import View
 from kairos_core.model import PeerId, Role
 from kairos_core.protocol import buckets
@@ -73,28 +74,49 @@ class Moment:
 def elect(view: View, rules: Rules, ballots: Ballots, candidacy: Candidacy, moment: Moment) -> Election:
     """Vote, learn, and lead if it is our turn. Publish nothing of this before `ballots` is saved (fsync)."""
     if rules.votes:
-        ballots = quorum.vote(ballots, view.prepares.values(), view.proposals.values())
+        ballots = _take_part(view, rules, ballots)
     registers = dict(view.registers)
-    if ballots.register is not None:
+    if ballots.register is not None and ballots.recovery is None:
         registers[view.me] = ballots.register
     if ballots.decided is None:
         ballots = replace(ballots, decided=quorum.decided(registers, rules.quorum))
     candidates = view.candidates()
     if candidates != candidacy.seen:
         candidacy = replace(candidacy, seen=candidates, since=moment.now)
-    election = Election(ballots, candidacy, _own_register(view.me, rules, ballots))
+    election = Election(ballots, candidacy, _own_entries(view, rules, ballots))
     if ballots.decided is not None or not rules.votes:
         return election
+    if ballots.recovery is not None:
+        return replace(election, message=_why_silent(view, rules))
     return _lead(replace(view, registers=registers), rules, election, moment)
+
+
+def _take_part(view: View, rules: Rules, ballots: Ballots) -> Ballots:
+    """Vote, or get over the loss of our memory first."""
+    if ballots.recovery is None and is_outranked(ballots, view.registers.get(view.me)):
+        ballots = replace(ballots, recovery=Recovery())
+    if ballots.recovery is None:
+        return quorum.vote(ballots, view.prepares.values(), view.proposals.values())
+    seen = [*view.prepares.values(), *(ballot for ballot, _ in view.proposals.values())]
+    return recover(view.me, ballots, view.registers, seen, _enough(view, rules))
+
+
+def _why_silent(view: View, rules: Rules) -> str:
+    return (
+        "what this machine has promised in the election was lost with its disk, so it does not vote until "
+        f"{_enough(view, rules)} other nodes that vote have answered; are all of them running?"
+    )
 
 
 def _lead(view: View, rules: Rules, election: Election, moment: Moment) -> Election:
     """Open a round or propose a value if this node is the first of those who may."""
-    here, needed = len(election.candidacy.seen), max(rules.quorum, rules.nodes_to_start)
+    # minimum_nodes is for the first start: who asks for a new generation has lost a machine, and starts with the rest.
+    least = rules.nodes_to_start if view.generation == 1 else 1
+    here, needed = len(election.candidacy.seen), max(rules.quorum, least)
     if here < needed:
         phase = "discovering" if here <= 1 else "deciding"
         return replace(election, phase=phase, message=f"{here} of {needed} nodes are here; waiting for the others")
-    who = roles.initialisers(view, 1)
+    who = roles.initialisers(view, view.generation)
     if not who:
         return replace(election, message="no node may initialise the cluster: p2p.role forces all of them otherwise")
     if who[0] != view.me:
@@ -115,12 +137,12 @@ def _open_round(view: View, rules: Rules, election: Election, moment: Moment) ->
     round = Round(ballot, moment.now, PATIENCE * (1 + moment.draw()))
     # Our own promise belongs to the same save.
     ballots = quorum.vote(replace(election.ballots, max_round=ballot.round), [ballot], [])
-    prepare = (buckets.PREPARES, _key(rules, view.me), [ballot.encode(), None])
+    prepare = (buckets.PREPARES, _key(view, rules), [ballot.encode(), None])
     return replace(
         election,
         ballots=ballots,
         candidacy=replace(election.candidacy, round=round),
-        publish=(*_own_register(view.me, rules, ballots), prepare),
+        publish=(*_own_entries(view, rules, ballots), prepare),
         message=f"asking {len(election.candidacy.seen)} nodes for their promise",
         wake_at=moment.now + round.patience,
     )
@@ -130,53 +152,67 @@ def _propose(view: View, rules: Rules, election: Election, round: Round, moment:
     election = replace(election, wake_at=round.started + round.patience, message="waiting for promises and votes")
     if round.proposed:
         return election
-    enough = quorum.read_quorum(rules.quorum, len(_voters(view)))
-    wanted = _wanted(view, rules, moment)
+    enough = _enough(view, rules)
+    wanted = _wanted(view, rules, round, moment)
     value = quorum.propose(round, view.registers, enough, wanted)
     if value is None:
         return replace(election, message=f"waiting for the promises of {enough} nodes; are all of them running?")
     ballots = quorum.vote(election.ballots, [], [(round.ballot, value)])
-    proposal = (buckets.PROPOSALS, _key(rules, view.me), [round.ballot.encode(), value.encode()])
+    proposal = (buckets.PROPOSALS, _key(view, rules), [round.ballot.encode(), value.encode()])
     return replace(
         election,
         ballots=ballots,
         candidacy=replace(election.candidacy, round=replace(round, proposed=True)),
-        publish=(*_own_register(view.me, rules, ballots), proposal),
+        publish=(*_own_entries(view, rules, ballots), proposal),
     )
 
 
-def _voters(view: View) -> set[PeerId]:
-    """All who may have voted, dead or alive: a vote that cannot be seen must be outnumbered."""
+def voters(view: View) -> set[PeerId]:
+    """Return all who may have voted, dead or alive: a vote that cannot be seen must be outnumbered."""
     members = {p for p, node in view.nodes.items() if node.kind == "node" and view.wish_of(p) is not Role.NONE}
     return members | set(view.registers)
 
 
-def _wanted(view: View, rules: Rules, moment: Moment) -> Decision:
+def _enough(view: View, rules: Rules) -> int:
+    return quorum.read_quorum(rules.quorum, len(voters(view)))
+
+
+def _wanted(view: View, rules: Rules, round: Round, moment: Moment) -> Decision:
     cluster_id = f"{rules.network_id}-{int(moment.draw() * (1 << 48)):012x}"
-    ha = roles.first_ha(view, view.me, rules.ha_masters or 0, 1)
-    return Decision(cluster_id, view.me, rules.incarnation, ha, rules.ha_masters)
+    ha = roles.first_ha(view, view.me, rules.ha_masters or 0, view.generation)
+    here = len(view.candidates())
+    return Decision(
+        cluster_id, view.me, rules.incarnation, ha, rules.ha_masters, view.generation, here, round.ballot.round
+    )
 
 
-def _own_register(me: PeerId, rules: Rules, ballots: Ballots) -> tuple[tuple[str, str, Any], ...]:
-    if ballots.register is None or not rules.votes:
+def _own_entries(view: View, rules: Rules, ballots: Ballots) -> tuple[tuple[str, str, Any], ...]:
+    """Return what should stand in the ledger of our part as a voter: our register, or while we are silent our barrier.
+
+    The register of our lost self stays as it is: it is signed, and still true.
+    """
+    key, recovery = _key(view, rules), ballots.recovery
+    if not rules.votes:
         return ()
-    return ((buckets.REGISTERS, _key(rules, me), ballots.register.encode()),)
+    if recovery is not None:
+        return ((buckets.PREPARES, key, [recovery.barrier.encode(), None]),) if recovery.barrier else ()
+    return ((buckets.REGISTERS, key, ballots.register.encode()),) if ballots.register else ()
 
 
-def _key(rules: Rules, me: PeerId) -> str:
-    return f"{rules.network_id}/{me}"
+def _key(view: View, rules: Rules) -> str:
+    return f"{rules.network_id}/{view.generation}/{view.me}"
 
 
 def guarantee(view: View, rules: Rules) -> str:
     """Say in one sentence what is promised about "never two clusters" with this configuration."""
-    voters, bound = len(_voters(view)), 2 * rules.quorum - 1
-    if voters <= bound:
+    count, bound = len(voters(view)), 2 * rules.quorum - 1
+    if count <= bound:
         return (
-            f"at most one cluster under any partition, loss or crash: {voters} nodes may vote and {rules.quorum} "
+            f"at most one cluster under any partition, loss or crash: {count} nodes may vote and {rules.quorum} "
             "votes decide"
         )
     return (
-        f"at most one cluster as long as nodes know of each other when it is decided: {voters} nodes may vote and "
+        f"at most one cluster as long as nodes know of each other when it is decided: {count} nodes may vote and "
         f"{rules.quorum} votes decide, which alone rules out two clusters for up to {bound}. For a promise that holds "
-        f"under any partition make the token with: kairos generate-token --nodes {voters}"
+        f"under any partition make the token with: kairos generate-token --nodes {count}"
     )

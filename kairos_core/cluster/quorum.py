@@ -2,14 +2,15 @@
 
 Every message is an entry that one node writes and that only grows, so gossip may lose, repeat and reorder them:
 
-    prepares/<network id>/<peer>     the highest ballot that a proposer has opened
-    registers/<network id>/<peer>    what a voter has promised and voted for; a vote is this signed entry
-    proposals/<network id>/<peer>    the value that a proposer asks votes for
+    prepares/<network id>/<generation>/<peer>     the highest ballot that a proposer has opened
+    registers/<network id>/<generation>/<peer>    what a voter has promised and voted for; a vote is this signed entry
+    proposals/<network id>/<generation>/<peer>    the value that a proposer asks votes for
 
 `q` votes for one ballot decide. A proposer reads the registers of at least `q` voters, and of so many that any `q`
 of the voters it knows would be seen: |R| + q > N (Howard et al. 2016, "Flexible Paxos"). With at most 2q - 1
 voters two decisions are impossible; beyond that, as long as the proposer knows of all who may vote.
-Source of the protocol: Lamport 2001, "Paxos Made Simple". No step reads a clock.
+Source of the protocol: Lamport 2001, "Paxos Made Simple". No step reads a clock. How a voter that has lost its
+memory comes back is in `recovery`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Decision:
     ha: tuple[PeerId, ...] = ()
     masters: int | None = None  # HA masters wanted beside the initialiser; None: no HA at all
     generation: int = 1
+    seen: int = 0  # nodes that were here when it was first proposed
+    round: int = 0  # the round in which it was first proposed
 
     def encode(self) -> dict[str, Any]:
         return {
@@ -62,6 +65,8 @@ class Decision:
             "ha": [peer.public_key for peer in self.ha],
             "masters": self.masters,
             "generation": self.generation,
+            "seen": self.seen,
+            "round": self.round,
         }
 
     @classmethod
@@ -71,10 +76,10 @@ class Decision:
         if not (isinstance(cluster_id, str) and 0 < len(cluster_id) <= 64 and isinstance(incarnation, str)):
             raise ValueError("a decision needs a cluster id and an incarnation")
         ha = tuple(PeerId(raw) for raw in content["ha"][:64])
-        masters, generation = content["masters"], content["generation"]
-        if not (masters is None or type(masters) is int) or type(generation) is not int:
-            raise ValueError("a decision counts masters and generations in whole numbers")
-        return cls(cluster_id, PeerId(content["init"]), incarnation, ha, masters, generation)
+        masters, counts = content["masters"], [content[name] for name in ("generation", "seen", "round")]
+        if not (masters is None or type(masters) is int) or not all(type(count) is int for count in counts):
+            raise ValueError("a decision counts masters, generations, nodes and rounds in whole numbers")
+        return cls(cluster_id, PeerId(content["init"]), incarnation, ha, masters, *counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +107,21 @@ class Register:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovery:
+    """That this voter has lost its memory, and how far it is in getting over it; see `recovery`."""
+
+    barrier: Ballot | None = None
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Ballots:
     """The durable state of one voter and proposer. It is saved (fsync) before anything it implies is published."""
 
     register: Register | None = None
     max_round: int = 0
     decided: Decision | None = None
+    recovery: Recovery | None = None  # not None: neither promise nor vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +136,8 @@ class Round:
 
 def vote(state: Ballots, prepares: Iterable[Ballot], proposals: Iterable[tuple[Ballot, Decision]]) -> Ballots:
     """Return a voter's state after what it sees: promise the highest ballot, vote for the highest proposal."""
+    if state.recovery is not None:
+        return state
     register = state.register
     for ballot in prepares:
         if register is None or ballot > register.promised:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.view import View
@@ -20,7 +20,9 @@ def initialisers(view: View, generation: int) -> list[PeerId]:
     candidates = view.candidates()
     forced = [p for p in candidates if view.wish_of(p) in (Role.MASTER, Role.CLUSTER_INIT)]
     free = [p for p in candidates if view.wish_of(p) is None]
-    return order(forced or free, generation)
+    # A control plane of an earlier generation is kept: its machine initialises another only where there is no other.
+    ranked = order(forced or free, generation)
+    return sorted(ranked, key=lambda peer: bool(view.nodes[peer].serves))
 
 
 def first_ha(view: View, init: PeerId, wanted: int, generation: int) -> tuple[PeerId, ...]:
@@ -38,16 +40,27 @@ def masters(view: View, decision: Decision) -> set[PeerId]:
     return {decision.init, *ha_masters(view, decision)}
 
 
-def assignment(view: View, decision: Decision) -> tuple[PeerId, ...]:
-    """Return what the initialiser should assign now: its last list, completed by nodes that are no workers yet."""
-    kept = tuple(p for p in ha_masters(view, decision) if view.wish_of(p) not in (Role.WORKER, Role.NONE))
-    return _fill(kept, view, decision.init, decision.masters or 0, decision.generation)
+def assignment(view: View, decision: Decision, lost: Collection[PeerId] = ()) -> tuple[PeerId, ...]:
+    """Return what the initialiser should assign now: its last list, completed by nodes that are no workers yet.
+
+    `lost` are nodes that have been silent for long. Each is replaced: by a node without a role, else by a worker,
+    and where there is neither it keeps its place.
+    """
+    wanted, generation = decision.masters or 0, decision.generation
+    listed = tuple(p for p in ha_masters(view, decision) if view.wish_of(p) not in (Role.WORKER, Role.NONE))
+    kept = tuple(peer for peer in listed if peer not in lost)
+    full = _fill(kept, view, decision.init, wanted, generation)
+    gone = [peer for peer in listed if peer in lost]
+    free = [p for p in order(view.candidates(), generation) if view.wish_of(p) is None and _is_worker(view, p)]
+    workers = [p for p in free if p not in full and p != decision.init][: min(len(gone), max(0, wanted - len(full)))]
+    return (*full, *workers, *gone[: max(0, wanted - len(full) - len(workers))])
 
 
 def _fill(kept: tuple[PeerId, ...], view: View, init: PeerId, wanted: int, generation: int) -> tuple[PeerId, ...]:
     others = [p for p in order(view.candidates(), generation) if p != init and p not in kept]
     forced = [p for p in others if view.wish_of(p) in (Role.HA, Role.MASTER, Role.CLUSTER_INIT)]
-    free = [p for p in others if view.wish_of(p) is None and not _is_worker(view, p)]
+    # Whoever has the control plane of another cluster on its disk, or was replaced in this one, waits for an operator.
+    free = [p for p in others if view.wish_of(p) is None and not _is_worker(view, p) and not view.nodes[p].serves]
     room = max(0, wanted - len(kept) - len(forced))
     return (*kept, *forced, *free[:room])
 

@@ -35,6 +35,8 @@ LEASES = "leases"  # <address>/<peer id>: who holds which VPN address
 PREPARES = "prepares"  # the election: see kairos_core.cluster.quorum
 REGISTERS = "registers"
 PROPOSALS = "proposals"
+GENERATIONS = "generations"  # <network id>/<peer id>: the generation of the cluster that this node takes part in
+DECISIONS = "decisions"  # <network id>/<generation>/<peer id>: the cluster that this node holds to be decided
 CLUSTERS = "clusters"  # <cluster id>/<peer id>: a master's API server is up
 ASSIGNMENTS = "assignments"  # <cluster id>/<peer id>: the initialiser's list of HA masters
 SECRETS = "secrets"  # <cluster id>/<name>/<peer id>: sealed to the roles that need it
@@ -45,6 +47,7 @@ _POLICIES = {
     PREPARES: Policy.MONO,
     REGISTERS: Policy.MONO,
     PROPOSALS: Policy.MONO,
+    GENERATIONS: Policy.MONO,
     ROLES: Policy.LWW,
     VALUES: Policy.LWW,
     "claims": Policy.CLAIM,

@@ -17,6 +17,9 @@ class Drop(StrEnum):
     UNKNOWN_KIND = "unknown_kind"  # authentic, of a kind we do not know
     UNKNOWN_SENDER = "unknown_sender"  # authentic, from a peer we have not met yet
     LOOPED = "looped"  # our own message came back
+    BAD_NEWS = "bad_news"  # of a peer's life, from a future that it cannot have reached
+    BAD_SKETCH = "bad_sketch"  # cells of a sketch that are of no set: a peer that lies
+    GREEDY = "greedy"  # asks for more than we answer at a time
     # entries
     NOT_CANONICAL = "not_canonical"  # an entry with more than one encoding
     BAD_SIGNATURE = "bad_signature"  # not signed by its author
@@ -24,6 +27,7 @@ class Drop(StrEnum):
     EXPIRED = "expired"  # older than its lease
     AHEAD = "ahead"  # signed by a clock too far ahead of ours
     STALE = "stale"  # we hold a newer one: normal in gossip
+    TOO_FAST = "too_fast"  # its author writes faster than we take
     LEDGER_FULL = "ledger_full"  # over a limit of the ledger
     # streams
     STRANGER = "stranger"  # TLS with a certificate of no accepted network key

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from kairos_core.errors import ProtocolError
@@ -29,6 +30,8 @@ from kairos_core.protocol.entry import (
     sign_entry,
 )
 from kairos_core.protocol.identity import Identity
+from kairos_core.protocol.pace import Pace
+from kairos_core.protocol.sketch import Sketch
 
 MAX_ENTRIES = 65_536
 """Entries in the ledger. Stops a member from filling every node's memory with small entries."""
@@ -38,6 +41,14 @@ MAX_BYTES = 32 << 20
 
 MAX_PER_AUTHOR = 4096
 """Entries of one author. Stops one member from taking the whole ledger; raising it lets it."""
+
+AUTHOR_RATE, AUTHOR_BURST = 20.0, 256.0
+"""Entries that one author may replace (or have pushed at us unasked) each second, and at once. Stops a member from
+keeping every node busy with signatures to verify and news to pass on; raising it lets it. New keys that we asked for
+are free: there are at most MAX_PER_AUTHOR of them, and a node that has just joined needs them all."""
+
+MAX_RENEWALS = 256
+"""Entries signed again in one go, so that renewals stay within AUTHOR_BURST of those who read them."""
 
 _DIGEST_MASK = (1 << 64) - 1
 
@@ -72,6 +83,8 @@ class Ledger:
         self._entries: dict[tuple[str, str], Entry] = {}
         self._by_short_id: dict[bytes, Entry] = {}
         self._per_author: Counter[PeerId] = Counter()
+        self.sketch = Sketch(network)
+        self._pace = Pace(AUTHOR_RATE, AUTHOR_BURST)
         self._digest = 0
         self._bytes = 0
 
@@ -91,11 +104,12 @@ class Ledger:
         """Return an entry by the first eight bytes of its id."""
         return self._by_short_id.get(short_id)
 
-    def take(self, raw: bytes, unix_now: float, *, is_ours: bool = False) -> Change | None:
+    def take(self, raw: bytes, unix_now: float, *, is_ours: bool = False, is_asked: bool = True) -> Change | None:
         """Take an entry as a peer sent it; None when we hold it already.
 
         `is_ours` says that it was saved by this machine: it is then taken from ahead too, since a machine
-        without a clock battery may start with a clock that is behind its own disk.
+        without a clock battery may start with a clock that is behind its own disk. `is_asked` says that we asked
+        for it: then its author's pace counts only for what replaces another.
 
         Raises ProtocolError. The cheap checks come first: a signature is verified only for an entry that would
         change something.
@@ -114,8 +128,17 @@ class Ledger:
         if current is not None and merge(current, entry) is current:
             raise ProtocolError(Drop.STALE)
         self._check_room(entry, current)
+<<<<<<< HEAD
         if not self._notary.is_authentic(entry, self.network):
+=======
+        is_paced = not is_ours and (current is not None or not is_asked)
+        if is_paced and not self._pace.has(entry.author, 1.0, unix_now):
+            raise ProtocolError(Drop.TOO_FAST)
+        if not is_authentic(entry, self.network):
+>>>>>>> main
             raise ProtocolError(Drop.BAD_SIGNATURE, entry.bucket)
+        if is_paced:  # only now: a forged entry must not cost the author it names
+            self._pace.spend(entry.author, 1.0, unix_now)
         self.clock.observe(entry.hlc, unix_now)
         return self._place(entry)
 
@@ -156,14 +179,15 @@ class Ledger:
         return over
 
     def renewals(self, peer: PeerId, unix_now: float) -> list[Entry]:
-        """Return the live entries that this node has to sign again, now that they are due.
+        """Return the live entries that this node has to sign again, now that they are due; MAX_RENEWALS at a time.
 
         Its own, and what others set for it (its role, say): whoever set that may be gone by then. Due is what is
         older than a quarter of its lease, or lies ahead since our clock was set back.
         """
         live = (entry for entry in self._entries.values() if not entry.is_deleted)
         mine = (entry for entry in live if entry.author == peer or entry.key == str(peer))
-        return [entry for entry in mine if unix_now > entry.signed_at + entry.ttl / 4 or _is_ahead(entry, unix_now)]
+        due = (e for e in mine if unix_now > e.signed_at + e.ttl / 4 or _is_ahead(e, unix_now))
+        return list(islice(due, MAX_RENEWALS))
 
     def _standing(self, entry: Entry, unix_now: float) -> Entry | None:
         """Return what another entry of the same key has to beat."""
@@ -193,6 +217,7 @@ class Ledger:
         self._account(entry, -1)
 
     def _account(self, entry: Entry, sign: int) -> None:
+        self.sketch.toggle(entry.short_id)
         self._digest = (self._digest + sign * int.from_bytes(entry.short_id)) & _DIGEST_MASK
         self._bytes += sign * len(entry.raw)
         self._per_author[entry.author] += sign

@@ -1,51 +1,70 @@
-"""Who is a member and who answers: a table of peers and a probe of one of them each second.
+"""Who is a member and how each is doing: a table of peers, and the rules by which news of a life is believed.
 
-A peer is alive while it answers probes or has just spoken on an authenticated stream. A missed probe makes it
-`doubted`: it is then probed every second, and after MISSES in a row it is dead. The dead are probed too, rarely,
-so they are noticed when they return. Liveness stays beside the ledger and never enters a merge.
+Source: Das, Gupta, Motivala 2002, "SWIM", section 4.2; suspicion and the order of news are its. A member is unknown
+(the ledger names it), alive, suspect, or dead. Of two pieces of news the greater incarnation holds, and within one
+the worse; only the member itself raises its incarnation, and so refutes what is said of it. What we see with our own
+eyes (an answer to our fresh nonce, a message on an authenticated stream) comes before what others say.
+
+Liveness stays beside the ledger and never enters a merge. `probing` asks the questions; this table only remembers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import log10
 
+from kairos_core.errors import ProtocolError
 from kairos_core.model import Address, PeerId
+from kairos_core.protocol.drops import Drop
+from kairos_core.protocol.wire import Life, News
 
-PROBE_INTERVAL = 1.0
-"""Seconds between probes of healthy peers. Lowering it finds the dead sooner and costs 2 x 82 bytes a probe."""
+SUSPICION = 1.2
+"""Seconds, times log10 of the members, at least 1.5, that a suspect has to refute. Raising it forgives more loss and
+longer stalls and finds the dead later; news needs about log10 of the members to reach all (SWIM, section 4.2)."""
 
-PROBE_TIMEOUT = 0.8
-"""Seconds to wait for an answer. Raising it forgives slow links and finds the dead later."""
-
-MISSES = 4
-"""Unanswered probes in a row after which a peer is dead. Raising it forgives loss: at 1 % loss both ways, four in
-a row happen by chance once in six million probes."""
-
-DEAD_INTERVAL = 10.0
-"""Seconds between probes of a dead peer."""
+MIN_SUSPICION = 1.5
+"""Seconds, in small networks: time for another probe with help, which takes one."""
 
 MAX_CANDIDATES = 8
 """Addresses tried for one peer. Stops a member from making us send to addresses of its choosing."""
 
+MAX_LEAP = 1 << 20
+"""By how much news may raise a known incarnation. One is the wall time of a start in seconds, so this is 12 days.
+Stops a member from using up another's incarnations by one false message."""
 
-@dataclass
+
+@dataclass(slots=True, eq=False)
 class Member:
-    """One peer: where it may listen, and how it answered. Times are monotonic seconds."""
+    """One peer: where it may listen, and how it is doing. Times are monotonic seconds."""
 
     peer: PeerId
     tag: bytes
     candidates: list[Address] = field(default_factory=list)
-    alive: bool = False
-    misses: int = 0
-    next_probe: float = 0.0
-    probe: tuple[int, float] | None = None  # nonce and deadline of the one under way
+    life: Life = Life.UNKNOWN
+    incarnation: int = 0
     heard: float = -1e9
+    suspected: float = -1e9  # since when
+    misses: int = 0
+    next_probe: float = float("inf")
+    due: float = float("inf")  # when `probing` has to look at it next
+    probe: tuple[int, float, bool] | None = None  # nonce, deadline, whether others have been asked
+
+    @property
+    def alive(self) -> bool:
+        """A suspect is counted among the living until its time is up."""
+        return self.life in (Life.ALIVE, Life.SUSPECT)
 
     @property
     def address(self) -> Address | None:
         """The address that answered last, else the first to try."""
         return self.candidates[0] if self.candidates else None
+
+    @property
+    def news(self) -> News:
+        """What we would tell others of it."""
+        return News(self.life, self.incarnation, self.tag)
 
     def learn(self, addresses: Iterable[Address]) -> None:
         """Add addresses to try, behind those known."""
@@ -60,86 +79,112 @@ class Member:
 
 
 class Membership:
-    """The table of peers, without this node."""
+    """The table of peers, without this node. `ours` is the tag of this node, its place in the ring."""
 
-    def __init__(self, shuffle: Callable[[list[Member]], None]) -> None:
+    def __init__(self, ours: bytes) -> None:
         self.members: dict[PeerId, Member] = {}
+        self.dead: dict[PeerId, Member] = {}
+        self._ours = ours
         self._by_tag: dict[bytes, Member] = {}
-        self._shuffle = shuffle
-        self._round: list[Member] = []
-        self._next_round = 0.0
+        self._ring: list[bytes] = []  # the tags of the living, in order
 
-    def add(self, peer: PeerId, tag: bytes, addresses: Sequence[Address], now: float) -> Member:
-        """Learn of a peer, or more addresses of a known one; a new one is probed at once."""
+    def add(self, peer: PeerId, tag: bytes, addresses: Sequence[Address]) -> tuple[Member, bool]:
+        """Learn of a peer, or more addresses of a known one; say whether it is new."""
         member = self.members.get(peer)
+        is_new = member is None
         if member is None:
-            member = self.members[peer] = self._by_tag[tag] = Member(peer, tag, next_probe=now)
+            member = self.members[peer] = self._by_tag[tag] = Member(peer, tag)
         member.learn(addresses)
-        return member
+        return member, is_new
 
     def forget(self, peer: PeerId) -> None:
         """Drop a peer whose ledger entry is gone."""
-        member = self.members.pop(peer, None)
+        member = self.members.get(peer)
         if member is not None:
-            del self._by_tag[member.tag]
+            self.become(member, Life.UNKNOWN)
+            del self.members[peer], self._by_tag[member.tag]
 
     def by_tag(self, tag: bytes) -> Member | None:
         return self._by_tag.get(tag)
 
     def alive(self) -> list[Member]:
-        """Return the peers that answer."""
-        return [member for member in self.members.values() if member.alive]
+        """Return the peers that live, as far as we know; costs their number."""
+        return [self._by_tag[tag] for tag in self._ring]
 
-    def heard_from(self, member: Member, address: Address | None, now: float) -> bool:
-        """Note proof that a peer lives (a fresh ACK, an authenticated stream). Says whether that is news."""
-        is_news = not member.alive
-        member.alive, member.misses, member.probe, member.heard = True, 0, None, now
-        member.next_probe = float("inf")  # the round-robin probes it from here on
-        if address is not None:
-            member.prefer(address)
+    @property
+    def size(self) -> int:
+        """How many live, this node included."""
+        return len(self._ring) + 1
+
+    def living(self, place: int) -> Member:
+        """Return the living peer at a place from 0 to size - 2, in the order of tags; costs nothing."""
+        return self._by_tag[self._ring[place]]
+
+    def neighbours(self) -> tuple[Member | None, Member | None]:
+        """Return who comes before and after us in the ring of the living.
+
+        The tags make the order, so all agree on it, and whatever everybody passes to a neighbour reaches everybody.
+        """
+        if not self._ring:
+            return None, None
+        at = bisect_left(self._ring, self._ours)
+        return self.living(at - 1), self.living(at % len(self._ring))
+
+    @property
+    def suspicion(self) -> float:
+        """Seconds that a suspect has now."""
+        return max(MIN_SUSPICION, SUSPICION * log10(self.size + 1))
+
+    def become(self, member: Member, life: Life) -> None:
+        """Note how a member is doing, in all the lists."""
+        was_alive, member.life = member.alive, life
+        if member.alive and not was_alive:
+            insort(self._ring, member.tag)
+        elif was_alive and not member.alive:
+            del self._ring[bisect_left(self._ring, member.tag)]
+        if life is Life.DEAD:
+            self.dead[member.peer] = member
+        else:
+            self.dead.pop(member.peer, None)
+
+    def saw(self, member: Member, now: float, incarnation: int | None = None) -> bool:
+        """Note proof that a peer lives. Says whether others should hear of it: it refuted what was said of it."""
+        was, then = member.life, member.incarnation
+        member.heard, member.misses = now, 0
+        if incarnation is not None:
+            member.incarnation = incarnation
+        self.become(member, Life.ALIVE)
+        return was in (Life.SUSPECT, Life.DEAD) and member.incarnation > then
+
+    def suspect(self, member: Member, now: float) -> None:
+        """Begin to suspect a living member."""
+        if member.life is Life.ALIVE:
+            self.become(member, Life.SUSPECT)
+            member.suspected = now
+
+    def believe(self, member: Member, news: News, now: float) -> bool:
+        """Take news of a member; say whether it was news. Raises ProtocolError (bad_news)."""
+        # One that we met on a stream only has told us no incarnation yet.
+        if member.incarnation and news.incarnation > member.incarnation + MAX_LEAP:
+            raise ProtocolError(Drop.BAD_NEWS, "incarnation")
+        if news.life is Life.ALIVE:
+            return self._believe_alive(member, news)
+        # Whoever has never lived for us can't be lost to us; whoever is dead stays it until a greater incarnation.
+        if not member.alive or news.incarnation < member.incarnation:
+            return False
+        is_news = news.incarnation > member.incarnation or member.life < news.life
+        if news.life is Life.DEAD and now - member.heard > self.suspicion:
+            member.incarnation = news.incarnation
+            self.become(member, Life.DEAD)
+        elif is_news and member.life is Life.ALIVE:  # called dead, but it has just spoken with us: we ask it again
+            member.incarnation = news.incarnation
+            self.suspect(member, now)
         return is_news
 
-    def to_probe(self, now: float) -> list[Member]:
-        """Return the peers to probe now: those doubted, dead or new by their own time, and one of the healthy."""
-        due = [m for m in self.members.values() if m.probe is None and m.next_probe <= now and m.candidates]
-        if now >= self._next_round:
-            self._next_round = now + PROBE_INTERVAL
-            healthy = self._next_healthy(now)
-            if healthy is not None and healthy not in due:
-                due.append(healthy)
-        return due
-
-    def _next_healthy(self, now: float) -> Member | None:
-        """Take turns in a shuffled order, so each is probed once per round and the time to notice is bounded."""
-        if not self._round:
-            self._round = self.alive()
-            self._shuffle(self._round)
-        while self._round:
-            member = self._round.pop()
-            if member.alive and member.probe is None and now - member.heard > PROBE_INTERVAL / 2:
-                return member
-        return None
-
-    def expire_probes(self, now: float) -> list[Member]:
-        """Count the probes that went unanswered; return the peers that this makes dead."""
-        newly_dead = []
-        for member in self.members.values():
-            if member.probe is None or member.probe[1] > now:
-                continue
-            member.probe = None
-            member.misses += 1
-            # Another address may lead to it: what did not answer goes to the end.
-            member.candidates.append(member.candidates.pop(0))
-            if member.alive and member.misses >= MISSES:
-                member.alive = False
-                newly_dead.append(member)
-            waited_long = not member.alive and member.misses >= MISSES
-            member.next_probe = now + (DEAD_INTERVAL if waited_long else PROBE_INTERVAL - PROBE_TIMEOUT)
-        return newly_dead
-
-    def next_timer(self) -> float:
-        """Return when `to_probe` or `expire_probes` has something to do (monotonic seconds)."""
-        # Without an address there is nothing to do for a member, and its time would be due forever.
-        members = [member for member in self.members.values() if member.candidates]
-        times = [member.probe[1] if member.probe else member.next_probe for member in members]
-        return min([self._next_round, *times]) if members else float("inf")
+    def _believe_alive(self, member: Member, news: News) -> bool:
+        if news.incarnation <= member.incarnation and member.life is not Life.UNKNOWN:
+            return False
+        member.incarnation = news.incarnation
+        if member.life is not Life.UNKNOWN:  # the unknown are proven by our own probe
+            self.become(member, Life.ALIVE)
+        return True

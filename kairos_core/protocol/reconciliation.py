@@ -1,12 +1,13 @@
 """Reconciling two ledgers over a stream, as two machines that answer messages.
 
 The caller OFFERs the ids of all it holds; the listener sends the ENTRIES that the caller lacks and says what it
-WANTs; the caller sends those and is DONE. Both sides end with the union.
+WANTs; the caller sends those and is DONE. Both sides end with the union. A caller that knows the difference already
+(`agreement`) gives and WANTs just that, and the listener is DONE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kairos_core.errors import ProtocolError
 from kairos_core.protocol.drops import Drop
@@ -18,6 +19,12 @@ from kairos_core.protocol.wire import Done, Entries, Message, Offer, Want, in_ba
 def offer(ledger: Ledger) -> Offer:
     """Return the caller's first message."""
     return Offer(b"".join(ledger.short_ids()))
+
+
+def settle(ledger: Ledger, give: Iterable[bytes], want: Iterable[bytes]) -> Iterator[Message]:
+    """Yield the messages of a caller that knows what differs."""
+    yield from _entries(ledger, give)
+    yield Want(b"".join(want))
 
 
 def answer(ledger: Ledger, message: Message) -> Iterator[Message]:
@@ -42,5 +49,5 @@ def answer(ledger: Ledger, message: Message) -> Iterator[Message]:
             raise ProtocolError(Drop.MALFORMED, "unexpected message")
 
 
-def _entries(ledger: Ledger, ids: Iterator[bytes] | list[bytes]) -> Iterator[Entries]:
+def _entries(ledger: Ledger, ids: Iterable[bytes]) -> Iterator[Entries]:
     return in_batches(entry.raw for i in ids if (entry := ledger.find(i)))

@@ -2,15 +2,20 @@
 
 A datagram, inside its seal, is `kind u8 | sender tag 8 B | body`:
 
-    1 PING   nonce u32 | digest 8 B          is this peer alive, and do our ledgers agree?
-    2 ACK    nonce u32 | digest 8 B          the answer to a PING, with its nonce
-    3 PUSH   (length u16 | entry)*           new entries
-    4 HAVE   (short id 8 B)*                 new entries that the sender holds, for those who missed the PUSH
-    5 PULL   (short id 8 B)*                 send me these
-    6 BULK   (short id 8 B)*                 as HAVE, for entries too large for a datagram: fetch by a stream
+    1 PING     nonce u32 | incarnation u32 | digest 8 B | news*   is this peer alive, and do our ledgers agree?
+    2 ACK      the same                       the answer to a PING, with its nonce
+    3 PUSH     (length u16 | entry)*          new entries
+    4 HAVE     (short id 8 B)*                new entries that the sender holds, for those who missed the PUSH
+    5 PULL     (short id 8 B)*                send me these
+    6 BULK     (short id 8 B)*                as HAVE, for entries too large for a datagram: fetch by a stream
+    7 COMPARE  start u16 | count u16          send me these cells of your sketch
+    8 CELLS    digest 8 B | start u16 | (cell 16 B)*   the answer: cells of the ledger that has this digest
+    9 NEWS     news*                          who is suspected, dead, or alive after all
+    10 PROBE   nonce u32 | tag 8 B            ping this peer for me: it does not answer me
+    11 REACHED nonce u32 | incarnation u32 | tag 8 B   the answer to a PROBE: it answered me
 
-The tag stands for the sender's peer id; it keeps a ping at 54 bytes. Liveness is believed only from an ACK that
-carries a fresh nonce, so a replayed datagram proves nothing.
+and news is `state u8 | incarnation u32 | tag 8 B`. A tag stands for a peer id; it keeps a ping at 58 bytes. Liveness
+is believed only from an answer that carries a fresh nonce, so a replayed datagram proves nothing.
 
 A stream message is a msgpack array whose first element is its kind:
 
@@ -27,6 +32,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 from kairos_core.errors import ProtocolError
@@ -34,6 +40,7 @@ from kairos_core.model import PeerId
 from kairos_core.protocol.drops import Drop
 from kairos_core.protocol.entry import MAX_ENTRY, SHORT_ID, pack, unpack
 from kairos_core.protocol.seal import OVERHEAD
+from kairos_core.protocol.sketch import CELL
 
 TAG = 8
 MAX_BODY = 1200 - OVERHEAD - 1 - TAG
@@ -42,22 +49,55 @@ MAX_BODY = 1200 - OVERHEAD - 1 - TAG
 MAX_PUSH = MAX_BODY - 2
 """Bytes of the largest entry that a datagram carries."""
 
-_PING = struct.Struct("!I8s")
+MAX_CELLS = 64
+"""Cells in one datagram. More would fit; a power of two keeps the blocks of a sketch apart."""
+
+_PING = struct.Struct("!II8s")
+_NEWS = struct.Struct("!BI8s")
+_COMPARE = struct.Struct("!HH")
+_CELLS = struct.Struct("!8sH")
+_PROBE = struct.Struct("!I8s")
+_REACHED = struct.Struct("!II8s")
+MAX_NEWS = 64
+"""Items of news in one datagram: 832 bytes."""
+
 HELLO_VERSION = 1
 BATCH_BYTES = 256 * 1024
 """Bytes of entries in one ENTRIES message, under the transport's limit of 1 MiB."""
 
 
+class Life(IntEnum):
+    """How a peer is doing, as far as we know. Only the last three travel."""
+
+    UNKNOWN = 0  # named by the ledger, and not heard of yet
+    ALIVE = 1
+    SUSPECT = 2  # answered neither us nor those we asked; still counted among the living
+    DEAD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What somebody says of a peer's life, as of one of its incarnations (see `membership`)."""
+
+    life: Life
+    incarnation: int
+    tag: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Ping:
     nonce: int
+    incarnation: int
     digest: bytes
+    news: tuple[News, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
     nonce: int
+    incarnation: int
     digest: bytes
+    news: tuple[News, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +120,38 @@ class Bulk:
     ids: tuple[bytes, ...]
 
 
-Datagram = Ping | Ack | Push | Have | Pull | Bulk
+@dataclass(frozen=True, slots=True)
+class Compare:
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    digest: bytes
+    start: int
+    cells: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tidings:
+    news: tuple[News, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    nonce: int
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    nonce: int
+    incarnation: int
+    tag: bytes
+
+
+Datagram = Ping | Ack | Push | Have | Pull | Bulk | Compare | Cells | Tidings | Probe | Reached
 
 
 def tag_of(peer: PeerId, network: bytes) -> bytes:
@@ -90,19 +161,38 @@ def tag_of(peer: PeerId, network: bytes) -> bytes:
 
 def encode_datagram(tag: bytes, message: Datagram) -> bytes:
     """Write a datagram's plaintext."""
+    kind, body = _body(message)
+    return bytes((kind,)) + tag + body
+
+
+def _body(message: Datagram) -> tuple[int, bytes]:  # noqa: PLR0911 - one line for each kind
     match message:
-        case Ping(nonce, digest):
-            return b"\x01" + tag + _PING.pack(nonce, digest)
-        case Ack(nonce, digest):
-            return b"\x02" + tag + _PING.pack(nonce, digest)
+        case Ping(nonce, incarnation, digest, news):
+            return 1, _PING.pack(nonce, incarnation, digest) + _joined(news)
+        case Ack(nonce, incarnation, digest, news):
+            return 2, _PING.pack(nonce, incarnation, digest) + _joined(news)
         case Push(entries):
-            return b"\x03" + tag + b"".join(len(raw).to_bytes(2) + raw for raw in entries)
+            return 3, b"".join(len(raw).to_bytes(2) + raw for raw in entries)
         case Have(ids):
-            return b"\x04" + tag + b"".join(ids)
+            return 4, b"".join(ids)
         case Pull(ids):
-            return b"\x05" + tag + b"".join(ids)
+            return 5, b"".join(ids)
         case Bulk(ids):
-            return b"\x06" + tag + b"".join(ids)
+            return 6, b"".join(ids)
+        case Compare(start, count):
+            return 7, _COMPARE.pack(start, count)
+        case Cells(digest, start, cells):
+            return 8, _CELLS.pack(digest, start) + cells
+        case Tidings(news):
+            return 9, _joined(news)
+        case Probe(nonce, tag):
+            return 10, _PROBE.pack(nonce, tag)
+        case Reached(nonce, incarnation, tag):
+            return 11, _REACHED.pack(nonce, incarnation, tag)
+
+
+def _joined(news: Iterable[News]) -> bytes:
+    return b"".join(_NEWS.pack(each.life, each.incarnation, each.tag) for each in news)
 
 
 def decode_datagram(plaintext: bytes) -> tuple[bytes, Datagram]:
@@ -115,11 +205,44 @@ def decode_datagram(plaintext: bytes) -> tuple[bytes, Datagram]:
     return plaintext[1 : 1 + TAG], decode(plaintext[1 + TAG :])
 
 
-def _decode_ping(body: bytes) -> tuple[int, bytes]:
-    if len(body) != _PING.size:
-        raise ProtocolError(Drop.MALFORMED, "ping")
-    nonce, digest = _PING.unpack(body)
-    return nonce, digest
+def _fixed(layout: struct.Struct, body: bytes) -> tuple[Any, ...]:
+    if len(body) != layout.size:
+        raise ProtocolError(Drop.MALFORMED, "length")
+    return layout.unpack(body)
+
+
+def _headed(layout: struct.Struct, body: bytes) -> tuple[tuple[Any, ...], bytes]:
+    if len(body) < layout.size:
+        raise ProtocolError(Drop.TRUNCATED, "body")
+    return layout.unpack_from(body), body[layout.size :]
+
+
+def _decode_ping(body: bytes) -> tuple[int, int, bytes, tuple[News, ...]]:
+    (nonce, incarnation, digest), rest = _headed(_PING, body)
+    return nonce, incarnation, digest, _decode_news(rest)
+
+
+def _decode_news(body: bytes) -> tuple[News, ...]:
+    if len(body) % _NEWS.size or len(body) > MAX_NEWS * _NEWS.size:
+        raise ProtocolError(Drop.MALFORMED, "news")
+    items = list(_NEWS.iter_unpack(body))
+    if not all(Life.ALIVE <= life <= Life.DEAD for life, _, _ in items):
+        raise ProtocolError(Drop.MALFORMED, "news")
+    return tuple(News(Life(life), incarnation, tag) for life, incarnation, tag in items)
+
+
+def _decode_compare(body: bytes) -> Compare:
+    start, count = _fixed(_COMPARE, body)
+    if not 0 < count <= MAX_CELLS:
+        raise ProtocolError(Drop.MALFORMED, "compare")
+    return Compare(start, count)
+
+
+def _decode_cells(body: bytes) -> Cells:
+    (digest, start), cells = _headed(_CELLS, body)
+    if not cells or len(cells) % CELL or len(cells) > MAX_CELLS * CELL:
+        raise ProtocolError(Drop.MALFORMED, "cells")
+    return Cells(digest, start, cells)
 
 
 def _decode_ids(body: bytes) -> tuple[bytes, ...]:
@@ -146,6 +269,11 @@ _DECODERS: dict[int, Callable[[bytes], Datagram]] = {
     4: lambda body: Have(_decode_ids(body)),
     5: lambda body: Pull(_decode_ids(body)),
     6: lambda body: Bulk(_decode_ids(body)),
+    7: _decode_compare,
+    8: _decode_cells,
+    9: lambda body: Tidings(_decode_news(body)),
+    10: lambda body: Probe(*_fixed(_PROBE, body)),
+    11: lambda body: Reached(*_fixed(_REACHED, body)),
 }
 
 

@@ -13,8 +13,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from kairos_core.cluster import roles
-from kairos_core.cluster.controller import Actions, Durable, Local, Spec, reconcile
+from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
+from kairos_core.cluster.durable import Durable, adopted, forgotten
 from kairos_core.cluster.election import Moment
+from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.view import MAX_SENTENCE, View, read_view
 from kairos_core.errors import StoreError
 from kairos_core.protocol.buckets import REPORTS
@@ -47,10 +49,12 @@ class Reconciler:
         self.actions = Actions(Local(durable))
         self.view = View(me=pump.me)
         self.save_error: str | None = None
+        self.introduce: Callable[[], None] = lambda: None  # publishes our `peers` entry
         self._pump, self._save = pump, save
         self._wake: asyncio.TimerHandle | None = None
         self._draw = random.SystemRandom().random
         self._complaints: set[str] = set()
+        self._turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -75,9 +79,33 @@ class Reconciler:
     def look(self) -> View:
         """Read the ledger as it is now."""
         alive = frozenset(member.peer for member in self._pump.gossip.membership.alive())
-        return read_view(self._pump.entries(), self._pump.me, alive, self.spec.rules.network_id)
+        generation = self.actions.local.durable.generation
+        return read_view(self._pump.entries(), self._pump.me, alive, self.spec.rules.network_id, generation)
+
+    def recall(self) -> None:
+        """Look for traces of an earlier self in the ledger, before our own entry covers them. Raises StoreError."""
+        local, node = self.actions.local, self.look().nodes.get(self._pump.me)
+        durable = forgotten(local.durable, node.incarnation if node else "")
+        if durable != local.durable:
+            self._save(durable)
+            self.actions = replace(self.actions, local=replace(local, durable=durable))
+
+    async def adopt(self, decision: Decision) -> None:
+        """Give up the cluster that this node has, and join this one. On return that is saved. Raises StoreError."""
+        async with self._turn:
+            local = self.actions.local
+            durable = adopted(local.durable, decision)
+            await asyncio.get_running_loop().run_in_executor(None, self._save, durable)
+            local = replace(local, durable=durable, joined=None, join_token=None)
+            self.actions = replace(self.actions, local=local, decision=decision)
+        self.introduce()
+        self._pump.wake()
 
     async def _once(self) -> None:
+        async with self._turn:
+            await self._look_and_act()
+
+    async def _look_and_act(self) -> None:
         self.view = self.look()
         before = self.actions.local
         attached = self.attachments
@@ -88,6 +116,8 @@ class Reconciler:
         if actions.local.durable != before.durable:
             await asyncio.get_running_loop().run_in_executor(None, self._save, actions.local.durable)
         self.actions = actions
+        if _introduction(actions.local.durable) != _introduction(before.durable):
+            self.introduce()
         self._publish(actions)
         if actions.plan is not None and self.engine is not None:
             self.engine.follow(actions.plan)
@@ -155,3 +185,8 @@ class Reconciler:
             self._wake.cancel()
         delay = min(max(seconds, 0.0), 3600.0)
         self._wake = asyncio.get_running_loop().call_later(delay, self._pump.wake)
+
+
+def _introduction(durable: Durable) -> tuple[str, str]:
+    """Return what our `peers` entry tells of the durable state."""
+    return durable.incarnation, durable.served

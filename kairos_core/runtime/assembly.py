@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from kairos_core.cluster.controller import Durable, Spec
+from kairos_core.cluster.controller import Spec
+from kairos_core.cluster.durable import Durable
 from kairos_core.cluster.election import Rules
 from kairos_core.config import P2P, Config, render_hostname
 from kairos_core.errors import ConfigError, PluginError
@@ -186,14 +187,15 @@ def machine_id() -> str:
     return found or hashlib.sha256(socket.gethostname().encode()).hexdigest()[:32]
 
 
-def describe(spec: Spec, seal_key: bytes, addresses: Sequence[str]) -> dict[str, Any]:
+def describe(spec: Spec, durable: Durable, seal_key: bytes, addresses: Sequence[str]) -> dict[str, Any]:
     """Return this node's `peers` entry: who it is and where it listens."""
     return {
         "network_id": spec.rules.network_id,
         "name": spec.name,
         "kind": spec.kind,
         "wish": spec.wish.value if spec.wish else "",
-        "incarnation": spec.rules.incarnation,
+        "incarnation": durable.incarnation,
+        "serves": durable.served,
         "seal_key": seal_key,
         "addresses": list(addresses),
         "os": platform.system().lower(),

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kairos_core.cluster.diagnosis import Finding
 from kairos_core.model import PeerId, Role
 
 
@@ -34,7 +35,7 @@ class NodeStatus:
 
     me: Machine
     network_id: str
-    phase: str  # discovering, deciding, attaching, starting, ready, waiting, failed
+    phase: str  # discovering, deciding, attaching, starting, ready, waiting, failed, fenced
     cluster_id: str | None
     guarantee: str  # one sentence: what is promised about "never two clusters" with this configuration
     machines: tuple[Machine, ...]  # this one too, by name
@@ -43,6 +44,7 @@ class NodeStatus:
     plugins: tuple[Mapping[str, str], ...]
     warnings: tuple[str, ...]
     milestones: Mapping[str, float]  # unix time at which: started, discovered, role, attached, engine
+    generation: int = 1  # of the cluster: an operator asks for the next one when a cluster is lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,21 @@ class Control(ABC):
     @abstractmethod
     async def set_role(self, peer: PeerId, role: Role | None) -> None:
         """Set the role that a node should take (None: let the network decide). Raises ControlError."""
+
+    @abstractmethod
+    async def new_generation(self, *, force: bool = False) -> int:
+        """Let the network give up its cluster and decide anew; return the generation once the wish is saved.
+
+        Raises ControlError while a master of the cluster lives and is ready, unless `force`.
+        """
+
+    @abstractmethod
+    async def adopt(self, cluster_id: str) -> None:
+        """Let this node give up the cluster it has and join that one; return when saved. Raises ControlError."""
+
+    @abstractmethod
+    def doctor(self) -> tuple[Finding, ...]:
+        """Return what is right and wrong with this node and its network, with what mends it."""
 
     @abstractmethod
     def kubeconfig(self) -> str:

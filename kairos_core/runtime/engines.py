@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -35,6 +36,8 @@ class EngineRunner:
     def follow(self, plan: NodePlan) -> None:
         """Take the plan that the node should run from now on."""
         if plan != self._plan:
+            if self._plan is not None and (plan.role, plan.join) != (self._plan.role, self._plan.join):
+                self.status = EngineStatus(EngineState.STARTING)  # what is ready is what ran before
             self._plan = plan
             self._new_plan.set()
 
@@ -81,10 +84,9 @@ class EngineRunner:
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not longer than until the next plan."""
-        try:
-            await asyncio.wait_for(self._new_plan.wait(), seconds)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._new_plan.wait()
 
     def _set(self, status: EngineStatus) -> None:
         if status != self.status:

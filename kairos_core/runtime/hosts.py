@@ -133,7 +133,8 @@ class NodeNetworkHost(NetworkHost):
     async def _introduction(self) -> None:
         """Wait for the first peer's ledger, so that we see the leases that exist."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._pump.introduced.wait(), INTRODUCTION)
+            async with asyncio.timeout(INTRODUCTION):
+                await self._pump.introduced.wait()
 
     def _candidate(self, pool: IPv4Network, wanted: IPv4Address | None) -> IPv4Address:
         held = self.leases(pool)

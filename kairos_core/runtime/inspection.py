@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from kairos_core.cluster import addresses, roles
+from kairos_core.cluster.diagnosis import Examination, Finding, examine
 from kairos_core.cluster.election import guarantee
 from kairos_core.cluster.kubeconfig import rewrite_kubeconfig, server_address
 from kairos_core.cluster.view import Node as NodeEntry
@@ -17,6 +18,7 @@ from kairos_core.model import PeerId, Role
 from kairos_core.protocol.buckets import ROLES, Policy, policy_of
 from kairos_core.runtime.control import Control, Machine, NodeStatus
 from kairos_core.runtime.node import Node
+from kairos_core.runtime.orders import order_adoption, order_generation
 
 _EVERYWHERE = IPv4Network("0.0.0.0/0")
 
@@ -47,6 +49,7 @@ class NodeControl(Control):
             plugins=tuple(self._plugin_rows()),
             warnings=tuple(self._warnings()),
             milestones=dict(self._reconciler.milestones),
+            generation=view.generation,
         )
 
     def _machine(self, view: View, node: NodeEntry, leases: Mapping[IPv4Address, PeerId]) -> Machine:
@@ -88,10 +91,26 @@ class NodeControl(Control):
         ]
 
     def _warnings(self) -> list[str]:
+        clock = self._pump.clock.warning
+        return [*self._node.parts.warnings, *([clock] if clock else []), *self._errors()]
+
+    def _errors(self) -> list[str]:
         pump, reconciler = self._pump, self._reconciler
         errors = (reconciler.attachments.error, reconciler.save_error, pump.store_error, pump.store_damage)
-        found = [pump.clock.warning, *errors, *self._node.discovery_errors.values()]
-        return [*self._node.parts.warnings, *(sentence for sentence in found if sentence)]
+        return [sentence for sentence in (*errors, *self._node.discovery_errors.values()) if sentence]
+
+    def doctor(self) -> tuple[Finding, ...]:
+        reconciler = self._reconciler
+        return examine(
+            Examination(
+                view=reconciler.look(),
+                spec=reconciler.spec,
+                actions=reconciler.actions,
+                clock=self._pump.clock.warning,
+                plugins=tuple(self._plugin_rows()),
+                warnings=[*self._node.parts.warnings, *self._errors()],
+            )
+        )
 
     def ledger(self, bucket: str | None = None) -> Mapping[str, Mapping[str, Any]]:
         tables: dict[str, dict[str, Any]] = {}
@@ -125,6 +144,12 @@ class NodeControl(Control):
         if peer not in self._reconciler.look().nodes:
             raise ControlError(f"no node of this network is called {peer}. See: kairos role list")
         await self.put(ROLES, str(peer), {"role": role.value} if role else None)
+
+    async def new_generation(self, *, force: bool = False) -> int:
+        return await order_generation(self._pump, self._reconciler, force=force)
+
+    async def adopt(self, cluster_id: str) -> None:
+        await order_adoption(self._reconciler, cluster_id)
 
     def kubeconfig(self) -> str:
         actions, view = self._reconciler.actions, self._reconciler.look()

@@ -70,6 +70,7 @@ class Node:
         self.pump = Pump(gossip, self.parts.transport, self.parts.store, clock)
         spec = assembly.make_spec(config, keyring, durable, kind, has_engine=self.parts.engine is not None)
         self.reconciler = Reconciler(self.pump, spec, durable, election.save)
+        self.reconciler.introduce = self._introduce
         self.port = 0
         self.discovery_errors: dict[str, str] = {}
 
@@ -81,6 +82,7 @@ class Node:
         self._host.accept, self.pump.sync_wanted = sessions.accept, sessions.reconcile
         try:
             await self.pump.restore()
+            self.reconciler.recall()
             self._introduce()
             await self._run_tasks(sessions, serve)
         finally:
@@ -154,15 +156,16 @@ class Node:
     def _introduce(self) -> None:
         """Let our `peers` entry say who we are and where we listen."""
         addresses = [str(Address(address.host, self.port)) for address in lan_addresses()][:8]
-        value = assembly.describe(self.reconciler.spec, self.reconciler.vault.public_key, addresses)
+        durable = self.reconciler.actions.local.durable
+        value = assembly.describe(self.reconciler.spec, durable, self.reconciler.vault.public_key, addresses)
         self.pump.publish(PEERS, str(self.pump.me), value)
 
     def _retire(self) -> None:
-        """An operator's bridge leaves nothing of itself behind; the roles and values it has set stay."""
+        """An operator's bridge leaves nothing of itself behind; what it has set (roles, values, a generation) stays."""
         mine: list[Entry] = [
             entry
             for entry in self.pump.entries()
-            if entry.author == self.pump.me and policy_of(entry.bucket) is not Policy.LWW
+            if entry.author == self.pump.me and policy_of(entry.bucket) is Policy.OWN
         ]
         for entry in sorted(mine, key=lambda entry: entry.bucket == PEERS):
             self.pump.publish(entry.bucket, entry.key, None)

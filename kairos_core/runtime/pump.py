@@ -9,17 +9,22 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+<<<<<<< HEAD
 from dataclasses import replace
 from itertools import islice
+=======
+from contextlib import suppress
+from dataclasses import dataclass, replace
+>>>>>>> main
 from typing import Any
 
 from kairos_core.cluster.addresses import renewed
-from kairos_core.errors import StoreError
+from kairos_core.errors import ProtocolError, StoreError
 from kairos_core.interfaces import LedgerStore, StoreBatch, Transport
 from kairos_core.model import Address, PeerId
-from kairos_core.protocol.entry import Entry
+from kairos_core.protocol.entry import Entry, decode_entry
 from kairos_core.protocol.gossip import Gossip, PeerAlive, PeerDead, SyncWanted
 from kairos_core.protocol.ledger import Change, draft
 from kairos_core.runtime.clock import NetworkTime
@@ -36,6 +41,14 @@ HOUSEKEEPING = 60.0
 """Seconds between looks at leases that end or are due for renewal; leases last a day."""
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a session is for: entries to give and ids to want, or both empty to compare the whole ledgers."""
+
+    give: tuple[bytes, ...] = ()
+    want: tuple[bytes, ...] = ()
+
+
 class Pump:
     """Drives one node's gossip. `subscribe` to be woken by changes; `publish` to write."""
 
@@ -44,13 +57,14 @@ class Pump:
     ) -> None:
         self.gossip, self.ledger = gossip, gossip.ledger
         self.clock = clock or NetworkTime()
-        self.sync_wanted: Callable[[Address], None] = lambda _: None
+        self.sync_wanted: Callable[[Address, Errand], None] = lambda _, __: None
         self.store_error: str | None = None
         self.store_damage: str | None = None  # what was lost of the saved ledger at the start
         self.introduced = asyncio.Event()
         self._transport, self._store = transport, store
         self._thread = ThreadPoolExecutor(1, "ledger-store")
         self._unsaved: dict[tuple[str, str], bytes | None] = {}
+        self._late: dict[tuple[str, str], bytes] = {}  # saved here, and past their lease by our clock
         self._saving = asyncio.Lock()
         self._dirty, self._timer = asyncio.Event(), asyncio.Event()
         self._listeners: set[asyncio.Event] = set()
@@ -100,9 +114,14 @@ class Pump:
         self.gossip.met(peer, address, time.monotonic())
         self.flush()
 
+    def heard(self, peer: PeerId) -> None:
+        """Note that a peer speaks on an authenticated stream."""
+        self.gossip.heard(peer, time.monotonic())
+
     def greeted(self, peer: PeerId, unix_ms: int) -> None:
         """Note what a peer's clock shows; if that changes our time, what we wrote under the old one is signed again."""
         if self.clock.heard(peer, unix_ms):
+            self._restore(list(self._late.values()))
             self._renew()
             self._ask_the_time()
             self.wake()
@@ -130,8 +149,8 @@ class Pump:
                     self._note(entry)
                 case PeerAlive(peer) | PeerDead(peer):
                     logger.info("%s %s", peer.short, "is here" if isinstance(event, PeerAlive) else "no longer answers")
-                case SyncWanted(_, address):
-                    self.sync_wanted(address)
+                case SyncWanted(_, address, give, want):
+                    self.sync_wanted(address, Errand(give, want))
                     continue
             changed = True
         if changed:
@@ -140,6 +159,7 @@ class Pump:
 
     def _note(self, entry: Entry) -> None:
         self._unsaved[entry.bucket, entry.key] = entry.raw
+        self._late.pop((entry.bucket, entry.key), None)
         self._dirty.set()
         for queue in self._queues:
             if not queue.full():  # a watcher that does not read loses news, not our memory
@@ -191,7 +211,22 @@ class Pump:
             raws = list(await load())
             self.store_damage = str(error)
             logger.error("%s", error)
+        self._restore(raws)
+
+    def _restore(self, raws: list[bytes]) -> None:
+        """Take saved entries. Our clock may be wrong: what is past its lease by it waits for the network's time."""
+        before = len(self.ledger)
         self.gossip.restore(raws, time.monotonic(), self.clock.now())
+        self._late = {}
+        if len(self.ledger) - before < len(raws):
+            self._late = dict(self._past_their_lease(raws))
+
+    def _past_their_lease(self, raws: list[bytes]) -> Iterator[tuple[tuple[str, str], bytes]]:
+        for raw in raws:
+            with suppress(ProtocolError):  # counted by the ledger
+                entry = decode_entry(raw, self.ledger.network)
+                if entry.expires_at <= self.clock.now():
+                    yield (entry.bucket, entry.key), raw
 
     async def run(self) -> None:
         """Run timers, housekeeping and saving until cancelled; then save what is left."""
@@ -212,7 +247,10 @@ class Pump:
             delay = self.gossip.next_timer() - time.monotonic()
             try:
                 # At least one turn of the event loop, whatever the timers say: nothing else may starve.
-                await asyncio.wait_for(self._timer.wait(), min(max(delay, 0.001), 3600.0))
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes together with a change, and then
+                # the agent never ends.
+                async with asyncio.timeout(min(max(delay, 0.001), 3600.0)):
+                    await self._timer.wait()
                 continue
             except TimeoutError:
                 pass
@@ -270,8 +308,10 @@ class Pump:
         while True:
             await asyncio.sleep(HOUSEKEEPING)
             over = self.gossip.expire(self.clock.now())
-            for entry in over:
-                self._unsaved[entry.bucket, entry.key] = None
+            gone = [*((entry.bucket, entry.key) for entry in over), *self._late]
+            self._late = {}
+            if gone:
+                self._unsaved.update(dict.fromkeys(gone))
                 self._dirty.set()
             self._renew()
             if over:

@@ -12,8 +12,9 @@ from kairos_core.interfaces import Stream, Transport
 from kairos_core.model import Address, PeerId
 from kairos_core.protocol import reconciliation
 from kairos_core.protocol.drops import Drop
-from kairos_core.protocol.wire import Done, Entries, Hello, Message, decode_message, encode_message
-from kairos_core.runtime.pump import Pump
+from kairos_core.protocol.entry import SHORT_ID
+from kairos_core.protocol.wire import Done, Entries, Hello, Message, Want, decode_message, encode_message
+from kairos_core.runtime.pump import Errand, Pump
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +36,27 @@ DIAL_AGAIN = 5.0
 MAX_REMEMBERED = 1024
 """Addresses of which we remember where they led. Stops the same flood."""
 
+ENOUGH = 10
+"""Living peers from which on members that the ledger names are left to its probes. Without this bound a thousand nodes
+that discover each other would open a million streams; lowering it meets a network in more hops."""
+
+OFFERED_UNASKED = 512
+"""Entries up to which each new session compares the whole ledgers: 4 kB of ids, less than waiting costs. With more,
+the first session does, and digests tell whether another is needed."""
+
+MUCH = 256
+"""Entries wanted from one peer that make others wait: a node that joins is sent the ledger once and not by all at
+the same time."""
+
+PATIENCE_FOR_OFFER = 5.0
+"""Seconds that an offer waits for another to be over."""
+
 TAKEN_AT_ONCE = 32
 """Entries taken in one turn of the event loop, each with a signature to verify: 5 ms. Raising it lets a large
 reconciliation delay the answers to probes."""
+
+
+WHOLE = Errand()
 
 
 class Sessions:
@@ -51,25 +70,36 @@ class Sessions:
         self._leads_to: dict[Address, PeerId] = {}
         self._slots = asyncio.Semaphore(MAX_DIALS)
         self._inbound = 0
+        self._offering = asyncio.Lock()
+        self._joining: Stream | None = None  # the one that brings us most of the ledger, if any
 
     def found(self, address: Address) -> None:
-        """Dial an address that a discovery found, unless it leads to a peer that we know to be alive."""
-        alive = self._pump.gossip.membership.alive()
-        known = self._leads_to.get(address)
-        if any(address in member.candidates or member.peer == known for member in alive):
-            return
-        if time.monotonic() >= self._not_before.get(address, 0.0):
-            self.reconcile(address)
+        """Dial an address that a discovery found, unless it leads to a peer that we know, or will know without."""
+        if self._is_needed(address) and time.monotonic() >= self._not_before.get(address, 0.0):
+            self._begin(address, None)
 
-    def reconcile(self, address: Address) -> None:
+    def _is_needed(self, address: Address) -> bool:
+        membership = self._pump.gossip.membership
+        known = self._leads_to.get(address)
+        has_enough = membership.size > ENOUGH
+        return not any(
+            address in member.candidates or member.peer == known
+            for member in membership.members.values()
+            if member.alive or has_enough
+        )
+
+    def reconcile(self, address: Address, errand: Errand = WHOLE) -> None:
         """Open a session to an address, unless one is being opened."""
+        self._begin(address, errand)
+
+    def _begin(self, address: Address, errand: Errand | None) -> None:
         if address in self._dialling:
             return
         if len(self._dialling) >= MAX_WAITING:
             self._pump.gossip.drops[Drop.TOO_MANY_SESSIONS] += 1
             return
         self._dialling.add(address)
-        self._spawn(self._dial(address))
+        self._spawn(self._dial(address, errand))
 
     def accept(self, stream: Stream) -> None:
         """Answer a stream that a peer opened."""
@@ -91,12 +121,14 @@ class Sessions:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _dial(self, address: Address) -> None:
+    async def _dial(self, address: Address, errand: Errand | None) -> None:
         try:
             async with self._slots:
+                if errand is None and not self._is_needed(address):  # the ledger was faster
+                    return
                 stream = await self._transport.connect(address)
                 _remember(self._leads_to, address, stream.peer)
-                await self._run(stream, self._initiate(stream))
+                await self._run(stream, self._initiate(stream, errand))
         except TransportError as error:
             _remember(self._not_before, address, time.monotonic() + DIAL_AGAIN)
             logger.debug("no session with %s: %s", address, error)
@@ -133,20 +165,56 @@ class Sessions:
         self._pump.greeted(stream.peer, answer.unix_ms)
         self._pump.met(stream.peer, Address(stream.address.host, answer.port))
 
-    async def _initiate(self, stream: Stream) -> None:
+    async def _initiate(self, stream: Stream, errand: Errand | None) -> None:
         await self._greet(stream)
-        await stream.send(encode_message(reconciliation.offer(self._pump.ledger)))
-        await self._converse(stream)
+        ledger = self._pump.ledger
+        if errand and (errand.give or errand.want):
+            for said in reconciliation.settle(ledger, errand.give, errand.want):
+                await stream.send(encode_message(said))
+            await self._converse(stream)
+            self._pump.synced(stream.peer)
+        elif errand is not None or len(ledger) <= OFFERED_UNASKED or not self._pump.introduced.is_set():
+            await self._offer(stream)
+        else:
+            await stream.send(encode_message(Done()))
+
+    async def _offer(self, stream: Stream) -> None:
+        """Compare the whole ledgers, one peer at a time: what the first brings, the next need not."""
+        try:
+            async with asyncio.timeout(PATIENCE_FOR_OFFER):
+                await self._offering.acquire()
+        except TimeoutError:
+            await stream.send(encode_message(Done()))
+            return
+        try:
+            await stream.send(encode_message(reconciliation.offer(self._pump.ledger)))
+            await self._converse(stream)
+        finally:
+            self._offering.release()
 
     async def _respond(self, stream: Stream) -> None:
         await self._greet(stream)
-        await self._converse(stream)
+        try:
+            await self._converse(stream)
+        finally:
+            if self._joining is stream:
+                self._joining = None
+
+    def _bounded(self, said: Message, stream: Stream) -> Message:
+        """Want much from one peer at a time; the digests will tell what is missing then."""
+        if not isinstance(said, Want) or len(said.ids) <= MUCH * SHORT_ID:
+            return said
+        if self._joining is not None or self._offering.locked():
+            return Want(b"")
+        self._joining = stream
+        return said
 
     async def _converse(self, stream: Stream) -> None:
         """Answer the peer's messages until either side is done."""
         asked: set[type[Message]] = set()
         while True:
             message = decode_message(await stream.receive())
+            self._pump.heard(stream.peer)
             if isinstance(message, Entries):
                 for at in range(0, len(message.entries), TAKEN_AT_ONCE):
                     self._pump.take_entries(message.entries[at : at + TAKEN_AT_ONCE], stream.peer)
@@ -157,9 +225,10 @@ class Sessions:
                 asked.add(type(message))
             said: Message | None = None
             for said in reconciliation.answer(self._pump.ledger, message):
-                await stream.send(encode_message(said))
+                await stream.send(encode_message(self._bounded(said, stream)))
             if isinstance(message, Done) or isinstance(said, Done):
-                self._pump.synced(stream.peer)
+                if asked - {Done}:  # a session may be for the greeting alone
+                    self._pump.synced(stream.peer)
                 return
 
 

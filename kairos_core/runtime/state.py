@@ -2,6 +2,7 @@
 
 identity             the Ed25519 seed, 32 bytes, 0600, created once
 election-<cluster>   incarnation, promises, votes, intent; replaced atomically, with fsync, before it takes effect
+voter-<cluster>      empty: this machine has taken part in that election, so a missing file of it is a lost memory
 ledger/              the ledger store's own
 """
 
@@ -16,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kairos_core.cluster.controller import Durable
-from kairos_core.cluster.quorum import Ballots, Decision, Register
+from kairos_core.cluster.durable import Durable
+from kairos_core.cluster.quorum import Ballot, Ballots, Decision, Recovery, Register
 from kairos_core.errors import ProtocolError, StoreError
 from kairos_core.protocol.entry import pack, unpack
 from kairos_core.protocol.identity import Identity
@@ -57,7 +58,8 @@ class StateDirectory:
 
     def election(self, network: bytes, network_id: str) -> ElectionFile:
         """Return the file of one cluster's election: another token or network id is another election."""
-        return ElectionFile(self.path / f"election-{network.hex()[:8]}-{network_id}.json")
+        name = f"{network.hex()[:8]}-{network_id}"
+        return ElectionFile(self.path / f"election-{name}.json", self.path / f"voter-{name}")
 
     def ledger_directory(self) -> Path:
         """Return the directory for the ledger store. Raises StoreError."""
@@ -72,21 +74,25 @@ class StateDirectory:
 class ElectionFile:
     """What this machine has promised in one election, on disk."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, marker: Path) -> None:
+        self._file, self._marker = file, marker
 
     def load(self) -> Durable:
-        """Return what the election left here; a first start gets a new random incarnation. Raises StoreError."""
+        """Return what the election left here; a first start gets a new random incarnation.
+
+        Where the file is gone although this machine took part before, it comes back as a voter without memory, which
+        has to recover. Raises StoreError.
+        """
         try:
             if not self._file.exists():
-                fresh = Durable(incarnation=secrets.token_hex(16))
-                self.save(fresh)
-                return fresh
+                self.save(_fresh(is_lost=self._marker.exists()))
+            if not self._marker.exists():  # after the file: a crash in between is a first start, not a loss
+                _replace(self._marker, b"")
             return _decode(json.loads(self._file.read_text()))
         except (ValueError, KeyError, TypeError, ProtocolError) as error:
             raise StoreError(
                 f"{self._file} is damaged ({error}). Restore it from a backup: without it this machine could vote "
-                "twice. If there is none, remove the whole state directory, and it will come back as a new machine"
+                "twice. If there is none, remove this file alone: the machine then asks the others what it has promised"
             ) from error
         except OSError as error:
             raise StoreError(f"cannot read {self._file}: {error.strerror}. Check its owner and the disk") from error
@@ -99,6 +105,13 @@ class ElectionFile:
             raise StoreError(
                 f"cannot save {self._file}: {error.strerror}. Free some space, or check the disk"
             ) from error
+
+
+def _fresh(*, is_lost: bool) -> Durable:
+    incarnation = secrets.token_hex(16)
+    if is_lost:
+        return Durable(incarnation, Ballots(recovery=Recovery()), generation=0)
+    return Durable(incarnation)
 
 
 def _advice(error: OSError) -> str:
@@ -143,21 +156,41 @@ def _replace(file: Path, content: bytes) -> None:
 
 def _encode(durable: Durable) -> dict[str, Any]:
     ballots = durable.ballots
+    recovery = ballots.recovery
     return {
         "incarnation": durable.incarnation,
         "intent": durable.intent,
         "node_name": durable.node_name,
+        "generation": durable.generation,
+        "runs": durable.runs,
+        "serves": durable.serves,
+        "past": list(durable.past),
         "max_round": ballots.max_round,
         "register": pack(ballots.register.encode()).hex() if ballots.register else None,
         "decided": pack(ballots.decided.encode()).hex() if ballots.decided else None,
+        "recovery": [recovery.barrier.encode().hex() if recovery.barrier else "", recovery.step] if recovery else None,
     }
 
 
 def _decode(document: Mapping[str, Any]) -> Durable:
-    register, decided = document["register"], document["decided"]
+    register, decided, recovery = document["register"], document["decided"], document["recovery"]
     ballots = Ballots(
         register=Register.decode(*unpack(bytes.fromhex(register))) if register else None,
         max_round=int(document["max_round"]),
         decided=Decision.decode(unpack(bytes.fromhex(decided))) if decided else None,
+        recovery=_decode_recovery(*recovery) if recovery else None,
     )
-    return Durable(str(document["incarnation"]), ballots, document["intent"], document["node_name"])
+    return Durable(
+        incarnation=str(document["incarnation"]),
+        ballots=ballots,
+        intent=document["intent"],
+        node_name=document["node_name"],
+        generation=int(document["generation"]),
+        runs=document["runs"],
+        serves=bool(document["serves"]),
+        past=tuple(map(str, document["past"])),
+    )
+
+
+def _decode_recovery(barrier: str, step: int) -> Recovery:
+    return Recovery(Ballot.decode(bytes.fromhex(barrier)) if barrier else None, int(step))

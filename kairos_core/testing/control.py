@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from kairos_core.cluster.diagnosis import Finding, Verdict
 from kairos_core.errors import ControlError
 from kairos_core.model import PeerId, Role
 from kairos_core.runtime.control import Control, Machine, NodeStatus, Traffic
@@ -53,6 +54,8 @@ class FakeControl(Control):
         self.carried: Traffic | None = None
         self.config: str | None = None
         self.refusal: Exception | None = None
+        self.findings: tuple[Finding, ...] = (Finding("clock", Verdict.OK, "the clock is right"),)
+        self.adopted: list[str] = []
         self._watchers: set[asyncio.Queue[tuple[str, str, Any]]] = set()
 
     @property
@@ -103,6 +106,22 @@ class FakeControl(Control):
         """Remember the role in `roles`, or raise `refusal`."""
         self._check()
         self.roles[peer] = role
+
+    async def new_generation(self, *, force: bool = False) -> int:
+        """Count the generation up, or raise `refusal` unless forced."""
+        if not force:
+            self._check()
+        self.change(generation=self.node.generation + 1)
+        return self.node.generation
+
+    async def adopt(self, cluster_id: str) -> None:
+        """Remember the cluster in `adopted`, or raise `refusal`."""
+        self._check()
+        self.adopted.append(cluster_id)
+
+    def doctor(self) -> tuple[Finding, ...]:
+        """Return `findings`."""
+        return self.findings
 
     def kubeconfig(self) -> str:
         """Return `config`. Raises ControlError while it is None."""

@@ -7,6 +7,7 @@ import pytest
 from kairos_core.api.app import OPERATIONS
 from kairos_core.api.document import MAX_DEPTH
 from kairos_core.api.schema import MachineShape, StatusShape
+from kairos_core.cluster.diagnosis import Finding, Verdict
 from kairos_core.errors import ControlError, StoreError
 from kairos_core.model import PeerId, Role
 from kairos_core.runtime.control import Machine, NodeStatus, Traffic
@@ -205,3 +206,26 @@ def test_the_metrics_count_drops_by_name_and_peers_and_say_the_milestones(agent:
     ):
         assert line in lines
     assert any(line.startswith("process_open_fds ") for line in lines)
+
+
+def test_the_doctor_says_what_each_check_found(agent: ServedNode) -> None:
+    agent.control.findings = (Finding("clock", Verdict.WRONG, "a day off", "timedatectl set-ntp true"),)
+    assert agent.get("/api/v1/doctor") == [
+        {"check": "clock", "verdict": "wrong", "message": "a day off", "remedy": "timedatectl set-ntp true"}
+    ]
+
+
+def test_a_new_generation_is_refused_with_the_reason_unless_forced(agent: ServedNode) -> None:
+    path = "/api/v1/cluster/new-generation"
+    agent.control.refusal = ControlError("the cluster lives")
+    refused = agent.ask("POST", path, b'{"force": false}')
+    assert (refused.status, refused.code) == (409, "refused")
+    assert agent.ask("POST", path, b'{"force": true}').json == {"generation": 2}
+    for body in (b"[]", b'{"force": 7}', b'{"now": true}'):
+        assert agent.ask("POST", path, body).code == "bad_body"
+
+
+def test_a_cluster_is_adopted_by_its_name(agent: ServedNode) -> None:
+    assert agent.ask("POST", "/api/v1/cluster/adopt", b'{"cluster_id": "k-2"}').json == {"cluster_id": "k-2"}
+    assert agent.control.adopted == ["k-2"]
+    assert agent.ask("POST", "/api/v1/cluster/adopt", b"{}").code == "bad_body"

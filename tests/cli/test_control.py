@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from kairos_core.cli import control, kairos, status
 from kairos_core.cli.columns import format_columns, printable
+from kairos_core.cluster.diagnosis import Finding, Verdict
 from kairos_core.errors import ControlError
 from kairos_core.model import Role
 from kairos_core.protocol.identity import Identity
@@ -225,3 +226,36 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 
 def test_control_characters_are_shown_and_letters_kept() -> None:
     assert printable("é\t\x9b中") == "é\\t\\x9b中"
+
+
+def test_the_doctor_prints_what_mends_and_fails_if_something_is_wrong(agent: ServedNode) -> None:
+    well = _run(agent, control.doctor)
+    assert well.stdout == "ok     clock: the clock is right\n"
+    agent.control.findings = (Finding("one cluster", Verdict.WRONG, "two", "kairos cluster adopt k-2"),)
+    ill = CliRunner().invoke(control.doctor, ["--api", agent.unix])
+    assert ill.exit_code == 1
+    assert ill.stdout.splitlines() == ["WRONG  one cluster: two", "       -> kairos cluster adopt k-2"]
+    as_json = CliRunner().invoke(control.doctor, ["--json", "--api", agent.unix])
+    assert (as_json.exit_code, json.loads(as_json.stdout)[0]["verdict"]) == (1, "wrong")
+
+
+def test_a_new_generation_says_what_it_does_and_asks_first(agent: ServedNode) -> None:
+    arguments = ["new-generation", "--api", agent.unix]
+    no = CliRunner().invoke(control.cluster, arguments, input="n\n")
+    assert isinstance(no.exception, ControlError)
+    assert "untouched" in no.stderr
+    assert "c1" in no.stderr
+    assert agent.control.node.generation == 1
+    yes = CliRunner().invoke(control.cluster, arguments, input="y\n")
+    assert yes.stdout.startswith("Generation 2 begins.")
+    agent.control.refusal = ControlError("the cluster lives")
+    assert "lives" in _fail(agent, control.cluster, "new-generation", "--yes")
+    assert json.loads(_run(agent, control.cluster, "new-generation", "--yes", "--force", "--json").stdout) == {
+        "generation": 3
+    }
+    assert "c1 (generation 3)" in _run(agent, control.status).stdout
+
+
+def test_a_machine_adopts_a_cluster(agent: ServedNode) -> None:
+    assert "joins k-2" in _run(agent, control.cluster, "adopt", "k-2").stdout
+    assert agent.control.adopted == ["k-2"]

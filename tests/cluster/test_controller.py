@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from kairos_core.cluster.controller import Durable, Local, Spec, reconcile
 from kairos_core.cluster.election import Moment, Rules
+from kairos_core.cluster.fence import stronger
 from kairos_core.cluster.quorum import Ballots, Decision
 from kairos_core.cluster.view import ApiServer, Node, Report, View, read_view
 from kairos_core.model import Attachment, EngineState, EngineStatus, PeerId, Role
@@ -26,6 +27,13 @@ def view(me: PeerId, **changes: object) -> View:
 def local(decision: Decision | None = None, **changes: object) -> Local:
     durable = Durable("1", Ballots(decided=decision))
     return replace(Local(durable, attachment=LAN), **changes)
+
+
+def serving(decision: Decision, **changes: object) -> Local:
+    """A master whose control plane is up."""
+    state = local(decision, engine=EngineStatus(EngineState.READY))
+    durable = replace(state.durable, runs=decision.cluster_id, serves=True, intent=decision.cluster_id)
+    return replace(state, durable=replace(durable, **changes))
 
 
 def spec(**changes: object) -> Spec:
@@ -109,10 +117,70 @@ def test_ha_masters_join_as_servers_and_a_newcomer_fills_a_free_place() -> None:
 
 def test_a_ready_master_shares_the_token_with_nodes_and_the_kubeconfig_with_masters_and_operators() -> None:
     nodes = {**view(A).nodes, D: Node(D, "laptop", kind="operator")}
-    ready = local(DECISION, engine=EngineStatus(EngineState.READY))
+    ready = serving(DECISION)
     actions = reconcile(view(A, nodes=nodes), spec(), ready, MOMENT)
     assert actions.share == {"join-token": (B, C), "kubeconfig": (A, D)}
-    assert any(p.bucket == "clusters" and p.value == {"endpoint": "192.168.1.7"} for p in actions.publish)
+    assert any(
+        p.bucket == "clusters" and p.value == {"endpoint": "192.168.1.7", "generation": 1} for p in actions.publish
+    )
+
+
+def test_what_ran_ready_as_a_worker_is_no_api_server_yet() -> None:
+    decision = Decision("kairos-1", A, "1", (B,), 1)
+    servers = (ApiServer(A, "kairos-1", "10.1.0.5"),)
+    state = serving(decision, serves=False, intent=None)
+    actions = reconcile(view(B, servers=servers), spec(), replace(state, join_token=SecretStr("K10")), MOMENT)
+    assert (actions.role, actions.phase) == (Role.HA, "starting")
+    assert not any(p.bucket == "clusters" for p in actions.publish)
+    assert actions.local.durable.serves
+
+
+def test_a_master_of_an_earlier_generation_keeps_its_data_and_waits() -> None:
+    state = view(A, generation=2)
+    moved = reconcile(state, spec(), serving(DECISION), MOMENT)
+    assert (moved.role, moved.decision, moved.plan) == (None, None, None)
+    assert moved.local.durable.generation == 2
+    assert moved.local.durable.past == ("kairos-1",)
+    assert moved.local.durable.served == "kairos-1"
+    durable = replace(moved.local.durable, ballots=Ballots(decided=Decision("kairos-2", B, "1", generation=2)))
+    held = reconcile(state, spec(), replace(moved.local, durable=durable), MOMENT)
+    assert (held.phase, held.plan) == ("waiting", None)
+    assert "kairos cluster adopt kairos-2" in held.message
+
+
+def test_of_two_clusters_the_larger_stays_then_the_earlier_round_then_the_lower_id() -> None:
+    stays = Decision("kairos-9", A, "1", seen=3, round=7)
+    for other in (
+        Decision("kairos-1", B, "1", seen=2, round=1),
+        Decision("kairos-1", B, "1", seen=3, round=8),
+        Decision("kairos-99", B, "1", seen=3, round=7),
+    ):
+        both = view(C, claims={A: stays, B: other})
+        assert stronger(both, stays, has_begun=False) is None
+        assert stronger(both, other, has_begun=False) == stays
+        only_decided = view(C, claims={C: stays, B: other})
+        assert stronger(only_decided, other, has_begun=True) is None, "a cluster that nobody has begun fences nobody"
+
+
+def test_an_initialiser_that_sees_another_cluster_before_it_begins_joins_that_one() -> None:
+    other = Decision("kairos-2", B, "1")
+    actions = reconcile(view(A, claims={B: other}), spec(), local(DECISION), MOMENT)
+    assert actions.decision == other
+    assert (actions.role, actions.local.durable.intent) == (Role.WORKER, None)
+
+
+def test_the_assignment_counts_its_epochs_and_only_changes() -> None:
+    decision = Decision("kairos-1", A, "1", (B,), 2)
+    nodes = {**view(A).nodes, D: Node(D, "n3")}
+    here = frozenset((A, B, C, D))
+    first = reconcile(
+        view(A, nodes=nodes, alive=here, reports={C: Report(role="worker")}), spec(), local(decision), MOMENT
+    )
+    [value] = [p.value for p in first.publish if p.bucket == "assignments"]
+    assert (value["generation"], value["epoch"]) == (1, 1)
+    told = view(A, nodes=nodes, alive=here, assignments={("kairos-1", A): (B, D)}, epochs={("kairos-1", A): 1})
+    again = reconcile(told, spec(), local(decision), MOMENT)
+    assert [p.value["epoch"] for p in again.publish if p.bucket == "assignments"] == [1]
 
 
 def test_an_operator_and_a_node_of_no_role_run_nothing() -> None:
@@ -139,7 +207,18 @@ def test_two_machines_of_one_host_name_get_two_node_names() -> None:
 
 
 BUCKETS = st.sampled_from(
-    ["peers", "reports", "prepares", "registers", "proposals", "clusters", "assignments", "roles"]
+    [
+        "peers",
+        "reports",
+        "prepares",
+        "registers",
+        "proposals",
+        "clusters",
+        "assignments",
+        "roles",
+        "generations",
+        "decisions",
+    ]
 )
 JSON = st.recursive(
     st.none() | st.integers(-(1 << 63), (1 << 64) - 1) | st.text(max_size=5) | st.binary(max_size=40),

@@ -6,16 +6,24 @@ from kairos_core.errors import ProtocolError
 from kairos_core.protocol.drops import Drop
 from kairos_core.protocol.wire import (
     MAX_BODY,
+    MAX_NEWS,
     Ack,
     Bulk,
+    Cells,
+    Compare,
     Done,
     Entries,
     Have,
     Hello,
+    Life,
+    News,
     Offer,
     Ping,
+    Probe,
     Pull,
     Push,
+    Reached,
+    Tidings,
     Want,
     decode_datagram,
     decode_message,
@@ -26,13 +34,23 @@ from kairos_core.protocol.wire import (
 )
 
 IDS = st.lists(st.binary(min_size=8, max_size=8), min_size=1, max_size=20).map(tuple)
+U32 = st.integers(0, (1 << 32) - 1)
+EIGHT = st.binary(min_size=8, max_size=8)
+NEWS = st.lists(
+    st.builds(News, st.sampled_from([Life.ALIVE, Life.SUSPECT, Life.DEAD]), U32, EIGHT), max_size=MAX_NEWS
+).map(tuple)
 DATAGRAMS = st.one_of(
-    st.builds(Ping, st.integers(0, (1 << 32) - 1), st.binary(min_size=8, max_size=8)),
-    st.builds(Ack, st.integers(0, (1 << 32) - 1), st.binary(min_size=8, max_size=8)),
+    st.builds(Ping, U32, U32, EIGHT, NEWS),
+    st.builds(Ack, U32, U32, EIGHT, NEWS),
     st.builds(Push, st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=5).map(tuple)),
     st.builds(Have, IDS),
     st.builds(Pull, IDS),
     st.builds(Bulk, IDS),
+    st.builds(Compare, st.integers(0, 65535), st.integers(1, 64)),
+    st.builds(Cells, EIGHT, st.integers(0, 65535), st.integers(1, 64).map(lambda count: b"c" * 16 * count)),
+    st.builds(Tidings, NEWS),
+    st.builds(Probe, U32, EIGHT),
+    st.builds(Reached, U32, U32, EIGHT),
 )
 MESSAGES = st.one_of(
     st.builds(Hello, st.integers(1, 65535), st.integers(0, (1 << 48) - 1)),

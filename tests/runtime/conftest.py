@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -35,6 +35,7 @@ class Peer:
     pump: Pump
     sessions: Sessions
     transport: MemoryTransport
+    task: asyncio.Task[None]
 
     @property
     def id(self) -> PeerId:
@@ -99,13 +100,13 @@ class World:
         task = asyncio.create_task(pump.run())
         await asyncio.sleep(0)  # a task that is cancelled before its first step saves nothing
         try:
-            yield Peer(identity, pump, sessions, transport)
+            yield Peer(identity, pump, sessions, transport, task)
         finally:
             await sessions.close()
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task}, timeout=PATIENCE)
             await transport.close()
+            assert task.done(), "the pump did not stop"
 
     async def until(self, holds: Callable[[], object]) -> None:
         """Wait until a condition holds that nothing wakes us for. Other tasks run meanwhile."""

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -8,6 +9,7 @@ import pytest
 from kairos_core.errors import StoreError
 from kairos_core.interfaces import StoreBatch
 from kairos_core.runtime import pump as pump_module
+from kairos_core.runtime.clock import NetworkTime
 from kairos_core.testing.stores import MemoryStore
 
 
@@ -124,6 +126,37 @@ async def test_a_restarted_node_knows_what_it_had_saved(world):
         assert peer.reads("values", key) == "kept"
 
 
+DAY = 24 * 3600.0
+
+
+async def test_what_ran_out_while_the_agent_was_off_is_forgotten_on_disk_too(world, monkeypatch):
+    disk: dict[tuple[str, str], bytes] = {}
+    async with world.running("one", MemoryStore(disk)) as peer:
+        old, again = peer.write("values", "old"), ("reports", peer.write("reports", {"n": 1}))
+    monkeypatch.setattr(pump_module, "HOUSEKEEPING", 0.01)
+    later = NetworkTime(lambda: time.time() + 2 * DAY)
+    async with world.running("one", MemoryStore(disk), clock=later) as peer:
+        assert peer.reads("values", old) is None
+        peer.write("reports", {"n": 2})  # the same key lives on, and must not be forgotten with the old entry
+        await world.until(lambda: ("values", old) not in disk)
+    assert set(disk) == {again}
+    async with world.running("one", MemoryStore(disk), clock=later) as peer:
+        assert peer.reads(*again) == {"n": 2}
+
+
+async def test_what_seems_to_have_run_out_by_a_wrong_clock_is_back_with_the_networks_time(world):
+    disk: dict[tuple[str, str], bytes] = {}
+    async with world.running("one", MemoryStore(disk)) as peer:
+        key = peer.write("values", "kept")
+    wrong = NetworkTime(lambda: time.time() + 2 * DAY)
+    async with world.running("one", MemoryStore(disk), clock=wrong) as peer:
+        assert peer.reads("values", key) is None
+        others = [await world.peer(name) for name in ("two", "three")]
+        await world.meet(peer, *others)
+        await peer.until(lambda: peer.reads("values", key) == "kept")
+        await others[0].until(lambda: others[0].reads("values", key) == "kept")
+
+
 async def test_a_damaged_store_begins_anew_and_says_so_for_good(world):
     store = TroubledStore(damage=StoreError("the ledger is damaged and was set aside"))
     peer = await world.peer("one", store)
@@ -143,6 +176,17 @@ async def test_a_member_without_any_address_does_not_keep_the_loop_busy(world):
     async with asyncio.timeout(1):
         for _ in range(100):
             await asyncio.sleep(0)
+
+
+async def test_what_is_told_to_end_in_the_turn_of_a_change_ends(world):
+    peer = await world.peer("one")
+    timers = asyncio.create_task(peer.pump._run_timers())
+    await asyncio.sleep(0.01)
+    peer.write("values", 1)
+    timers.cancel()
+    done, _ = await asyncio.wait([timers], timeout=1)
+    timers.cancel()
+    assert done
 
 
 async def test_who_watches_sees_each_change_and_a_delete(world):
@@ -174,3 +218,15 @@ async def test_writing_what_stands_already_changes_nothing(world):
     assert peer.pump.ledger.digest == digest
     with pytest.raises(ValueError, match="only the node that the key names"):
         peer.pump.publish("reports", "12D3KooWother", {})
+
+
+@pytest.mark.parametrize("turns", range(3))
+async def test_a_node_that_is_stopped_the_moment_a_timer_changes_stops(world, turns):
+    peer = await world.peer("one")
+    await asyncio.sleep(0.001)
+    peer.write("values", 1)  # sets the timer; so many turns of the loop later comes the cancellation
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    peer.task.cancel()
+    done, _ = await asyncio.wait({peer.task}, timeout=2)
+    assert done

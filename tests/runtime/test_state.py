@@ -1,3 +1,5 @@
+import errno
+import json
 import os
 import stat
 from dataclasses import replace
@@ -5,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kairos_core.cluster.quorum import Ballot, Ballots, Decision, Register
+from kairos_core.cluster.durable import Durable, fenced_off, forgotten
+from kairos_core.cluster.quorum import Ballot, Ballots, Decision, Recovery, Register
 from kairos_core.errors import StoreError
 from kairos_core.model import PeerId
 from kairos_core.runtime.state import StateDirectory
@@ -51,13 +54,65 @@ def test_another_token_or_network_id_is_another_election_and_the_first_is_not_fo
     assert state.election(NETWORK, "kairos").load().intent == "kairos-1"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"incarnation": 1}', '{"register": "zz"}'])
+def election_text(**damage: object) -> str:
+    sound = {"incarnation": "i", "intent": None, "node_name": None, "max_round": 1, "register": None, "decided": None}
+    return json.dumps(sound | damage)
+
+
+DAMAGED = (
+    *("", "{", "[]", "5", "\xff", '{"incarnation": 1}', '{"register": "zz"}'),
+    *(election_text(register=text) for text in ("zz", "c1", "90", 5)),
+    *(election_text(decided=text) for text in ("c1", "90", "80")),
+    election_text(max_round=None),
+)
+
+
+@pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_election_stops_the_machine_instead_of_voting_twice(tmp_path: Path, content: str) -> None:
     election = StateDirectory(tmp_path).election(NETWORK, "kairos")
     election.load()
-    next(tmp_path.glob("election-*")).write_text(content)
+    file = next(tmp_path.glob("election-*"))
+    file.write_bytes(content.encode("latin-1"))
     with pytest.raises(StoreError, match="could vote twice"):
         election.load()
+    assert file.read_bytes() == content.encode("latin-1"), "what may be rescued is not replaced"
+
+
+def test_all_that_a_node_must_not_forget_survives(tmp_path: Path) -> None:
+    election = StateDirectory(tmp_path).election(NETWORK, "kairos")
+    recovery = Recovery(Ballot(1 << 33, PEER), 2)
+    saved = Durable(
+        "i", Ballots(max_round=1 << 33, recovery=recovery), generation=3, runs="k-2", serves=True, past=("k-1",)
+    )
+    election.save(saved)
+    assert election.load() == saved
+
+
+def test_a_machine_whose_election_file_is_lost_comes_back_as_a_voter_without_memory(tmp_path: Path) -> None:
+    election = StateDirectory(tmp_path).election(NETWORK, "kairos")
+    before = election.load()
+    assert before.ballots.recovery is None, "a new machine is a plain new voter"
+    next(tmp_path.glob("election-*")).unlink()
+    after = election.load()
+    assert after.ballots.recovery == Recovery()
+    assert after.incarnation != before.incarnation
+    assert election.load() == after
+
+
+def test_an_older_self_in_the_ledger_is_a_lost_memory_only_for_a_fresh_file() -> None:
+    fresh, used = Durable("new"), Durable("new", Ballots(max_round=1))
+    assert forgotten(fresh, "old").ballots.recovery == Recovery()
+    assert forgotten(fresh, "new") == forgotten(fresh, "") == fresh
+    assert forgotten(used, "old") == used
+
+
+def test_an_older_disk_gets_a_new_incarnation_unless_it_knows_its_cluster() -> None:
+    before = Durable("old")
+    lost = replace(before, ballots=Ballots(recovery=Recovery()))
+    assert fenced_off(before, lost, lambda: 0.5).incarnation != "old"
+    assert fenced_off(lost, lost, lambda: 0.5) == lost, "once"
+    knows = replace(lost, intent="kairos-1")
+    assert fenced_off(before, knows, lambda: 0.5) == knows
 
 
 def test_a_damaged_identity_says_what_to_do(tmp_path: Path) -> None:
@@ -72,6 +127,8 @@ def test_two_agents_never_share_a_state_directory(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="in use by another agent"):
         StateDirectory(tmp_path)
     assert first.identity()
+    os.close(first._lock)  # as its end would
+    StateDirectory(tmp_path)
 
 
 def test_a_directory_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
@@ -93,3 +150,52 @@ def test_nothing_half_written_is_left_when_the_disk_is_full(tmp_path: Path, monk
     monkeypatch.undo()
     assert election.load() == before
     assert not list(tmp_path.glob(".election*"))
+
+
+def test_everything_in_it_is_for_the_agent_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        state = StateDirectory(tmp_path / "deep" / "state")
+        state.identity()
+        state.election(NETWORK, "kairos").load()
+        state.ledger_directory()
+    finally:
+        os.umask(before)
+    assert mode(state.path) == mode(state.ledger_directory()) == 0o700
+    assert {mode(file) for file in state.path.iterdir() if file.is_file()} == {0o600}
+
+
+def test_the_file_and_its_directory_reach_the_disk_before_a_save_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    election, synced = StateDirectory(tmp_path).election(NETWORK, "kairos"), []
+    fsync = os.fsync
+
+    def recording(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recording)
+    election.load()
+    files, directories = synced[0::2], synced[1::2]
+    assert [path.name.split("-")[0] for path in files] == [".election", ".voter"]
+    assert directories == [tmp_path, tmp_path]
+
+
+@pytest.mark.parametrize(("number", "advice"), [(errno.ENOSPC, "Free some space"), (errno.EROFS, "set --state")])
+def test_a_disk_on_which_nothing_can_be_made_is_one_clear_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    state = StateDirectory(tmp_path / "state")
+
+    def refused(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refused)
+        with pytest.raises(StoreError, match=advice):
+            state.ledger_directory()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refused)
+        with pytest.raises(StoreError, match=advice):
+            StateDirectory(tmp_path)

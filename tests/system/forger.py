@@ -7,12 +7,13 @@ import asyncio
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 from kairos_transport_tls import TlsTransport
 from kairos_transport_tls.settings import TlsSettings
 
-from kairos_core import Address, Identity, PeerId
+from kairos_core import Address, Identity, PeerId, TransportError
 from kairos_core.protocol.clock import stamp
 from kairos_core.protocol.entry import LEASE, MAX_VALUE, Entry, pack
 from kairos_core.protocol.otp import Keyring
@@ -78,15 +79,18 @@ async def push(transport: TlsTransport, target: Address, entries: list[bytes]) -
         pass
     await stream.send(encode_message(Entries(tuple(entries))))
     await stream.send(encode_message(Done()))
-    await stream.close()
+    with suppress(TransportError):
+        await stream.receive()
 
 
 async def say(transport: TlsTransport, target: Address, *messages: bytes) -> None:
-    """Open a session and say what does not belong there."""
+    """Open a session, say what does not belong there, and wait until the agent has ended it."""
     stream = await transport.connect(target)
     for message in messages:
         await stream.send(message)
-    await stream.close()
+    with suppress(TransportError):
+        while True:
+            await stream.receive()
 
 
 async def main(target: Address, victim: PeerId, token: Token) -> None:

@@ -108,6 +108,9 @@ class SqliteStore(LedgerStore):
         """Make a complete file and move it to its name; 0600, which SQLite's side files inherit."""
         unfinished = self.path.with_name("ledger.db.new")
         unfinished.unlink(missing_ok=True)
+        # Left behind where a killed agent's file was moved away; SQLite would play them into the new one.
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         connection = _connect(unfinished)
         try:

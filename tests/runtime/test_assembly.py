@@ -1,0 +1,86 @@
+import pytest
+
+from kairos_core.config import parse_config
+from kairos_core.errors import ConfigError, PluginError
+from kairos_core.protocol.token import format_token
+from kairos_core.runtime import assembly
+from kairos_core.runtime.plugins import Plugins, load_plugins
+from kairos_core.testing.transports import token_for_test
+
+TOKEN = format_token(token_for_test())
+
+
+def parts(tmp_path, plugins: Plugins, p2p: str = "", more: str = "", kind: str = "node") -> assembly.Parts:
+    text = f"#cloud-config\np2p:\n  network_token: {TOKEN}\n{p2p}{more}"
+    return assembly.make_parts(parse_config([("test", text)], plugins.sections()), plugins, tmp_path, kind)
+
+
+def without(*distributions: str) -> Plugins:
+    return load_plugins([f"kairos-{name}" for name in distributions])
+
+
+def test_with_everything_installed_nothing_is_missing(tmp_path):
+    made = parts(tmp_path, load_plugins())
+    assert (made.store, made.engine) != (None, None)
+    assert "mdns" in made.discoveries
+    assert made.chosen["network"] == ("vpn",)
+    assert made.warnings == []
+    assert list(tmp_path.iterdir()) == [], "nothing is opened yet"
+
+
+@pytest.mark.parametrize(
+    ("missing", "more", "warning"),
+    [
+        (("net-vpn",), "", "no plugin offers it; nodes use their LAN addresses"),
+        (("net-kubevip",), "kubevip:\n  eip: 192.0.2.99\n", "the elastic IP is not used"),
+        (("discovery-mdns", "discovery-dht"), "", "waits until others dial it"),
+        (("store-sqlite", "store-files"), "", "forgotten at restart"),
+        (("engine-k3s",), "", "only coordinates"),
+    ],
+)
+def test_what_is_missing_turns_its_feature_off_and_is_said(tmp_path, missing, more, warning):
+    made = parts(tmp_path, without(*missing), more=more)
+    assert [each for each in made.warnings if warning in each]
+    assert len(made.warnings) == 1
+    absent = {
+        "net-vpn": made.networks,
+        "net-kubevip": "kubevip" in made.chosen["network"],
+        "discovery-mdns": made.discoveries,
+        "store-sqlite": made.store,
+        "engine-k3s": made.engine,
+    }
+    assert not absent[missing[0]]
+
+
+def test_without_a_transport_there_is_no_node(tmp_path):
+    with pytest.raises(PluginError, match=r"no transport is installed.*Install kairos-transport-tls"):
+        parts(tmp_path, without("transport-tls"))
+
+
+def test_what_is_switched_off_is_not_missed(tmp_path):
+    off = "  vpn:\n    create: false\n"
+    assert parts(tmp_path, without("net-vpn"), off).warnings == []
+    seeds = "  peers: ['192.0.2.1:7373']\n"
+    assert parts(tmp_path, without("discovery-mdns", "discovery-dht"), seeds).warnings == []
+
+
+def test_an_operator_runs_no_kubernetes_and_announces_no_elastic_ip(tmp_path):
+    made = parts(tmp_path, load_plugins(), more="kubevip:\n  eip: 192.0.2.99\n", kind="operator")
+    assert made.engine is None
+    assert made.chosen["network"] == ("vpn",)
+    assert made.warnings == []
+
+
+def test_a_vpn_that_kubernetes_does_not_use_is_made_and_marked(tmp_path):
+    [(_, is_used)] = parts(tmp_path, load_plugins(), "  vpn:\n    use: false\n").networks
+    assert is_used is False
+
+
+def test_a_name_that_nobody_offers_is_refused(tmp_path):
+    with pytest.raises(PluginError, match="no engine is called 'k0s'; installed: k3s"):
+        parts(tmp_path, load_plugins(), "  plugins:\n    engine: k0s\n")
+
+
+def test_a_machine_without_a_p2p_block_is_told_how_to_get_one(tmp_path):
+    with pytest.raises(ConfigError, match="kairos create-config"):
+        assembly.make_parts(parse_config([("test", "#cloud-config\n")], {}), load_plugins(), tmp_path, "node")
