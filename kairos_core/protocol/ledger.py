@@ -128,14 +128,10 @@ class Ledger:
         if current is not None and merge(current, entry) is current:
             raise ProtocolError(Drop.STALE)
         self._check_room(entry, current)
-<<<<<<< HEAD
-        if not self._notary.is_authentic(entry, self.network):
-=======
         is_paced = not is_ours and (current is not None or not is_asked)
         if is_paced and not self._pace.has(entry.author, 1.0, unix_now):
             raise ProtocolError(Drop.TOO_FAST)
-        if not is_authentic(entry, self.network):
->>>>>>> main
+        if not self._notary.is_authentic(entry, self.network):
             raise ProtocolError(Drop.BAD_SIGNATURE, entry.bucket)
         if is_paced:  # only now: a forged entry must not cost the author it names
             self._pace.spend(entry.author, 1.0, unix_now)

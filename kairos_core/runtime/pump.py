@@ -11,13 +11,9 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-<<<<<<< HEAD
-from dataclasses import replace
-from itertools import islice
-=======
 from contextlib import suppress
 from dataclasses import dataclass, replace
->>>>>>> main
+from itertools import islice
 from typing import Any
 
 from kairos_core.cluster.addresses import renewed
@@ -131,7 +127,7 @@ class Pump:
         unheard = (member for member in self.gossip.membership.alive() if not self.clock.has_heard(member.peer))
         for member in islice(unheard, MORE_CLOCKS):
             if member.address is not None:
-                self.sync_wanted(member.address)
+                self.sync_wanted(member.address, Errand())
 
     def synced(self, peer: PeerId) -> None:
         """Note that our ledger and a peer's were brought to their union."""

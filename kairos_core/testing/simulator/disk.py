@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from random import Random
 
-from kairos_core.cluster.controller import Durable
+from kairos_core.cluster.durable import Durable
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.ledger import Change, Ledger
 

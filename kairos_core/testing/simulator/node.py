@@ -16,18 +16,21 @@ from pydantic import SecretStr
 
 from kairos_core.cluster import roles
 from kairos_core.cluster.addresses import renewed
-from kairos_core.cluster.controller import Actions, Durable, Local, Spec, reconcile
+from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
+from kairos_core.cluster.durable import Durable, adopted, forgotten
 from kairos_core.cluster.election import Moment, Rules
-from kairos_core.cluster.view import View, read_view
+from kairos_core.cluster.quorum import Ballots, Decision, Recovery
+from kairos_core.cluster.view import GENERATION_BYTES, View, read_view
 from kairos_core.model import Address, Attachment, EngineState, EngineStatus, PeerId, Role
-from kairos_core.protocol.buckets import PEERS, REPORTS
+from kairos_core.protocol.buckets import GENERATIONS, PEERS, REPORTS
 from kairos_core.protocol.entry import Entry
 from kairos_core.protocol.gossip import Gossip, SyncWanted
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.ledger import Change, Ledger, draft
 from kairos_core.runtime.actions import MERGE_CHANGES, RESTS
 from kairos_core.runtime.clock import NetworkTime
-from kairos_core.runtime.pump import HOUSEKEEPING, MORE_CLOCKS
+from kairos_core.runtime.pump import HOUSEKEEPING, MORE_CLOCKS, Errand
+from kairos_core.runtime.sessions import ENOUGH, OFFERED_UNASKED, WHOLE
 from kairos_core.runtime.vault import Vault
 from kairos_core.testing.simulator.disk import Disk
 
@@ -77,8 +80,12 @@ class SimulatedNode:
         self.actions = Actions(Local(self.durable, attachment=Attachment("eth0", self.address.host)))
         self._offset, self._poll_at, self._look_at, self._wake_at, self._engine_ready = 0.0, NEVER, NEVER, NEVER, NEVER
         self._dialling: set[Address] = set()
-        self.gossip.restore(self.disk.entries, world.now, self.unix_now())
-        self.publish(PEERS, str(self.peer), self._description())
+        self._runs: tuple[str | None, bool] | None = None
+        self._token: tuple[str, SecretStr | None] = ("", None)
+        self._is_introduced = False
+        self._restore(self.disk.entries)
+        self._recall()
+        self._introduce()
         world.note(self, "starts")
         self._later(HOUSEKEEPING, self._keep_house)
         self.look()
@@ -95,7 +102,7 @@ class SimulatedNode:
                 self.disk.forget_last_save()
             self.world.note(self, "crashes")
 
-    def wipe(self, *, keep_identity: bool) -> None:
+    def wipe(self, *, keep_identity: bool = True) -> None:
         """Crash and lose the disk; without its identity the machine comes back as a new one."""
         self.crash()
         identity = None if keep_identity else Identity(self.world.random.randbytes(32))
@@ -104,7 +111,42 @@ class SimulatedNode:
 
     def _durable_after_loss(self, *, is_new: bool) -> Durable:
         """Return what a machine begins with that has lost its promises: as runtime.state makes it."""
-        return Durable(self.world.random.randbytes(8).hex())
+        incarnation = self.world.random.randbytes(8).hex()
+        return Durable(incarnation) if is_new else Durable(incarnation, Ballots(recovery=Recovery()), generation=0)
+
+    def _restore(self, raws: Iterable[bytes]) -> None:
+        """Take saved entries. What is past its lease by our clock, which may be wrong, waits for the network's time."""
+        world, unix_now = self.world, self.unix_now()
+        raws = list(raws)
+        self.gossip.restore(raws, world.now, unix_now)
+        network = self.ledger.network
+        self._late = [raw for raw in raws if world.notary.decode(raw, network).expires_at <= unix_now]
+
+    def _recall(self) -> None:
+        """Look for traces of an earlier self, as the reconciler does before its own entry covers them."""
+        node = self.view().nodes.get(self.peer)
+        durable = forgotten(self.durable, node.incarnation if node else "")
+        self._keep(durable)
+
+    def _keep(self, durable: Durable, **changes: Any) -> None:
+        self.disk.save(durable)
+        self.durable = durable
+        self.actions = replace(self.actions, local=replace(self.actions.local, durable=durable, **changes))
+
+    # -- what an operator does ----------------------------------------------------------------------------------
+
+    def ask_for_generation(self) -> None:
+        """Do what `kairos cluster new-generation` does."""
+        rank = (self.view().generation + 1).to_bytes(GENERATION_BYTES)
+        self.publish(GENERATIONS, f"{self.rules.network_id}/{self.peer}", [rank, None])
+
+    def adopt(self, decision: Decision) -> None:
+        """Do what `kairos cluster adopt` does."""
+        self._keep(adopted(self.durable, decision), joined=None, join_token=None)
+        self.actions = replace(self.actions, decision=decision)
+        self.world.note(self, f"adopts {decision.cluster_id}")
+        self._introduce()
+        self._look_soon()
 
     @property
     def peer(self) -> PeerId:
@@ -178,7 +220,7 @@ class SimulatedNode:
         changed = False
         while (event := self.gossip.next_event()) is not None:
             if isinstance(event, SyncWanted):
-                self.reconcile(event.address)
+                self.reconcile(event.address, Errand(event.give, event.want))
                 continue
             changed = True
             if isinstance(event, Change):
@@ -203,14 +245,20 @@ class SimulatedNode:
 
     def found(self, address: Address) -> None:
         """Dial an address that a discovery found, unless it leads to a peer that we know to be alive."""
-        if self.is_up and not any(address in member.candidates for member in self.gossip.membership.alive()):
-            self.reconcile(address)
+        membership = self.gossip.membership
+        has_enough = membership.size > ENOUGH
+        known = (member for member in membership.members.values() if member.alive or has_enough)
+        if self.is_up and not any(address in member.candidates for member in known):
+            self._dial(address, None)
 
-    def reconcile(self, address: Address) -> None:
+    def reconcile(self, address: Address, errand: Errand = WHOLE) -> None:
         """Open a session to an address, unless one is being opened."""
+        self._dial(address, errand)
+
+    def _dial(self, address: Address, errand: Errand | None) -> None:
         if self.is_up and address != self.address and address not in self._dialling:
             self._dialling.add(address)
-            self.world.open_session(self, address)
+            self.world.open_session(self, address, errand)
 
     def hung_up(self, address: Address) -> None:
         """Note that the session to an address has ended, or never came to be."""
@@ -221,6 +269,7 @@ class SimulatedNode:
         if self.clock.heard(peer, unix_ms):
             self._offset = self.clock.offset
             self.world.note(self, f"goes by a clock {self._offset:+.0f} s off its own")
+            self._restore(self._late)
             self._renew()
             unheard = (member for member in self.gossip.membership.alive() if not self.clock.has_heard(member.peer))
             for member in islice(unheard, MORE_CLOCKS):
@@ -235,12 +284,25 @@ class SimulatedNode:
         self.gossip.take_entries(raws, self.world.now, self.unix_now(), sender=sender)
         self.flush()
 
+    @property
+    def offers_all(self) -> bool:
+        """Whether a session that has no errand compares the whole ledgers."""
+        return len(self.ledger) <= OFFERED_UNASKED or not self._is_introduced
+
+    def synced(self, peer: PeerId) -> None:
+        """Note that a reconciliation with a peer has ended."""
+        self._is_introduced = True
+        self.gossip.synced(peer, self.world.now)
+        self.flush()
+
     # -- the controller -----------------------------------------------------------------------------------------
 
     def view(self) -> View:
         """Read the ledger as it is now."""
         alive = frozenset(member.peer for member in self.gossip.membership.alive())
-        return read_view(self.ledger.read(self.unix_now()), self.peer, alive, self.rules.network_id)
+        return read_view(
+            self.ledger.read(self.unix_now()), self.peer, alive, self.rules.network_id, self.durable.generation
+        )
 
     def look(self) -> None:
         """Run the controller once and carry out what it says."""
@@ -253,24 +315,33 @@ class SimulatedNode:
             self.world.after_crash(self)
             return
         before, self.actions, self.durable = self.actions, actions, actions.local.durable
+        if _told_of(self.durable) != _told_of(before.local.durable):
+            self._introduce()
         self.world.watch.looked(self, before, actions)
         self._publish(actions, view)
-        if actions.plan is not None and self._engine_ready == NEVER:
+        if actions.plan is not None and self._runs != (self.durable.runs, self.durable.serves):
             self._start_engine(actions)
         self._wake(actions.wake_at)
 
     def _local(self, view: View) -> Local:
-        local, decision = self.actions.local, self.actions.decision
-        if local.join_token is None and decision is not None:
-            authors = sorted(
-                roles.masters(view, decision) - {self.peer}, key=lambda peer: (peer != decision.init, peer)
-            )
-            token = self.vault.open(decision.cluster_id, "join-token", authors)
-            local = replace(local, join_token=SecretStr(token) if token else None)
+        local = replace(self.actions.local, join_token=self._join_token(view))
         if self.world.now >= self._engine_ready:
             secret = SecretStr("simulated") if self.role is not None and self.role.is_master else None
             local = replace(local, engine=EngineStatus(EngineState.READY, join_token=secret, kubeconfig=secret))
         return local
+
+    def _join_token(self, view: View) -> SecretStr | None:
+        """Open the join token of the decided cluster; once, since opening it costs more than a look."""
+        decision = self.actions.decision
+        if decision is None:
+            return None
+        if self._token[0] != decision.cluster_id or self._token[1] is None:
+            authors = sorted(
+                roles.masters(view, decision) - {self.peer}, key=lambda peer: (peer != decision.init, peer)
+            )
+            token = self.vault.open(decision.cluster_id, "join-token", authors)
+            self._token = (decision.cluster_id, SecretStr(token) if token else None)
+        return self._token[1]
 
     def _publish(self, actions: Actions, view: View) -> None:
         for publication in actions.publish:
@@ -285,6 +356,7 @@ class SimulatedNode:
         self.publish(REPORTS, str(self.peer), {"role": role, "phase": actions.phase})
 
     def _start_engine(self, actions: Actions) -> None:
+        self._runs = (self.durable.runs, self.durable.serves)
         self._engine_ready = self.world.now + ENGINE_START
         self._later(ENGINE_START, self._look_soon)
         self.world.watch.started(self, actions)
@@ -308,13 +380,22 @@ class SimulatedNode:
             self._wake_at = NEVER
             self._look_soon()
 
+    def _introduce(self) -> None:
+        self.publish(PEERS, str(self.peer), self._description())
+
     def _description(self) -> dict[str, Any]:
         return {
             "network_id": self.rules.network_id,
             "name": self.spec.name,
             "kind": self.kind,
             "wish": self.wish.value if self.wish else "",
-            "incarnation": self.rules.incarnation,
+            "incarnation": self.durable.incarnation,
+            "serves": self.durable.served,
             "seal_key": self.vault.public_key,
             "addresses": [str(self.address)],
         }
+
+
+def _told_of(durable: Durable) -> tuple[str, str]:
+    """Return what our `peers` entry tells of the durable state."""
+    return durable.incarnation, durable.served

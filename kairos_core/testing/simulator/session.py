@@ -6,13 +6,14 @@ session ends where it is, as a broken connection does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kairos_core.protocol import reconciliation
-from kairos_core.protocol.wire import Entries, Message, Want
+from kairos_core.protocol.wire import Done, Entries, Message
 
 if TYPE_CHECKING:
+    from kairos_core.runtime.pump import Errand
     from kairos_core.testing.simulator.node import SimulatedNode
     from kairos_core.testing.simulator.world import World
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 class Session:
     """One session, from the dial to its end."""
 
-    def __init__(self, world: World, caller: SimulatedNode, listener: SimulatedNode) -> None:
-        self._world, self._caller, self._listener = world, caller, listener
+    def __init__(self, world: World, caller: SimulatedNode, listener: SimulatedNode, errand: Errand | None) -> None:
+        """`errand` is what the session is for; None where the peer was only discovered."""
+        self._world, self._caller, self._listener, self._errand = world, caller, listener, errand
         self._lives = (caller.lives, listener.lives)
 
     def begin(self) -> None:
@@ -44,31 +46,29 @@ class Session:
     def _greet(self) -> None:
         for one, other in ((self._caller, self._listener), (self._listener, self._caller)):
             one.greeted(other.peer, other.address, other.clock.own_ms())
-        offer = reconciliation.offer(self._caller.ledger)
-        self._after(0.5, lambda: self._answer(offer))
+        ledger, errand = self._caller.ledger, self._errand
+        if errand is not None and (errand.give or errand.want):
+            self._say(list(reconciliation.settle(ledger, errand.give, errand.want)), self._listener, self._caller)
+        elif errand is not None or self._caller.offers_all:
+            self._say([reconciliation.offer(ledger)], self._listener, self._caller)
+        else:  # it was for the greeting alone
+            self._caller.hung_up(self._listener.address)
 
-    def _answer(self, offer: Message) -> None:
-        said = list(reconciliation.answer(self._listener.ledger, offer))
-        self._after(0.5, lambda: self._send_wanted(said))
+    def _say(self, said: list[Message], hearer: SimulatedNode, speaker: SimulatedNode) -> None:
+        self._after(0.5, lambda: self._hear(said, hearer, speaker))
 
-    def _send_wanted(self, said: list[Message]) -> None:
-        _take(self._caller, said, self._listener)
-        wanted = [
-            reply
-            for want in said
-            if isinstance(want, Want)
-            for reply in reconciliation.answer(self._caller.ledger, want)
-        ]
-        self._caller.gossip.synced(self._listener.peer, self._world.now)
-        self._after(0.5, lambda: self._end(wanted))
-
-    def _end(self, wanted: list[Message]) -> None:
-        _take(self._listener, wanted, self._caller)
-        self._listener.gossip.synced(self._caller.peer, self._world.now)
-        self._caller.hung_up(self._listener.address)
-
-
-def _take(node: SimulatedNode, messages: Iterable[Message], sender: SimulatedNode) -> None:
-    for message in messages:
-        if isinstance(message, Entries):
-            node.take(message.entries, sender.peer)
+    def _hear(self, said: list[Message], hearer: SimulatedNode, speaker: SimulatedNode) -> None:
+        answers: list[Message] = []
+        for message in said:
+            if isinstance(message, Entries):
+                hearer.take(message.entries, speaker.peer)
+            answers += reconciliation.answer(hearer.ledger, message)
+        is_over = any(isinstance(message, Done) for message in (*said, *answers))
+        if is_over:
+            hearer.synced(speaker.peer)
+            if hearer is self._caller:
+                hearer.hung_up(self._listener.address)
+        if answers:
+            self._say(answers, speaker, hearer)
+        elif not is_over or hearer is not self._caller:
+            self._caller.hung_up(self._listener.address)

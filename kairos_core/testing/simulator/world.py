@@ -24,6 +24,7 @@ from kairos_core.model import Address, PeerId, Role
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.otp import Keyring
 from kairos_core.protocol.token import new_token
+from kairos_core.runtime.pump import Errand
 from kairos_core.testing.simulator.invariants import Violation, Watch, unsettled
 from kairos_core.testing.simulator.network import Conditions, Network
 from kairos_core.testing.simulator.node import SimulatedNode
@@ -169,13 +170,13 @@ class World:
         """Let a node open a session to an address."""
         node.reconcile(address)
 
-    def open_session(self, caller: SimulatedNode, address: Address) -> None:
+    def open_session(self, caller: SimulatedNode, address: Address, errand: Errand | None) -> None:
         """Carry out a session, as far as both ends and the network live."""
         listener = self._by_address.get(address)
         if listener is None:
             self.at(self.now, lambda: caller.hung_up(address))
         else:
-            Session(self, caller, listener).begin()
+            Session(self, caller, listener, errand).begin()
 
 
 def _names(nodes: list[SimulatedNode]) -> str:
