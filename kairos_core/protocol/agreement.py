@@ -171,8 +171,9 @@ class Agreement:
 
     def _settle(self, current: Comparison, difference: set[bytes], now: float) -> None:
         """Give and ask for the difference: by datagrams if it is small."""
-        held = {short_id: entry for short_id in difference if (entry := self._ledger.find(short_id))}
-        lacking = tuple(difference - held.keys())
+        ids = sorted(difference)  # a set of bytes has another order in each process; a seed must replay
+        held = {short_id: entry for short_id in ids if (entry := self._ledger.find(short_id))}
+        lacking = tuple(short_id for short_id in ids if short_id not in held)
         if len(lacking) <= WANTED and sum(len(entry.raw) for entry in held.values()) <= GIVEN:
             self._spreader.ask(lacking, current.address, now)
             self._spreader.give(current.member, held.values(), current.address, now)
