@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from kairos_core.cluster.addresses import renewed
@@ -29,9 +28,6 @@ logger = logging.getLogger(__name__)
 
 SAVE_AGAIN = 5.0
 """Seconds until a save that failed (a full disk) is tried again; nothing is lost meanwhile."""
-
-MORE_CLOCKS = 32
-"""Peers asked for the time when it changes. Raising it outvotes more wrong clocks, at a stream each."""
 
 HOUSEKEEPING = 60.0
 """Seconds between looks at leases that end or are due for renewal; leases last a day."""
@@ -119,15 +115,16 @@ class Pump:
         if self.clock.heard(peer, unix_ms):
             self._restore(list(self._late.values()))
             self._renew()
-            self._ask_the_time()
             self.wake()
+        self._ask_the_time()
 
     def _ask_the_time(self) -> None:
-        """Greet living peers whose clocks we have not heard: else the few we have may be the wrong ones, for good."""
-        unheard = (member for member in self.gossip.membership.alive() if not self.clock.has_heard(member.peer))
-        for member in islice(unheard, MORE_CLOCKS):
-            if member.address is not None:
-                self.sync_wanted(member.address, Errand())
+        """Greet living peers until enough clocks are heard, where some of them disagree."""
+        members = self.gossip.membership.members
+        for peer in self.clock.unheard(member.peer for member in self.gossip.membership.alive()):
+            address = members[peer].address
+            if address is not None:
+                self.sync_wanted(address, Errand())
 
     def synced(self, peer: PeerId) -> None:
         """Note that our ledger and a peer's were brought to their union."""
@@ -145,6 +142,7 @@ class Pump:
                     self._note(entry)
                 case PeerAlive(peer) | PeerDead(peer):
                     logger.info("%s %s", peer.short, "is here" if isinstance(event, PeerAlive) else "no longer answers")
+                    self._ask_the_time()
                 case SyncWanted(_, address, give, want):
                     self.sync_wanted(address, Errand(give, want))
                     continue

@@ -33,6 +33,8 @@ class Watch:
         self._world = world
         self.decided: dict[Generation, Decision] = {}
         self.initialisations: dict[Generation, tuple[PeerId, str, str]] = {}
+        self.allows_rivals = False
+        """Whether two clusters may be decided: only where more than 2q - 1 vote, which the fence is for."""
         self._votes: dict[tuple[Generation, Ballot], Decision] = {}
 
     def looked(self, node: SimulatedNode, before: Actions, after: Actions) -> None:
@@ -57,7 +59,7 @@ class Watch:
         first = self.initialisations.setdefault(generation, this)
         self._world.note(node, f"initialises cluster {actions.decision.cluster_id}")
         self._world.initialised.append((self._world.now, node.peer, durable.intent))
-        if first != this:
+        if first != this and not self.allows_rivals:
             raise self._violation(f"two initialisers in {generation}: {_told(*first)}, then {_told(*this)}")
         if durable.intent != actions.decision.cluster_id:
             raise self._violation(f"{node.name} initialises {actions.decision.cluster_id} without a durable intent")
@@ -71,7 +73,7 @@ class Watch:
         generation = _generation(node, decision)
         self._world.note(node, f"learns that {decision.init.short} initialises {decision.cluster_id}")
         first = self.decided.setdefault(generation, decision)
-        if first != decision:
+        if first != decision and not self.allows_rivals:
             raise self._violation(
                 f"two decisions in {generation}: {first.cluster_id} and {decision.cluster_id}, learnt by {node.name}"
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.ledger import Change, Ledger, draft
 from kairos_core.runtime.actions import MERGE_CHANGES, RESTS
 from kairos_core.runtime.clock import NetworkTime
-from kairos_core.runtime.pump import HOUSEKEEPING, MORE_CLOCKS, Errand
+from kairos_core.runtime.pump import HOUSEKEEPING, Errand
 from kairos_core.runtime.sessions import ENOUGH, OFFERED_UNASKED, WHOLE
 from kairos_core.runtime.vault import Vault
 from kairos_core.testing.simulator.disk import Disk
@@ -178,8 +177,12 @@ class SimulatedNode:
 
     def _later(self, delay: float, act: Callable[[], None]) -> None:
         """Let something happen unless the process ends before."""
+        self._at(self.world.now + delay, act)
+
+    def _at(self, when: float, act: Callable[[], None]) -> None:
+        """Let something happen at a time, to the last bit: a timer that comes too early is not due, and would be lost."""
         life = self.lives
-        self.world.at(self.world.now + delay, lambda: act() if self.is_up and self.lives == life else None)
+        self.world.at(when, lambda: act() if self.is_up and self.lives == life else None)
 
     def _keep_house(self) -> None:
         self.gossip.expire(self.unix_now())
@@ -225,6 +228,8 @@ class SimulatedNode:
             changed = True
             if isinstance(event, Change):
                 self.disk.note(event, self.world.now)
+            else:
+                self._ask_the_time()
         if changed:
             self._look_soon()
         self._schedule()
@@ -233,7 +238,7 @@ class SimulatedNode:
         due = self.gossip.next_timer()
         if due < self._poll_at:
             self._poll_at = due
-            self._later(max(0.0, due - self.world.now), self._poll)
+            self._at(due, self._poll)
 
     def _poll(self) -> None:
         if self.world.now >= self._poll_at:
@@ -271,13 +276,17 @@ class SimulatedNode:
             self.world.note(self, f"goes by a clock {self._offset:+.0f} s off its own")
             self._restore(self._late)
             self._renew()
-            unheard = (member for member in self.gossip.membership.alive() if not self.clock.has_heard(member.peer))
-            for member in islice(unheard, MORE_CLOCKS):
-                if member.address is not None:
-                    self.reconcile(member.address)
         self._offset = self.clock.offset
         self.gossip.met(peer, address, self.world.now)
+        self._ask_the_time()
         self.flush()
+
+    def _ask_the_time(self) -> None:
+        members = self.gossip.membership.members
+        for peer in self.clock.unheard(member.peer for member in self.gossip.membership.alive()):
+            address = members[peer].address
+            if address is not None:
+                self.reconcile(address)
 
     def take(self, raws: Iterable[bytes], sender: PeerId) -> None:
         """Take entries that came over a stream."""
