@@ -1,4 +1,4 @@
-"""Two hundred seeds of every scenario. A failing one is told with its trace and the command that replays it."""
+"""120 seeds of every scenario. A failing one is told with its trace and the command that replays it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kairos_core.testing.simulator.scenarios import SCENARIOS, big_network
 from kairos_core.testing.simulator.trial import Report, play, run_trial
 from kairos_core.testing.simulator.world import World
 
-SEEDS = 200
+SEEDS = 120
 ORDINARY = sorted(name for name, scenario in SCENARIOS.items() if scenario.weight == 1)
 
 

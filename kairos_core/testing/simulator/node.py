@@ -113,19 +113,17 @@ class SimulatedNode:
         incarnation = self.world.random.randbytes(8).hex()
         return Durable(incarnation) if is_new else Durable(incarnation, Ballots(recovery=Recovery()), generation=0)
 
-    def _restore(self, raws: Iterable[bytes]) -> None:
+    def _restore(self, raws: list[bytes]) -> None:
         """Take saved entries. What is past its lease by our clock, which may be wrong, waits for the network's time."""
         world, unix_now = self.world, self.unix_now()
-        raws = list(raws)
-        self.gossip.restore(raws, world.now, unix_now)
         network = self.ledger.network
+        self.gossip.restore(raws, world.now, unix_now)
         self._late = [raw for raw in raws if world.notary.decode(raw, network).expires_at <= unix_now]
 
     def _recall(self) -> None:
         """Look for traces of an earlier self, as the reconciler does before its own entry covers them."""
         node = self.view().nodes.get(self.peer)
-        durable = forgotten(self.durable, node.incarnation if node else "")
-        self._keep(durable)
+        self._keep(forgotten(self.durable, node.incarnation if node else ""))
 
     def _keep(self, durable: Durable, **changes: Any) -> None:
         self.disk.save(durable)
@@ -180,7 +178,7 @@ class SimulatedNode:
         self._at(self.world.now + delay, act)
 
     def _at(self, when: float, act: Callable[[], None]) -> None:
-        """Let something happen at a time, to the last bit: a timer that comes too early is not due, and would be lost."""
+        """Let something happen at a time, to the last bit: a timer that comes too early would be lost."""
         life = self.lives
         self.world.at(when, lambda: act() if self.is_up and self.lives == life else None)
 
@@ -324,7 +322,7 @@ class SimulatedNode:
             self.world.after_crash(self)
             return
         before, self.actions, self.durable = self.actions, actions, actions.local.durable
-        if _told_of(self.durable) != _told_of(before.local.durable):
+        if self.durable != before.local.durable:
             self._introduce()
         self.world.watch.looked(self, before, actions)
         self._publish(actions, view)
@@ -390,10 +388,7 @@ class SimulatedNode:
             self._look_soon()
 
     def _introduce(self) -> None:
-        self.publish(PEERS, str(self.peer), self._description())
-
-    def _description(self) -> dict[str, Any]:
-        return {
+        description = {
             "network_id": self.rules.network_id,
             "name": self.spec.name,
             "kind": self.kind,
@@ -403,8 +398,4 @@ class SimulatedNode:
             "seal_key": self.vault.public_key,
             "addresses": [str(self.address)],
         }
-
-
-def _told_of(durable: Durable) -> tuple[str, str]:
-    """Return what our `peers` entry tells of the durable state."""
-    return durable.incarnation, durable.served
+        self.publish(PEERS, str(self.peer), description)

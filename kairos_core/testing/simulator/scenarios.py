@@ -39,7 +39,7 @@ SCENARIOS: dict[str, Scenario] = {}
 
 def _scenario(play: Play) -> Play:
     name, sentence = play.__name__, (play.__doc__ or "").splitlines()[0]
-    SCENARIOS[name] = Scenario(name, play, sentence, 2_000 if play.__name__ == "big_network" else 1)
+    SCENARIOS[name] = Scenario(name, play, sentence, 400 if play.__name__ == "big_network" else 1)
     return play
 
 
