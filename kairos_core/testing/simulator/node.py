@@ -115,8 +115,7 @@ class SimulatedNode:
 
     def _restore(self, raws: list[bytes]) -> None:
         """Take saved entries. What is past its lease by our clock, which may be wrong, waits for the network's time."""
-        world, unix_now = self.world, self.unix_now()
-        network = self.ledger.network
+        world, unix_now, network = self.world, self.unix_now(), self.ledger.network
         self.gossip.restore(raws, world.now, unix_now)
         self._late = [raw for raw in raws if world.notary.decode(raw, network).expires_at <= unix_now]
 

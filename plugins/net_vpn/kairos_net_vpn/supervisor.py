@@ -83,7 +83,8 @@ class Supervisor:
                 return None
             self._tell(Ask())
             try:
-                answer = messages.decode(await asyncio.wait_for(reader.readuntil(b"\n"), ANSWER))
+                async with asyncio.timeout(ANSWER):  # not wait_for: before Python 3.12 it may lose a cancellation
+                    answer = messages.decode(await reader.readuntil(b"\n"))
             except TimeoutError:
                 _log.error("the VPN's data plane did not answer for %.0f s; starting it again", ANSWER)
                 self._kill()
@@ -127,7 +128,8 @@ class Supervisor:
     async def _expect_ready(self, reader: asyncio.StreamReader) -> None:
         reason = "it ended at once"
         try:
-            answer = messages.decode(await asyncio.wait_for(reader.readuntil(b"\n"), ANSWER))
+            async with asyncio.timeout(ANSWER):
+                answer = messages.decode(await reader.readuntil(b"\n"))
             if isinstance(answer, Ready):
                 return
         except TimeoutError:
@@ -172,7 +174,8 @@ class Supervisor:
         if self._process is None:
             return
         try:
-            await asyncio.wait_for(self._process.wait(), LEAVE)
+            async with asyncio.timeout(LEAVE):
+                await self._process.wait()
         except TimeoutError:
             self._kill()
             await self._process.wait()
