@@ -61,11 +61,24 @@ class Change:
     previous: Entry | None
 
 
+class Notary:
+    """Reads entries and checks their signatures. Ledgers of one process may share one that remembers."""
+
+    def decode(self, raw: bytes, network: bytes) -> Entry:
+        """Return the entry. Raises ProtocolError."""
+        return decode_entry(raw, network)
+
+    def is_authentic(self, entry: Entry, network: bytes) -> bool:
+        """Say whether the entry is signed by its author."""
+        return is_authentic(entry, network)
+
+
 class Ledger:
     """All entries that this node knows. Holds no clock: the wall time is an argument."""
 
-    def __init__(self, network: bytes) -> None:
+    def __init__(self, network: bytes, notary: Notary | None = None) -> None:
         self.network = network
+        self._notary = notary or Notary()
         self.clock = HybridClock()
         self._entries: dict[tuple[str, str], Entry] = {}
         self._by_short_id: dict[bytes, Entry] = {}
@@ -101,7 +114,7 @@ class Ledger:
         Raises ProtocolError. The cheap checks come first: a signature is verified only for an entry that would
         change something.
         """
-        entry = decode_entry(raw, self.network)
+        entry = self._notary.decode(raw, self.network)
         if entry.short_id in self._by_short_id:
             return None
         if entry.expires_at <= unix_now:
@@ -118,7 +131,7 @@ class Ledger:
         is_paced = not is_ours and (current is not None or not is_asked)
         if is_paced and not self._pace.has(entry.author, 1.0, unix_now):
             raise ProtocolError(Drop.TOO_FAST)
-        if not is_authentic(entry, self.network):
+        if not self._notary.is_authentic(entry, self.network):
             raise ProtocolError(Drop.BAD_SIGNATURE, entry.bucket)
         if is_paced:  # only now: a forged entry must not cost the author it names
             self._pace.spend(entry.author, 1.0, unix_now)

@@ -19,6 +19,9 @@ from pyotp.hotp import HOTP
 
 from kairos_core.protocol.token import Token
 
+REMEMBERED_EPOCHS = 16
+"""Epochs whose keys are kept at hand. One node needs one; simulated nodes with skewed clocks share a keyring."""
+
 JOIN = "join"
 """The label of the clock-free key."""
 
@@ -64,6 +67,7 @@ class Keyring:
         self._secret = b"".join(len(p.encode()).to_bytes(4) + p.encode() for p in parts)
         self.network = self.secret("network id")[:16]
         """Sixteen public bytes that name the network: the context of every signature."""
+        self._accepted: dict[int, tuple[NetworkKey, ...]] = {}
 
     def __repr__(self) -> str:
         return f"Keyring(network={self.network.hex()})"
@@ -86,8 +90,13 @@ class Keyring:
     def accepted(self, unix_now: float) -> tuple[NetworkKey, ...]:
         """Return the accepted keys, the one to use first: current, next, previous epoch, join key."""
         now = self.epoch(unix_now)
-        epochs = dict.fromkeys(max(0, n) for n in (now, now + 1, now - 1))
-        return (*(self.key(n) for n in epochs), self.key(None))
+        keys = self._accepted.get(now)
+        if keys is None:  # asked for each datagram, and the same for a whole epoch
+            if len(self._accepted) >= REMEMBERED_EPOCHS:
+                self._accepted.clear()
+            epochs = dict.fromkeys(max(0, n) for n in (now, now + 1, now - 1))
+            keys = self._accepted[now] = (*(self.key(n) for n in epochs), self.key(None))
+        return keys
 
     def key(self, epoch: int | None) -> NetworkKey:
         """Return the key of one epoch, or the join key for None."""

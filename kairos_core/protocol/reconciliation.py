@@ -36,10 +36,10 @@ def answer(ledger: Ledger, message: Message) -> Iterator[Message]:
         case Offer(ids):
             if len(ids) > MAX_ENTRIES * SHORT_ID:
                 raise ProtocolError(Drop.OVERSIZED, "offer")
-            theirs = set(split_ids(ids))
+            theirs = dict.fromkeys(split_ids(ids))  # in their order: a set's would differ from run to run
             lacking = [i for i in list(ledger.short_ids()) if i not in theirs]
             yield from _entries(ledger, lacking)
-            yield Want(b"".join(i for i in dict.fromkeys(split_ids(ids)) if ledger.find(i) is None))
+            yield Want(b"".join(i for i in theirs if ledger.find(i) is None))
         case Want(ids):
             yield from _entries(ledger, split_ids(ids))
             yield Done()

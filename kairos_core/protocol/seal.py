@@ -35,9 +35,13 @@ class DatagramSeal:
         self._ciphers: dict[int, AESGCM] = {}
         self._current = 0
         self._labels: tuple[str, ...] = ()
+        self._keys: Sequence[NetworkKey] = ()
 
     def use(self, keys: Sequence[NetworkKey]) -> None:
         """Take the accepted keys, the one to seal with first. Cheap when nothing changed."""
+        if keys is self._keys:
+            return
+        self._keys = keys
         labels = tuple(key.label for key in keys)
         if labels != self._labels:
             self._ciphers = {key.key_id: AESGCM(key.derive("datagram")) for key in keys}

@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 MERGE_CHANGES = 0.01
 """Seconds that changes are gathered before a look; what arrives together is looked at once."""
 
+RESTS = 9
+"""Times as long as the last look took that none follows it, so at most a tenth of a processor goes into looks. Raising
+it spares large networks, whose ledgers take long to read and change often; lowering it lets them act sooner."""
+
 SAVE_AGAIN = 5.0
 """Seconds until what could not be saved (a full disk) is tried again."""
 
@@ -54,8 +58,10 @@ class Reconciler:
 
     async def run(self) -> None:
         """Run until cancelled."""
+        took = 0.0
         async for _ in self._pump.changes():
-            await asyncio.sleep(MERGE_CHANGES)
+            await asyncio.sleep(max(MERGE_CHANGES, RESTS * took))
+            began = time.thread_time()
             try:
                 await self._once()
                 self.save_error = None
@@ -68,6 +74,7 @@ class Reconciler:
             except Exception:  # a mistake of ours must not end the node: the next look may go well
                 logger.exception("the controller failed")
                 self._wake_in(SAVE_AGAIN)
+            took = time.thread_time() - began
 
     def look(self) -> View:
         """Read the ledger as it is now."""

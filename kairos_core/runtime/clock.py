@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from kairos_core.model import PeerId
 
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 TOLERANCE = 60.0
 """Seconds that the own clock may be off and still be gone by. Raising it brings entries nearer to being refused
 (`kairos_core.protocol.clock.MAX_AHEAD`); lowering it changes the time for trifles."""
+
+MORE_CLOCKS = 32
+"""Clocks to hear where two disagree. Raising it outvotes more wrong ones, at a stream each."""
 
 MAX_CLOCKS = 256
 """Clocks remembered. Stops a member that invents peers from filling our memory; more decides no better."""
@@ -58,6 +62,16 @@ class NetworkTime:
         if is_news:
             logger.warning("%s", self.warning or "the clock of this machine agrees with the network's again")
         return is_news
+
+    def unheard(self, peers: Iterable[PeerId]) -> Iterator[PeerId]:
+        """Yield the peers to ask for the time: none while all clocks agree, else so many that MORE_CLOCKS are heard.
+
+        Else the few that were heard may be the wrong ones, for good.
+        """
+        zero = self._own() - self._monotonic()
+        if all(abs(heard - zero) <= TOLERANCE for heard in self._heard.values()):
+            return iter(())
+        return islice((p for p in peers if p not in self._heard), max(0, MORE_CLOCKS - len(self._heard)))
 
     @property
     def warning(self) -> str | None:

@@ -116,6 +116,15 @@ class Pump:
             self._restore(list(self._late.values()))
             self._renew()
             self.wake()
+        self._ask_the_time()
+
+    def _ask_the_time(self) -> None:
+        """Greet living peers until enough clocks are heard, where some of them disagree."""
+        members = self.gossip.membership.members
+        for peer in self.clock.unheard(member.peer for member in self.gossip.membership.alive()):
+            address = members[peer].address
+            if address is not None:
+                self.sync_wanted(address, Errand())
 
     def synced(self, peer: PeerId) -> None:
         """Note that our ledger and a peer's were brought to their union."""
@@ -133,6 +142,7 @@ class Pump:
                     self._note(entry)
                 case PeerAlive(peer) | PeerDead(peer):
                     logger.info("%s %s", peer.short, "is here" if isinstance(event, PeerAlive) else "no longer answers")
+                    self._ask_the_time()
                 case SyncWanted(_, address, give, want):
                     self.sync_wanted(address, Errand(give, want))
                     continue

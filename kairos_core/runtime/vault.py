@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 from kairos_core.cluster.view import View
 from kairos_core.errors import ProtocolError
 from kairos_core.model import PeerId
 from kairos_core.protocol.buckets import SECRETS
 from kairos_core.protocol.entry import Entry
+from kairos_core.protocol.gossip import Gossip
+from kairos_core.protocol.ledger import Ledger
 from kairos_core.protocol.seal import open_sealed, seal_to
 from kairos_core.protocol.wire import tag_of
-from kairos_core.runtime.pump import Pump
 
 logger = logging.getLogger(__name__)
+
+
+class Shelf(Protocol):
+    """Where sealed secrets stand: what the vault uses of the pump."""
+
+    gossip: Gossip
+    ledger: Ledger
+
+    @property
+    def me(self) -> PeerId: ...
+
+    def get(self, bucket: str, key: str) -> Entry | None: ...
+
+    def publish(self, bucket: str, key: str, value: Any) -> bool: ...
 
 
 class Vault:
     """This node's view of the sealed secrets, under the keys `<cluster id>/<name>/<author>`."""
 
-    def __init__(self, pump: Pump) -> None:
-        self._pump = pump
+    def __init__(self, pump: Shelf, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
+        """`random` gives cryptographically random bytes."""
+        self._pump, self._random = pump, random
         self._key = pump.gossip.identity.exchange_key("seal")
         self._me = self._name(pump.me)
 
@@ -39,7 +56,7 @@ class Vault:
         current = self._pump.get(SECRETS, place)
         if current is not None and self._names(current) == set(to) and self._open(current) == plaintext:
             return
-        sealed = seal_to(to, plaintext.encode(), self._context(place), secrets.token_bytes(64))
+        sealed = seal_to(to, plaintext.encode(), self._context(place), self._random(64))
         self._pump.publish(SECRETS, place, sealed)
 
     def open(self, cluster_id: str, name: str, authors: Iterable[PeerId]) -> str | None:

@@ -15,24 +15,20 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache
 from itertools import count
 from random import Random
 from typing import Any
-from unittest import mock
 
 from kairos_core.model import Address, PeerId
-from kairos_core.protocol import ledger as ledger_module
 from kairos_core.protocol import reconciliation
 from kairos_core.protocol.buckets import PEERS
-from kairos_core.protocol.entry import decode_entry, is_authentic
 from kairos_core.protocol.gossip import Gossip, SyncWanted
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.ledger import Ledger, draft
 from kairos_core.protocol.otp import Keyring
 from kairos_core.protocol.token import new_token
 from kairos_core.protocol.wire import Entries, Message, Want, encode_message
+from kairos_core.testing.simulator.notary import SharedNotary
 
 UNIX_START = 1_800_000_000.0
 HEADERS = 28
@@ -58,7 +54,7 @@ class SwarmNode:
 
     def start(self) -> None:
         """Start, or start again with nothing but the identity."""
-        self.ledger = Ledger(self.swarm.keyring.network)
+        self.ledger = Ledger(self.swarm.keyring.network, self.swarm.notary)
         self.gossip = Gossip(self.identity, self.swarm.keyring, self.ledger, Random(self.swarm.random.random()))
         self.is_up, self._poll_at = True, float("inf")
         self.write(PEERS, str(self.peer), {"addresses": [str(self.address)]})
@@ -108,7 +104,7 @@ class Swarm:
     ) -> None:
         self.random, self.loss, self.latency = Random(seed), loss, latency
         self.now = 0.0
-        self.keyring = Keyring(new_token(self.random.choice))
+        self.keyring, self.notary = Keyring(new_token(self.random.choice)), SharedNotary()
         self.sent: Counter[Address] = Counter()
         self.streams: Counter[Address] = Counter()
         self.stream_bytes = 0
@@ -123,12 +119,11 @@ class Swarm:
     def acquaint(self) -> None:
         """Let everybody know everybody, as after a while of running together."""
         entries = [entry.raw for node in self.nodes for entry in node.ledger.read(node.unix_now())]
-        with _shared_verification():
-            for node in self.nodes:
-                node.gossip.restore(entries, self.now, node.unix_now())
-                for other in self.nodes:
-                    node.gossip.met(other.peer, other.address, self.now)
-                node.flush()
+        for node in self.nodes:
+            node.gossip.restore(entries, self.now, node.unix_now())
+            for other in self.nodes:
+                node.gossip.met(other.peer, other.address, self.now)
+            node.flush()
 
     def at(self, when: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (max(when, self.now), next(self._order), action))
@@ -136,11 +131,10 @@ class Swarm:
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False, step: float = 0.05) -> bool:
         """Let time pass; say whether a condition, looked at every `step` seconds, ended it early."""
         end = self.now + seconds
-        with _shared_verification():
-            while self.now < end:
-                if until():
-                    return True
-                self._run_to(min(end, self.now + step))
+        while self.now < end:
+            if until():
+                return True
+            self._run_to(min(end, self.now + step))
         return until()
 
     def _run_to(self, end: float) -> None:
@@ -210,17 +204,3 @@ class Swarm:
                 node.gossip.take_entries(message.entries, self.now, node.unix_now(), sender=sender.peer)
             elif not isinstance(message, Want) or message.ids:
                 yield from reconciliation.answer(node.ledger, message)
-
-
-@contextmanager
-def _shared_verification() -> Iterator[None]:
-    with mock.patch.multiple(ledger_module, decode_entry=_decoded_once, is_authentic=_verified_once):
-        yield
-
-
-_decoded_once = lru_cache(maxsize=200_000)(decode_entry)
-
-
-@lru_cache(maxsize=200_000)
-def _verified_once(entry: Any, network: bytes) -> bool:
-    return is_authentic(entry, network)

@@ -268,6 +268,7 @@ def test_a_generation_outlives_whoever_asked_for_it() -> None:
 def two_clusters(seed: int) -> tuple[World, list[SimulatedNode], list[SimulatedNode]]:
     """Let two halves decide without knowing of each other, which a quorum of 2 allows with five nodes."""
     world = World(seed)
+    world.watch.allows_rivals = True
     nodes = [world.add(Rules("kairos", quorum=2, nodes_to_start=2)) for _ in range(5)]
     large, small = nodes[:3], nodes[3:]
     world.part(large, small)

@@ -1,0 +1,29 @@
+"""One reading of each entry for all nodes of a world: a thousand ledgers share the entries that they hold."""
+
+from __future__ import annotations
+
+from kairos_core.protocol.entry import Entry
+from kairos_core.protocol.ledger import Notary
+
+
+class SharedNotary(Notary):
+    """Remembers what it has read and checked. Both follow from the bytes alone, so sharing changes no outcome."""
+
+    def __init__(self) -> None:
+        self._entries: dict[bytes, Entry] = {}
+        self._verdicts: dict[tuple[bytes, bytes], bool] = {}
+
+    def decode(self, raw: bytes, network: bytes) -> Entry:
+        """Return the entry. Raises ProtocolError."""
+        entry = self._entries.get(raw)
+        if entry is None:
+            entry = self._entries[raw] = super().decode(raw, network)
+        return entry
+
+    def is_authentic(self, entry: Entry, network: bytes) -> bool:
+        """Say whether the entry is signed by its author."""
+        place = (entry.id, entry.signature)
+        verdict = self._verdicts.get(place)
+        if verdict is None:
+            verdict = self._verdicts[place] = super().is_authentic(entry, network)
+        return verdict
