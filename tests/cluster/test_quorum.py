@@ -159,6 +159,7 @@ def decisions(seed: int, voters: int, quorum: int) -> set[Decision]:
     return play(seed, voters, quorum).learnt
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(("voters", "quorum"), [(1, 1), (2, 2), (3, 2), (5, 3), (7, 4), (4, 2), (5, 2)])
 def test_at_most_one_value_is_ever_decided(voters: int, quorum: int) -> None:
     reached = 0
@@ -192,6 +193,7 @@ MUTANTS = {
 }  # fmt: skip
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("mutant", sorted(MUTANTS))
 def test_the_schedules_above_catch(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, broken = MUTANTS[mutant]
@@ -203,6 +205,7 @@ WIPE = 0.15
 """How often a schedule loses a disk, beside 16 for gossip: often before and after the decision."""
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(("voters", "seeds"), [(3, 600), (5, 300), (7, 200)])
 def test_lost_disks_never_lead_to_a_second_decision_or_a_second_initialiser(voters: int, seeds: int) -> None:
     learnt = wipes = recovered = 0
@@ -215,6 +218,7 @@ def test_lost_disks_never_lead_to_a_second_decision_or_a_second_initialiser(vote
     assert recovered > wipes / 3, "and voters come back"
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(("voters", "quorum"), [(3, 2), (5, 3)])
 def test_up_to_2q_minus_1_voters_the_ignorant_do_no_harm(voters: int, quorum: int) -> None:
     outcomes = [play(seed, voters, quorum, is_ignorant=True) for seed in range(200)]
@@ -251,6 +255,7 @@ WIPED_MUTANTS = {
 }  # fmt: skip
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("mutant", sorted(WIPED_MUTANTS))
 def test_the_schedules_with_lost_disks_catch(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, name, broken = WIPED_MUTANTS[mutant]

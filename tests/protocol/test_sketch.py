@@ -38,6 +38,7 @@ def test_adding_and_removing_in_any_order_leaves_the_same_sketch(ids: set[bytes]
 @pytest.mark.parametrize(
     ("differences", "cells", "least"), [(1, 16, 200), (10, 32, 190), (40, 128, 195), (300, 512, 195)]
 )
+@pytest.mark.simulation
 def test_how_many_cells_a_difference_takes(differences: int, cells: int, least: int) -> None:
     draw = random.Random(differences)
     empty = decode_cells(Sketch(NETWORK).encode(0, cells))

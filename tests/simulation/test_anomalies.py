@@ -2,12 +2,16 @@
 
 from ipaddress import IPv4Address, IPv4Network
 
+import pytest
+
 from kairos_core.cluster import addresses
 from kairos_core.cluster.election import Rules
 from kairos_core.protocol.buckets import LEASES
 from kairos_core.protocol.entry import LEASE
 from kairos_core.testing.simulator import World
 from kairos_core.testing.swarm import Swarm
+
+pytestmark = pytest.mark.simulation
 
 POOL = IPv4Network("10.1.0.0/24")
 

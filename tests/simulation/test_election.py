@@ -6,6 +6,8 @@ from kairos_core.cluster.election import Rules
 from kairos_core.model import Role
 from kairos_core.testing.simulator import SimulatedNode, World
 
+pytestmark = pytest.mark.simulation
+
 
 def roles(world: World) -> list[str]:
     return sorted(str(node.role) for node in world.nodes if node.is_up)

@@ -5,6 +5,8 @@ import pytest
 from kairos_core.cluster.election import Rules
 from kairos_core.testing.simulator import World
 
+pytestmark = pytest.mark.simulation
+
 RULES = Rules("kairos", quorum=99)
 
 

@@ -1,5 +1,7 @@
 """Members that break the rules: honest nodes converge, at bounded cost, and count what they refuse."""
 
+import pytest
+
 from kairos_core.protocol.entry import Entry, pack, sign_entry
 from kairos_core.protocol.ledger import AUTHOR_BURST, draft
 from kairos_core.protocol.seal import DatagramSeal
@@ -20,6 +22,8 @@ from kairos_core.protocol.wire import (
     tag_of,
 )
 from kairos_core.testing.swarm import Swarm, SwarmNode
+
+pytestmark = pytest.mark.simulation
 
 
 def settled(nodes: int, seed: int = 1) -> Swarm:

@@ -5,6 +5,8 @@ import pytest
 from kairos_core.protocol.agreement import GIVEN
 from kairos_core.testing.swarm import Swarm, SwarmNode
 
+pytestmark = pytest.mark.simulation
+
 
 def settled(seed: int, nodes: int, loss: float = 0.01) -> Swarm:
     swarm = Swarm(seed, nodes, loss=loss)

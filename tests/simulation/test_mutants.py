@@ -21,6 +21,8 @@ from kairos_core.testing.simulator.scenarios import SCENARIOS, Scenario
 from kairos_core.testing.simulator.trial import play
 from kairos_core.testing.simulator.world import World
 
+pytestmark = pytest.mark.simulation
+
 Patch = pytest.MonkeyPatch
 
 

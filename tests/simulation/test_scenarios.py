@@ -12,6 +12,8 @@ from kairos_core.testing.simulator.scenarios import SCENARIOS, big_network
 from kairos_core.testing.simulator.trial import Report, play, run_trial
 from kairos_core.testing.simulator.world import World
 
+pytestmark = pytest.mark.simulation
+
 SEEDS = 120
 ORDINARY = sorted(name for name, scenario in SCENARIOS.items() if scenario.weight == 1)
 
