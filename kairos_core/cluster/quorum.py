@@ -145,8 +145,10 @@ def vote(state: Ballots, prepares: Iterable[Ballot], proposals: Iterable[tuple[B
     for ballot, value in sorted(proposals, key=lambda proposal: proposal[0]):
         if register is None or (ballot >= register.promised and ballot != register.ballot):
             register = Register(ballot, ballot, value)
-    rounds = (state.max_round, register.promised.round if register else 0)
-    return replace(state, register=register, max_round=max(rounds))
+    if register is state.register:
+        return state
+    assert register is not None
+    return replace(state, register=register, max_round=max(state.max_round, register.promised.round))
 
 
 def next_ballot(me: PeerId, state: Ballots, seen: Iterable[Ballot]) -> Ballot:
