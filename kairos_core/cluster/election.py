@@ -134,6 +134,8 @@ def _lead(view: View, rules: Rules, election: Election, moment: Moment) -> Elect
 def _open_round(view: View, rules: Rules, election: Election, moment: Moment) -> Election:
     seen = [r.promised for r in view.registers.values()] + list(view.prepares.values())
     ballot = quorum.next_ballot(view.me, election.ballots, seen)
+    if ballot.round > quorum.LAST_ROUND:
+        return replace(election, message="all rounds of this election are used up: kairos cluster new-generation")
     round = Round(ballot, moment.now, PATIENCE * (1 + moment.draw()))
     # Our own promise belongs to the same save.
     ballots = quorum.vote(replace(election.ballots, max_round=ballot.round), [ballot], [])

@@ -11,6 +11,7 @@ cluster many times a second. What it returns is what `read_view` reads afresh.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
 from typing import Any
 
 from kairos_core.cluster.quorum import Ballot, Decision, Register
@@ -25,6 +26,10 @@ Place = tuple[str, str]
 """A bucket and a key."""
 
 Row = tuple[Any, Any]
+
+GENERATION_REACH = 1 << 16
+"""Generations above our own at which we still hear of one. Stops a member that asks for the last one there is from
+leaving its operators none to ask for; lowering it strands a machine that was off while so many passed."""
 
 EVER = float("inf")
 
@@ -47,7 +52,8 @@ class Reading:
 
     def __init__(self, network_id: str) -> None:
         self._network_id = network_id
-        self._generation, self._asked = 0, 1  # the one that is read, and the highest that an entry asks for
+        self._generation = 0
+        self._asked: list[int] = []  # the generations that entries ask for, in order
         self._entries: dict[Place, Entry] = {}
         self._changed: set[Place] = set()
         self._rows: dict[str, dict[str, Row]] = {bucket: {} for bucket in (*_READERS, buckets.GENERATIONS)}
@@ -83,8 +89,9 @@ class Reading:
         asked = {place for place in changed if place[0] == buckets.GENERATIONS}
         stale = {bucket for bucket, key in asked if self._read(bucket, key, unix_now)}
         if stale:
-            self._asked = max((number for number, _ in self._rows[buckets.GENERATIONS].values()), default=1)
-        generation = max(1, least, self._asked)
+            self._asked = sorted(number for number, _ in self._rows[buckets.GENERATIONS].values())
+        last = least + GENERATION_REACH
+        generation = max([1, least, *takewhile(lambda number: number <= last, self._asked)])
         if generation != self._generation:
             self._generation = generation
             changed.update(place for place in self._entries if place[0] in _OF_A_GENERATION)

@@ -146,3 +146,13 @@ def test_a_role_that_is_set_counts_before_the_one_configured() -> None:
     role = Entry(buckets.ROLES, str(PEERS[0]), pack({"role": "none"}), PEERS[1], stamp(NOW))
     view = read_view([node, role], PEERS[0], frozenset(), "net")
     assert (view.wish_of(PEERS[0]), view.candidates(), view.voters()) == (Role.NONE, (), frozenset())
+
+
+def test_a_generation_out_of_reach_is_not_heard_of() -> None:
+    def asks(author: PeerId, number: int) -> Entry:
+        return Entry(buckets.GENERATIONS, f"net/{author}", pack([number.to_bytes(4), None]), author, stamp(NOW))
+
+    last = asks(PEERS[0], (1 << 32) - 1)
+    assert read_view([last], PEERS[0], frozenset(), "net").generation == 1
+    assert read_view([last, asks(PEERS[1], 2)], PEERS[0], frozenset(), "net").generation == 2
+    assert read_view([last], PEERS[0], frozenset(), "net", (1 << 32) - 5).generation == (1 << 32) - 1
