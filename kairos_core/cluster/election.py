@@ -101,7 +101,20 @@ def _take_part(view: View, rules: Rules, ballots: Ballots) -> Ballots:
     return recover(view.me, ballots, view.registers, seen, _enough(view, rules))
 
 
+def is_stranded(view: View, rules: Rules) -> bool:
+    """Say whether a voter without memory cannot come back, since there are too few others to tell it what it promised.
+
+    So it is with as many voters as the quorum, two of two: whoever is asked is needed for the decision too.
+    """
+    return len(view.voters() - {view.me}) < _enough(view, rules)
+
+
 def _why_silent(view: View, rules: Rules) -> str:
+    if is_stranded(view, rules):
+        return (
+            "what this machine has promised in the election was lost with its disk, and too few other nodes vote to "
+            "say what it was: add a machine, or begin a new election: kairos cluster new-generation"
+        )
     return (
         "what this machine has promised in the election was lost with its disk, so it does not vote until "
         f"{_enough(view, rules)} other nodes that vote have answered; are all of them running?"
