@@ -80,12 +80,13 @@ def elect(view: View, rules: Rules, ballots: Ballots, candidacy: Candidacy, mome
         registers[view.me] = ballots.register
     if ballots.decided is None and (proven := quorum.decided(registers, rules.quorum)) is not None:
         ballots = replace(ballots, decided=proven)
+    own = _own_entries(view, rules, ballots)
+    if ballots.decided is not None or not rules.votes:
+        return Election(ballots, candidacy, own)
     candidates = view.candidates()
     if candidates != candidacy.seen:
         candidacy = replace(candidacy, seen=candidates, since=moment.now)
-    election = Election(ballots, candidacy, _own_entries(view, rules, ballots))
-    if ballots.decided is not None or not rules.votes:
-        return election
+    election = Election(ballots, candidacy, own)
     if ballots.recovery is not None:
         return replace(election, message=_why_silent(view, rules))
     return _lead(replace(view, registers=registers), rules, election, moment)
