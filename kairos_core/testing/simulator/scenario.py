@@ -28,15 +28,16 @@ class Scenario:
     play: Play
     sentence: str
     weight: int = 1  # how many seeds of an ordinary scenario one of these costs, in time
+    is_for_all: bool = True  # whether it is among those that run when none is named
 
 
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(play: Play, weight: int = 1) -> Play:
+def scenario(play: Play, weight: int = 1, *, is_for_all: bool = True) -> Play:
     """Enter a course of events among the scenarios, under the name of its function."""
     name, sentence = play.__name__, (play.__doc__ or "").splitlines()[0]
-    SCENARIOS[name] = Scenario(name, play, sentence, weight)
+    SCENARIOS[name] = Scenario(name, play, sentence, weight, is_for_all)
     return play
 
 
