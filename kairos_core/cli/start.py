@@ -116,7 +116,7 @@ def bridge(  # noqa: PLR0913, PLR0917 - one parameter for each option
         vpn["interface"] = interface
     if address:
         vpn["env"] = {"ADDRESS": address, "DHCP": "false"}
-    flags = json.dumps({"p2p": {**p2p, **({"vpn": vpn} if vpn else {})}})  # JSON is YAML
+    flags = json.dumps({"p2p": {**p2p, **({"vpn": vpn} if vpn else {})}}, ensure_ascii=False)  # JSON is YAML
     plugins = load_plugins()
     config = _read_config(lambda: [*(read_documents(paths) if paths else ()), ("the flags of bridge", flags)], plugins)
     with ExitStack() as stack:
