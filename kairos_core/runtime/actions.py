@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-from pydantic import SecretStr
-
 from kairos_core.cluster import roles
 from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
 from kairos_core.cluster.durable import Durable, adopted, forgotten
@@ -24,6 +22,7 @@ from kairos_core.runtime.engines import EngineRunner
 from kairos_core.runtime.networks import Attachments
 from kairos_core.runtime.pump import Pump
 from kairos_core.runtime.vault import Vault
+from kairos_core.settings import SecretStr
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,6 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from kairos_core.cluster import roles
 from kairos_core.cluster.addresses import renewed
 from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
@@ -31,6 +29,7 @@ from kairos_core.runtime.clock import NetworkTime
 from kairos_core.runtime.pump import HOUSEKEEPING, Errand
 from kairos_core.runtime.sessions import ENOUGH, OFFERED_UNASKED, WHOLE
 from kairos_core.runtime.vault import Vault
+from kairos_core.settings import SecretStr
 from kairos_core.testing.simulator.disk import Disk
 
 if TYPE_CHECKING:
