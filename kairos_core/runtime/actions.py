@@ -15,7 +15,8 @@ from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
 from kairos_core.cluster.durable import Durable, adopted, forgotten
 from kairos_core.cluster.election import Moment
 from kairos_core.cluster.quorum import Decision
-from kairos_core.cluster.view import MAX_SENTENCE, Report, View, read_view
+from kairos_core.cluster.reading import Reading
+from kairos_core.cluster.view import MAX_SENTENCE, Report, View
 from kairos_core.errors import StoreError
 from kairos_core.protocol.buckets import REPORTS
 from kairos_core.runtime.engines import EngineRunner
@@ -55,6 +56,8 @@ class Reconciler:
         self._draw = random.SystemRandom().random
         self._complaints: set[str] = set()
         self._turn = asyncio.Lock()
+        self._reading = Reading(spec.rules.network_id)
+        pump.ledger.follow(self._reading.note)
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -80,7 +83,7 @@ class Reconciler:
         """Read the ledger as it is now."""
         alive = frozenset(member.peer for member in self._pump.gossip.membership.alive())
         generation = self.actions.local.durable.generation
-        return read_view(self._pump.entries(), self._pump.me, alive, self.spec.rules.network_id, generation)
+        return self._reading.view(self._pump.me, alive, self._pump.clock.now(), generation)
 
     def recall(self) -> None:
         """Look for traces of an earlier self in the ledger, before our own entry covers them. Raises StoreError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import time
 import traceback
@@ -150,4 +151,6 @@ def _runs(work: dict[str, range], jobs: int) -> Iterator[Run]:
 
 def _play_chunk(chunk: tuple[str, range]) -> list[Run]:
     name, seeds = chunk
+    gc.freeze()  # what is here stays; the collector need not walk through it again and again
+    gc.set_threshold(50_000)
     return [play(SCENARIOS[name], seed) for seed in seeds]
