@@ -51,6 +51,7 @@ class StatusShape(BaseModel):
     warnings: list[str]
     milestones: dict[str, float]
     generation: int
+    digest: str
 
 
 class EntryShape(BaseModel):

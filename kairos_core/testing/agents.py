@@ -34,7 +34,7 @@ POLL = 0.1
 class Network:
     """What the machines of one network have in common."""
 
-    minimum_nodes: int
+    minimum_nodes: int | None  # None: the default of the configuration
     ha_masters: int = 0
     token: str = field(default="", repr=False)
 
@@ -46,7 +46,9 @@ class Network:
 
     def cloud_config(self, **p2p: Any) -> str:
         """Return the configuration file of a node; `p2p` adds to or replaces keys of that block."""
-        block: dict[str, Any] = {"network_token": self.token, "minimum_nodes": self.minimum_nodes}
+        block: dict[str, Any] = {"network_token": self.token}
+        if self.minimum_nodes is not None:
+            block["minimum_nodes"] = self.minimum_nodes
         if self.ha_masters:
             block["auto"] = {"ha": {"enable": True, "master_nodes": self.ha_masters}}
         return "#cloud-config\n" + yaml.safe_dump({"p2p": block | p2p}, sort_keys=False)
