@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from kairos_core.testing.agents import Agent, Network, Status, describe, install_engine, launch, statuses, until
+from kairos_core.testing.agents import Agent, Network, Status, agree, describe, install_engine, launch, statuses, until
 from kairos_core.testing.lab import Lab, Machine
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
@@ -42,19 +42,6 @@ def sees(count: int, seen: Sequence[Status]) -> bool:
     return all(sum(machine["alive"] for machine in status["machines"]) == count for status in seen)
 
 
-def agree(seen: Sequence[Status]) -> bool:
-    """Whether all show the same members, all of them alive, with the same roles, and hold the same ledger."""
-    pictures = {
-        (
-            status["cluster_id"],
-            status["digest"],
-            tuple((machine["peer"], machine["role"], machine["alive"]) for machine in status["machines"]),
-        )
-        for status in seen
-    }
-    return len(pictures) == 1 and sees(len(seen), seen) and all(status["me"]["role"] for status in seen)
-
-
 def clusters_begun(agents: Sequence[Agent]) -> int:
     """Count the machines on which a cluster was ever begun: a server's state is on their disk."""
     return sum((agent.machine.directory / "disk/var/lib/rancher/k3s/server").exists() for agent in agents)
@@ -73,7 +60,7 @@ async def heals(lab: Lab, agents: Sequence[Agent]) -> list[Status]:
     """Heal the network, and hold the agents to their promise."""
     await lab.heal()
     began = time.monotonic()
-    seen = await until(agents, agree, AGREED, "all agree after healing")
+    seen = await until(agents, lambda seen: sees(5, seen) and agree(seen), AGREED, "all agree after healing")
     took = time.monotonic() - began
     print(f"agreed {took:.2f} s after healing")
     assert took <= AGREED
