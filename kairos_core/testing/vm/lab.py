@@ -36,13 +36,13 @@ class VirtualLab:
         check_requirements()
         self.directory = Path(tempfile.mkdtemp(prefix="kairos-vm-"))
         try:
-            self._system = await asyncio.to_thread(find_system)
-            self._bundle = await asyncio.to_thread(make_bundle, self._projects, self._system, self.directory)
             # Process 1 of its own pid namespace: when it ends, however this process ended, the kernel ends every QEMU,
             # and with them the namespace, the bridge and the taps. It deletes the directory too.
             unshare = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--"]
             hub = ["sh", str(_HUB), str(self.directory), f"{PREFIX4}.254", f"{PREFIX6}fe"]
             self._hub = await Namespaces.make([*unshare, *hub], rootless=False)
+            self._system = await asyncio.to_thread(find_system)
+            self._bundle = await asyncio.to_thread(make_bundle, self._projects, self._system, self.directory)
         except BaseException:
             await self._close()
             raise

@@ -26,7 +26,7 @@ def check_requirements() -> None:
     if platform.machine() != "x86_64":
         raise LabError(f"the virtual machines are x86-64, and this machine is {platform.machine()}. Use another")
     if os.geteuid() != 0:
-        raise LabError("virtual machines need root: their disk is made by debootstrap. Run: sudo ./run test --vm")
+        raise LabError("virtual machines need root: their disk is made by debootstrap. Run: sudo ./run test vm")
     missing = {program: package for program, package in PROGRAMS.items() if shutil.which(program) is None}
     if missing:
         packages = " ".join(sorted(set(missing.values())))
