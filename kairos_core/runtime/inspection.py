@@ -50,6 +50,7 @@ class NodeControl(Control):
             warnings=tuple(self._warnings()),
             milestones=dict(self._reconciler.milestones),
             generation=view.generation,
+            digest=self._pump.ledger.digest.hex(),
         )
 
     def _machine(self, view: View, node: NodeEntry, leases: Mapping[IPv4Address, PeerId]) -> Machine:
