@@ -141,6 +141,7 @@ class Gossip:
             member = self.membership.by_tag(tag)
             if member is not None:
                 member.prefer(source)  # what it says of its addresses may not be true from here
+                self._spreader.newcomers.add(member, now)
 
     def _check_replay(self, nonce: bytes) -> None:
         young, old = self._nonces
@@ -199,7 +200,7 @@ class Gossip:
             for change in taken:
                 self._spreader.spread(change.entry, sender, now)
         else:
-            self._spreader.announce([change.entry for change in taken], sender)
+            self._spreader.announce([change.entry for change in taken], sender, now)
 
     def restore(self, raws: Iterable[bytes], now: float, unix_now: float) -> None:
         """Take the entries saved on this machine; they are not passed on."""
@@ -242,6 +243,8 @@ class Gossip:
         """Note that an authenticated stream with a peer works; `address` is where it listens."""
         if peer != self.identity.peer_id:
             member, _ = self.membership.add(peer, tag_of(peer, self.ledger.network), [address])
+            if not member.alive:
+                self._spreader.newcomers.add(member, now)
             self._prober.saw(member, address, now)
 
     def heard(self, peer: PeerId, now: float) -> None:

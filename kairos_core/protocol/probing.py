@@ -32,7 +32,7 @@ HELPERS = 3
 """Peers asked to ping one that does not answer us (SWIM's k). Raising it tells a bad link from a dead peer with
 more loss, and costs 4 datagrams for each."""
 
-AT_ONCE = 64
+AT_ONCE = 256
 """Members probed out of turn in one second: the new ones, and the dead when one of them returned. Raising it knows a
 large network sooner after joining, in larger bursts."""
 
