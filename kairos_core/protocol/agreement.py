@@ -81,6 +81,7 @@ class Agreement:
         self._ledger, self._spreader, self._ours, self._send = ledger, spreader, ours, send
         self._current: Comparison | None = None
         self._streaming_until = -1e9
+        self._is_new = True  # we have agreed with nobody yet
         self._differed: float | None = None  # since when, with whomever
         self._last_change = -1e9
         self._fruitless: dict[PeerId, tuple[int, float]] = {}  # how often in a row, and when to try again
@@ -95,7 +96,7 @@ class Agreement:
 
     def synced(self) -> None:
         """Note that a stream has brought our ledger and a peer's to their union, or so the peer says."""
-        self._streaming_until = -1e9
+        self._streaming_until, self._is_new = -1e9, False
 
     def forget(self, peer: PeerId) -> None:
         self._fruitless.pop(peer, None)
@@ -104,11 +105,12 @@ class Agreement:
         """Take the digest of a peer that has just answered us."""
         if digest == self._ledger.digest:
             self._fruitless.pop(member.peer, None)
-            self._differed = None
+            self._differed, self._is_new = None, False
             return
         if self._differed is None:
             self._differed = now
-        is_loss = now - self._last_change > QUIET or now - self._differed > PATIENCE
+        # A newcomer lacks what nobody will send it unasked.
+        is_loss = self._is_new or now - self._last_change > QUIET or now - self._differed > PATIENCE
         if is_loss and self._is_free(now) and self._fruitless.get(member.peer, (0, now))[1] <= now:
             self._note_try(member.peer, now)
             self._current = Comparison(member, address, now + ANSWER)
@@ -171,6 +173,7 @@ class Agreement:
 
     def _settle(self, current: Comparison, difference: set[bytes], now: float) -> None:
         """Give and ask for the difference: by datagrams if it is small."""
+        self._is_new = False
         ids = sorted(difference)  # a set of bytes has another order in each process; a seed must replay
         held = {short_id: entry for short_id in ids if (entry := self._ledger.find(short_id))}
         lacking = tuple(short_id for short_id in ids if short_id not in held)

@@ -258,6 +258,8 @@ class SimulatedNode:
         has_enough = membership.size > ENOUGH
         known = (member for member in membership.members.values() if member.alive or has_enough)
         if self.is_up and not any(address in member.candidates for member in known):
+            self.gossip.hail(address, self.unix_now())
+            self.flush()
             self._dial(address, None)
 
     def reconcile(self, address: Address, errand: Errand = WHOLE) -> None:
