@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from kairos_core import ConfigError, KairosError
 from kairos_core.runtime.apart import Apart
@@ -25,6 +26,14 @@ def test_the_work_is_done_in_another_process() -> None:
 def test_two_can_run_at_once_and_a_large_answer_fits() -> None:
     first, second = Apart(lambda: b"1" * 3_000_000), Apart(lambda: b"2" * 3_000_000)
     assert (len(second.result()), len(first.result())) == (3_000_000, 3_000_000)
+
+
+class OfPydantic(BaseModel):
+    size: int
+
+
+def test_the_settings_of_a_plugin_that_uses_pydantic_come_back() -> None:
+    assert Apart(lambda: {"p2p.x": OfPydantic(size=3)}).result() == {"p2p.x": OfPydantic(size=3)}
 
 
 def refuse() -> None:
