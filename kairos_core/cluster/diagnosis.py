@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from kairos_core.cluster import roles
 from kairos_core.cluster.controller import HA_PATIENCE, Actions, Spec
-from kairos_core.cluster.election import guarantee
+from kairos_core.cluster.election import guarantee, is_stranded
 from kairos_core.cluster.quorum import read_quorum
 from kairos_core.cluster.view import View
 from kairos_core.model import PeerId, Role
@@ -88,6 +88,9 @@ def _memory(it: Examination) -> Finding | None:
     message = (
         "what this machine has promised in the election was lost with its disk; it does not vote until it recovers"
     )
+    if is_stranded(it.view, it.spec.rules):
+        message += f"; {len(it.view.voters() - {it.view.me})} others vote, too few to tell it"
+        return Finding("memory", verdict, message, "add a machine, or: kairos cluster new-generation")
     return Finding("memory", verdict, message, "start the other nodes that vote: kairos start")
 
 

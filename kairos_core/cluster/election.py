@@ -80,12 +80,13 @@ def elect(view: View, rules: Rules, ballots: Ballots, candidacy: Candidacy, mome
         registers[view.me] = ballots.register
     if ballots.decided is None and (proven := quorum.decided(registers, rules.quorum)) is not None:
         ballots = replace(ballots, decided=proven)
+    own = _own_entries(view, rules, ballots)
+    if ballots.decided is not None or not rules.votes:
+        return Election(ballots, candidacy, own)
     candidates = view.candidates()
     if candidates != candidacy.seen:
         candidacy = replace(candidacy, seen=candidates, since=moment.now)
-    election = Election(ballots, candidacy, _own_entries(view, rules, ballots))
-    if ballots.decided is not None or not rules.votes:
-        return election
+    election = Election(ballots, candidacy, own)
     if ballots.recovery is not None:
         return replace(election, message=_why_silent(view, rules))
     return _lead(replace(view, registers=registers), rules, election, moment)
@@ -101,7 +102,20 @@ def _take_part(view: View, rules: Rules, ballots: Ballots) -> Ballots:
     return recover(view.me, ballots, view.registers, seen, _enough(view, rules))
 
 
+def is_stranded(view: View, rules: Rules) -> bool:
+    """Say whether a voter without memory cannot come back, since there are too few others to tell it what it promised.
+
+    So it is with as many voters as the quorum, two of two: whoever is asked is needed for the decision too.
+    """
+    return len(view.voters() - {view.me}) < _enough(view, rules)
+
+
 def _why_silent(view: View, rules: Rules) -> str:
+    if is_stranded(view, rules):
+        return (
+            "what this machine has promised in the election was lost with its disk, and too few other nodes vote to "
+            "say what it was: add a machine, or begin a new election: kairos cluster new-generation"
+        )
     return (
         "what this machine has promised in the election was lost with its disk, so it does not vote until "
         f"{_enough(view, rules)} other nodes that vote have answered; are all of them running?"

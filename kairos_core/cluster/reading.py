@@ -60,6 +60,7 @@ class Reading:
         self._tables: dict[str, dict[Any, Any]] = {bucket: {} for bucket in self._rows}
         self._from, self._until = EVER, -EVER  # the span of time in which what is visible stays the same
         self._view: View | None = None
+        self._alive: frozenset[PeerId] | None = None  # who was said to live, for that view
 
     def note(self, entry: Entry, *, stands: bool) -> None:
         """Note that an entry has come, or gone."""
@@ -77,10 +78,10 @@ class Reading:
             self._from, self._until = -EVER, EVER
             self._changed.update(self._entries)
         stale = self._read_again(unix_now, generation)
-        alive = alive if me in alive else alive | {me}
-        view = self._view
-        if view is None or stale or (view.me, view.generation) != (me, self._generation) or view.alive != alive:
-            view = self._view = self._assemble(me, alive, stale)
+        view, are_same = self._view, alive is self._alive or alive == self._alive
+        if view is None or stale or not are_same or (view.me, view.generation) != (me, self._generation):
+            self._alive = alive
+            view = self._view = self._assemble(me, alive | {me}, stale)
         return view
 
     def _read_again(self, unix_now: float | None, least: int) -> set[str]:

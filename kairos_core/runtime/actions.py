@@ -81,7 +81,7 @@ class Reconciler:
 
     def look(self) -> View:
         """Read the ledger as it is now."""
-        alive = frozenset(member.peer for member in self._pump.gossip.membership.alive())
+        alive = self._pump.gossip.membership.alive_peers
         generation = self.actions.local.durable.generation
         return self._reading.view(self._pump.me, alive, self._pump.clock.now(), generation)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from itertools import count
 from random import Random
@@ -42,6 +42,10 @@ MESH = 50
 
 TRACE = 60
 """Events that a failing run tells."""
+
+
+Complaints = Callable[["World"], Iterator[str]]
+"""What keeps a world from being at rest."""
 
 
 class World:
@@ -96,10 +100,13 @@ class World:
             action()
         self.now = max(self.now, until)
 
-    def settle(self, within: float, pause: float = 0.5) -> float:
-        """Run until all agree and each node has its role; return how long it took. Raises Violation."""
+    def settle(self, within: float, pause: float = 0.5, complaints: Complaints = unsettled) -> float:
+        """Run until all agree and each node has its role (or as `complaints` has it); return how long it took.
+
+        Raises Violation with the first complaint when that takes too long.
+        """
         began = found = self.now
-        while (complaint := next(unsettled(self), None)) is not None:
+        while (complaint := next(complaints(self), None)) is not None:
             if self.now - began >= within:
                 raise Violation(f"{within:g} s after all was well again, {complaint}")
             self.run(until=self.now + pause)
