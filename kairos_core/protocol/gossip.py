@@ -200,6 +200,7 @@ class Gossip:
             for change in taken:
                 self._spreader.spread(change.entry, sender, now)
         else:
+            self._agreement.filled(now)
             self._spreader.announce([change.entry for change in taken], sender, now)
 
     def restore(self, raws: Iterable[bytes], now: float, unix_now: float) -> None:

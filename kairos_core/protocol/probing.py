@@ -107,13 +107,10 @@ class Prober:
         """Answer a ping. It proves nothing by itself (it may be a replay), but makes us ask."""
         self.receive_news(ping.news, now)
         self._send(Ack(ping.nonce, self.incarnation, self.digest(), self._outbox.to_carry(_told(member))), source)
-        if member.life is Life.ALIVE:
-            return
-        member.learn([source])
-        if member.probe is None:
-            self.begin(member, now)
-        else:
-            self._ping(member, member.probe[0], source)  # ours may have come before it knew us: the same again
+        if member.life is not Life.ALIVE:
+            member.learn([source])
+            if member.probe is None:
+                self.begin(member, now)
 
     def receive_ack(self, member: Member, ack: Ack, source: Address, now: float) -> None:
         """Take an answer. Raises ProtocolError (replayed) for one to no question of ours."""

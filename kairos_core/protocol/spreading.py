@@ -40,6 +40,10 @@ EAGER_BYTES = 512
 PULL_AGAIN = 1.0
 """Seconds until a missing entry is asked for again."""
 
+ANNOUNCED_RATE, ANNOUNCED_BURST = 512.0, 2048.0
+"""Ids of entries from streams that are announced each second, and at once. Who joins a large ledger is given what
+all others have; and where two halves of a network meet again, digests tell the rest."""
+
 MAX_ASKED = 8192
 """Entries asked for at a time. Stops a member from filling our memory with announcements of what it does not have."""
 
@@ -58,6 +62,7 @@ class Spreader:
         self.fetch: Callable[[Member, Address, tuple[bytes, ...]], None] = lambda _, __, ___: None
         self.newcomers = Welcome()
         self.budget = Pace(ANSWER_RATE, ANSWER_BURST)
+        self._announced = Pace(ANNOUNCED_RATE, ANNOUNCED_BURST)
         self._ledger, self._membership, self._prober = ledger, membership, prober
         self._send, self._drops = send, drops
         self._late: deque[tuple[float, Address, bytes]] = deque()
@@ -78,8 +83,10 @@ class Spreader:
         """Pass on what came over a stream, as ids only: there may be thousands, and most peers have them."""
         for entry in entries:
             self.newcomers.note(entry.short_id, {sender, entry.author}, now)
-        push, _ = self._targets({sender})
-        self._announce(entries, push)
+        if self._announced.has(None, len(entries), now):
+            self._announced.spend(None, len(entries), now)
+            push, _ = self._targets({sender})
+            self._announce(entries, push)
 
     def is_asked(self, short_id: bytes, now: float) -> bool:
         """Say whether we have asked for an entry, and not long ago."""
