@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import lru_cache
 from ipaddress import ip_address
 
-from pydantic import SecretStr
+from kairos_core.settings import SecretStr
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 # libp2p: identity multihash (0x00, 36 bytes) of the protobuf {type: Ed25519 (1), data: 32 bytes}

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import SecretStr
-
 from kairos_core.cluster import roles
 from kairos_core.cluster.durable import Durable, fenced_off, in_generation
 from kairos_core.cluster.election import Candidacy, Moment, Rules, elect
@@ -21,6 +19,7 @@ from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.view import GENERATION_BYTES, View
 from kairos_core.model import Attachment, EngineState, EngineStatus, Join, NodePlan, PeerId, Role
 from kairos_core.protocol import buckets
+from kairos_core.settings import SecretStr
 
 __all__ = ["Actions", "Durable", "Local", "Publication", "Spec", "reconcile"]
 

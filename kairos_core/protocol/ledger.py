@@ -165,6 +165,10 @@ class Ledger:
             raise ValueError(f"{entry.bucket}/{entry.key} already holds an entry that stays before this one")
         return self._place(signed)
 
+    def held(self, bucket: str, key: str) -> Entry | None:
+        """Return the entry that we hold under a key, whatever a reader sees of it now."""
+        return self._entries.get((bucket, key))
+
     def get(self, bucket: str, key: str, unix_now: float) -> Entry | None:
         """Return what a reader sees under a key: not deleted, not expired, not from too far ahead."""
         entry = self._entries.get((bucket, key))

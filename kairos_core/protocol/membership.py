@@ -49,7 +49,7 @@ class Member:
     misses: int = 0
     next_probe: float = float("inf")
     due: float = float("inf")  # when `probing` has to look at it next
-    probe: tuple[int, float, bool] | None = None  # nonce, deadline, whether others have been asked
+    probe: tuple[int, float, bool] | None = None  # nonce, deadline, whether no second try follows
 
     @property
     def alive(self) -> bool:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
+from kairos_core import SecretStr
 from kairos_core.cluster.controller import Durable, Local, Spec, reconcile
 from kairos_core.cluster.election import Moment, Rules
 from kairos_core.cluster.fence import stronger

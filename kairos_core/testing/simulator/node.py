@@ -11,8 +11,6 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from kairos_core.cluster import roles
 from kairos_core.cluster.addresses import renewed
 from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
@@ -32,6 +30,7 @@ from kairos_core.runtime.clock import NetworkTime
 from kairos_core.runtime.pump import HOUSEKEEPING, Errand
 from kairos_core.runtime.sessions import ENOUGH, OFFERED_UNASKED, WHOLE
 from kairos_core.runtime.vault import Vault
+from kairos_core.settings import SecretStr
 from kairos_core.testing.simulator.disk import Disk
 
 if TYPE_CHECKING:
@@ -260,6 +259,8 @@ class SimulatedNode:
         has_enough = membership.size > ENOUGH
         known = (member for member in membership.members.values() if member.alive or has_enough)
         if self.is_up and not any(address in member.candidates for member in known):
+            self.gossip.hail(address, self.unix_now())
+            self.flush()
             self._dial(address, None)
 
     def reconcile(self, address: Address, errand: Errand = WHOLE) -> None:

@@ -8,9 +8,7 @@ import logging
 import secrets
 from itertools import chain, repeat
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from kairos_core import Beacon, BeaconNames, Discovery, NetworkError
+from kairos_core import Beacon, BeaconNames, Discovery, NetworkError, Settings, setting
 from kairos_discovery_mdns.lan import Lan, lan_of
 from kairos_discovery_mdns.links import LinkWatch, read_links
 from kairos_discovery_mdns.responder import Responder
@@ -29,6 +27,12 @@ STEADY = 60.0
 Traffic is two packets (IPv4, IPv6) of 260 bytes per node in this time. Half of `TTL` at most, so no record expires.
 """
 
+WAITING = 2.0
+"""Seconds between announcements while the node waits for peers: it was cut off when it started, and nothing tells it
+when that is over. Raising it lets the halves of a network meet later; lowering it costs 260 bytes each time and more,
+from the waiting nodes only.
+"""
+
 OVERLAP = 30.0
 """Seconds for which an old name stays announced after a change, for nodes whose clocks are behind."""
 
@@ -39,12 +43,10 @@ SETTLE = 0.2
 """Seconds to wait after a change of interfaces: changes come in bursts."""
 
 
-class MdnsSettings(BaseModel):
+class MdnsSettings(Settings):
     """The section `p2p.mdns`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    interfaces: list[str] = Field(
+    interfaces: list[str] = setting(
         default_factory=list,
         description="Announce on these network interfaces only. Empty: on all that lead to a local network.",
     )
@@ -76,6 +78,7 @@ class MdnsDiscovery(Discovery):
                     tasks.create_task(self._rotate(beacon, responder), name="mdns: rotate names")
                     tasks.create_task(self._follow(watch, responder), name="mdns: follow interfaces")
                     tasks.create_task(self._pulse(responder), name="mdns: pulse")
+                    tasks.create_task(self._call(beacon, responder), name="mdns: call")
             finally:
                 await responder.close()
 
@@ -128,6 +131,14 @@ class MdnsDiscovery(Discovery):
                 responder.repeat()
                 if delay != STEADY:
                     await responder.ask()
+                responder.report_known()
+
+    async def _call(self, beacon: Beacon, responder: Responder) -> None:
+        """While the node waits for others, announce it so that they dial it, and dial those heard of."""
+        while True:
+            await asyncio.sleep(WAITING)
+            if beacon.is_waiting:
+                responder.repeat()
                 responder.report_known()
 
     async def _is_restarted(self, delay: float) -> bool:
