@@ -50,15 +50,18 @@ if TYPE_CHECKING:
     from kairos_core.protocol.drops import Drop
     from kairos_core.protocol.identity import Identity
     from kairos_core.protocol.otp import NetworkKey
+    from kairos_core.settings import After, Before, SecretStr, Settings, Shown, setting
     from kairos_core.version import __version__
 
 __all__ = [
     "MAX_DATAGRAM",
     "MAX_MESSAGE",
     "Address",
+    "After",
     "Attachment",
     "Beacon",
     "BeaconNames",
+    "Before",
     "ConfigError",
     "Discovery",
     "Drop",
@@ -82,6 +85,9 @@ __all__ = [
     "ProtocolError",
     "Register",
     "Role",
+    "SecretStr",
+    "Settings",
+    "Shown",
     "StoreBatch",
     "StoreError",
     "Stream",
@@ -91,12 +97,14 @@ __all__ = [
     "__version__",
     "hookimpl",
     "is_lan_interface",
+    "setting",
 ]
 
 # Where the names live, what is cheap to import first.
 _HOMES = (
     "version",
     "errors",
+    "settings",
     "hookspecs",
     "model",
     "interfaces",

@@ -10,7 +10,8 @@ of these functions and lends out providers by calling `register`:
         register("file", FileDiscovery, settings=FileSettings, section="p2p.file_discovery")
 
 `register(name, factory, settings=Model, section="p2p.x")` offers a provider under a name. The factory is called
-with the settings, validated by the pydantic model from that section of the configuration (a model without a
+with the settings, made by that model from that section of the configuration and checked: a class derived from
+`kairos_core.Settings`, or from pydantic's BaseModel, which costs the agent more memory (a model without a
 section, and a factory without a model, are fine: the factory is then called without arguments). A provider that
 reads several sections gives `settings={"k3s": Server, "k3s-agent": Agent}` and no section; its factory gets one
 validated model for each, in that order. Nothing is opened or started before the node calls the provider. Which
@@ -20,7 +21,7 @@ offer is used is configuration, never call order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import pluggy
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from kairos_core.interfaces import Discovery, Engine, LedgerStore, Network, Transport
+    from kairos_core.settings import Settings
+
+    Model: TypeAlias = type[Settings] | type[BaseModel]
 
 PROJECT = "kairos"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -45,7 +49,7 @@ class Register(Protocol[Provider_contra]):
         name: str,
         factory: Callable[..., Provider_contra],
         *,
-        settings: type[BaseModel] | Mapping[str, type[BaseModel]] | None = None,
+        settings: Model | Mapping[str, Model] | None = None,
         section: str | None = None,
     ) -> None: ...
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import lru_cache
 from ipaddress import ip_address
 
-from pydantic import SecretStr
+from kairos_core.settings import SecretStr
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 # libp2p: identity multihash (0x00, 36 bytes) of the protobuf {type: Ed25519 (1), data: 32 bytes}
@@ -37,6 +37,9 @@ class PeerId:
     def __post_init__(self) -> None:
         if len(self.public_key) != 32:
             raise ValueError(f"a peer id has 32 bytes, not {len(self.public_key)}")
+
+    def __hash__(self) -> int:  # the bytes remember theirs; a hash of all fields is made anew each time
+        return hash(self.public_key)
 
     @classmethod
     def parse(cls, text: str) -> PeerId:

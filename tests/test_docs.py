@@ -22,6 +22,7 @@ from kairos_core import Drop, hookspecs, interfaces
 from kairos_core.cli import kairos
 from kairos_core.cli.table import ALIASES, COMMANDS
 from kairos_core.config import parse_config
+from kairos_core.config.shape import Model, fields, models
 from kairos_core.protocol import buckets
 from kairos_core.protocol.token import format_token, new_token
 from kairos_core.runtime.offers import Kind
@@ -244,11 +245,11 @@ def _documented_keys() -> set[str]:
     """Return all paths of the configuration, those of plugins' sections too, and the old spellings."""
     paths: set[str] = set()
 
-    def walk(model: object, path: str) -> None:
-        for name, field in getattr(model, "model_fields", {}).items():
-            here = f"{path}.{field.alias or name}" if path else field.alias or name
+    def walk(model: Model, path: str) -> None:
+        for name, key in fields(model).items():
+            here = f"{path}.{name}" if path else name
             paths.add(here)
-            for each in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            for each in models(key.annotation):
                 walk(each, here)
 
     walk(import_module("kairos_core.config.blocks").CloudConfig, "")

@@ -17,7 +17,7 @@ PLUGINS = sorted(path for path in ROOT.glob("plugins/*/kairos_*/**/*.py"))
 PLUGIN_TESTS = sorted(path for path in ROOT.glob("plugins/*/tests/**/*.py"))
 
 LAYERS = [
-    ["errors", "version"],
+    ["errors", "settings", "version"],
     ["model", "lan"],
     ["protocol"],
     ["interfaces", "config"],
@@ -30,7 +30,7 @@ LAYERS = [
 
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
-PURE = {"errors", "model", "lan", "protocol", "cluster", "config"}
+PURE = {"errors", "settings", "model", "lan", "protocol", "cluster", "config"}
 IMPURE = {
     *("asyncio", "socket", "subprocess", "threading", "time", "random", "os", "pathlib", "logging", "pluggy"),
     *("secrets", "selectors", "select", "signal", "shutil", "tempfile", "multiprocessing", "ssl", "sqlite3"),

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from kairos_core import Attachment, EngineState, EngineStatus, Join, NodePlan, Role
+from kairos_core import Attachment, EngineState, EngineStatus, Join, NodePlan, Role, SecretStr
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.otp import Keyring
 from kairos_core.protocol.token import Token, format_token, new_token, parse_token

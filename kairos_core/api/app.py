@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kairos_core.api import metrics, reference, v1
+from kairos_core.api import reference, v1
 from kairos_core.api.guard import MAX_BODY, Gate, Guard, is_local
 from kairos_core.api.openapi import openapi_operation
 from kairos_core.api.operation import Call, Operation, Refusal, error_response
@@ -24,7 +24,15 @@ from kairos_core.runtime.control import Control
 
 log = logging.getLogger(__name__)
 
-_LISTED = (*v1.OPERATIONS, *reference.OPERATIONS, *metrics.OPERATIONS)
+
+async def _metrics(call: Call) -> Response:
+    from kairos_core.api.metrics import scrape  # noqa: PLC0415 - 1.5 MB, which a node that is not scraped goes without
+
+    return scrape(call.control)
+
+
+_METRICS = Operation("GET", "/metrics", _metrics, "Metrics for Prometheus", media="text/plain")
+_LISTED = (*v1.OPERATIONS, *reference.OPERATIONS, _METRICS)
 OPERATIONS: tuple[Operation, ...] = (*_LISTED, openapi_operation(_LISTED))
 """The route table."""
 

@@ -11,7 +11,6 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from kairos_core.api.operation import Call, Operation
 from kairos_core.runtime.control import Control, NodeStatus, Traffic
 
 
@@ -73,12 +72,10 @@ def _traffic(traffic: Traffic) -> Metric:
     return family
 
 
-async def _metrics(call: Call) -> Response:
+def scrape(control: Control) -> Response:
+    """Return the metrics as they are now."""
     registry = CollectorRegistry()
-    registry.register(NodeCollector(call.control))
+    registry.register(NodeCollector(control))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-OPERATIONS = (Operation("GET", "/metrics", _metrics, "Metrics for Prometheus", media="text/plain"),)

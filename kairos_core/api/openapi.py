@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from kairos_core.api.operation import Call, Operation, json_response
@@ -65,6 +64,8 @@ def _parameters(path: str) -> list[dict[str, Any]]:
 
 
 def _schema(type_: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    from pydantic import TypeAdapter  # noqa: PLC0415 - 15 MB, for a document that is hardly ever asked for
+
     schema = TypeAdapter(type_).json_schema(ref_template=_REF, mode="serialization")
     schemas.update(schema.pop("$defs", {}))
     return schema

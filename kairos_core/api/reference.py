@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from starlette.responses import Response
@@ -42,11 +43,11 @@ async def _summary(call: Call) -> Response:
         Peers=len(status.machines),
         NodeID=str(status.me.peer),
     )
-    return json_response(summary.model_dump())
+    return json_response(asdict(summary))
 
 
 async def _machines(call: Call) -> Response:
-    return json_response([_machine_row(machine).model_dump() for machine in call.control.status().machines])
+    return json_response([asdict(_machine_row(machine)) for machine in call.control.status().machines])
 
 
 def _machine_row(machine: Machine) -> MachineRow:
@@ -125,7 +126,7 @@ async def _blockchain(call: Call) -> Response:
         Hash=hashlib.sha256(format_json(storage).encode()).hexdigest(),
         PrevHash="",  # our ledger is a map, not a chain
     )
-    return json_response(block.model_dump())
+    return json_response(asdict(block))
 
 
 async def _ledger(call: Call) -> Response:
@@ -171,7 +172,7 @@ async def _metrics(call: Call) -> Response:
         RateIn=traffic.receive_rate,
         RateOut=traffic.send_rate,
     )
-    return json_response(bandwidth.model_dump())
+    return json_response(asdict(bandwidth))
 
 
 _TEXTS = dict[str, str]

@@ -1,26 +1,37 @@
-"""The shapes of what the API answers, as pydantic models: one source for the answers and for openapi.json.
+"""The shapes of what the API answers: one source for the answers and for openapi.json.
 
 First those of /api/v1, then EdgeVPN's, whose names are PascalCase.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar, dataclass_transform
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
-
+from kairos_core.cluster.diagnosis import Finding
 from kairos_core.model import Role
 from kairos_core.runtime.control import Machine, NodeStatus
 
-PeerText = Annotated[str, BeforeValidator(str)]
+Shape = TypeVar("Shape")
 
 
-class MachineShape(BaseModel):
+@dataclass_transform(frozen_default=True)
+def shape(**rules: str) -> Callable[[type[Shape]], type[Shape]]:
+    """Make a class the shape of an answer. `rules` are what openapi.json says of it, in pydantic's words."""
+
+    def make(described: type[Shape]) -> type[Shape]:
+        described.__pydantic_config__ = rules  # type: ignore[attr-defined]  # read by pydantic alone
+        return dataclass(frozen=True)(described)
+
+    return make
+
+
+@shape(title="Machine")
+class MachineShape:
     """A `Machine`: peer ids and roles as strings."""
 
-    model_config = ConfigDict(from_attributes=True, title="Machine")
-
-    peer: PeerText
+    peer: str
     name: str
     kind: str
     role: str | None
@@ -34,10 +45,9 @@ class MachineShape(BaseModel):
     version: str
 
 
-class StatusShape(BaseModel):
+@shape(title="Status")
+class StatusShape:
     """A `NodeStatus`."""
-
-    model_config = ConfigDict(from_attributes=True, title="Status")
 
     me: MachineShape
     network_id: str
@@ -54,44 +64,39 @@ class StatusShape(BaseModel):
     digest: str
 
 
-class EntryShape(BaseModel):
+@shape(title="Entry")
+class EntryShape:
     """One ledger entry; in the event stream, a `value` of null is a delete."""
-
-    model_config = ConfigDict(title="Entry")
 
     bucket: str
     key: str
     value: Any
 
 
-class RoleWish(BaseModel):
+@shape(extra="forbid")
+class RoleWish:
     """The role that a node should take; `auto` lets the network decide."""
-
-    model_config = ConfigDict(extra="forbid")
 
     role: Role | Literal["auto"]
 
 
-class GenerationWish(BaseModel):
+@shape(extra="forbid")
+class GenerationWish:
     """Whether to give up a cluster that lives."""
-
-    model_config = ConfigDict(extra="forbid")
 
     force: bool = False
 
 
-class ClusterWish(BaseModel):
+@shape(extra="forbid")
+class ClusterWish:
     """The cluster to join."""
-
-    model_config = ConfigDict(extra="forbid")
 
     cluster_id: str
 
 
-class FindingShape(BaseModel):
+@shape(title="Finding")
+class FindingShape:
     """A `Finding` of the doctor; `verdict` is ok, note or wrong."""
-
-    model_config = ConfigDict(from_attributes=True, title="Finding")
 
     check: str
     verdict: str
@@ -99,7 +104,8 @@ class FindingShape(BaseModel):
     remedy: str
 
 
-class ErrorDetail(BaseModel):
+@shape()
+class ErrorDetail:
     """What went wrong: a word for programs, a sentence for people, and what to do."""
 
     code: str
@@ -107,15 +113,15 @@ class ErrorDetail(BaseModel):
     advice: str | None = None
 
 
-class ErrorShape(BaseModel):
+@shape(title="Error")
+class ErrorShape:
     """The body of every error."""
-
-    model_config = ConfigDict(title="Error")
 
     error: ErrorDetail
 
 
-class Summary(BaseModel):
+@shape()
+class Summary:
     """Counts, and this node's peer id."""
 
     Files: int
@@ -128,7 +134,8 @@ class Summary(BaseModel):
     NodeID: str
 
 
-class MachineRow(BaseModel):
+@shape()
+class MachineRow:
     """A node of the network."""
 
     PeerID: str
@@ -142,35 +149,40 @@ class MachineRow(BaseModel):
     Online: bool
 
 
-class PeerRow(BaseModel):
+@shape()
+class PeerRow:
     """A peer id, and whether it answers."""
 
     ID: str
     Online: bool
 
 
-class UserRow(BaseModel):
+@shape()
+class UserRow:
     """An entry of the bucket users."""
 
     PeerID: str
     Timestamp: str
 
 
-class ServiceRow(BaseModel):
+@shape()
+class ServiceRow:
     """An entry of the bucket services or files."""
 
     PeerID: str
     Name: str
 
 
-class DnsRow(BaseModel):
+@shape()
+class DnsRow:
     """Records for the names that a regular expression matches."""
 
     Regex: str
     Records: dict[str, str]
 
 
-class Block(BaseModel):
+@shape()
+class Block:
     """The ledger in the form of a block."""
 
     Index: int
@@ -180,7 +192,8 @@ class Block(BaseModel):
     PrevHash: str
 
 
-class Bandwidth(BaseModel):
+@shape()
+class Bandwidth:
     """Bytes carried, and bytes per second of late."""
 
     TotalIn: int
@@ -189,17 +202,34 @@ class Bandwidth(BaseModel):
     RateOut: float
 
 
-class Announced(BaseModel):
+@shape()
+class Announced:
     """What a write answers."""
 
     State: str
 
 
-def status_document(status: NodeStatus) -> dict[str, Any]:
-    """Return a status as JSON types."""
-    return StatusShape.model_validate(status).model_dump()
-
-
 def machine_document(machine: Machine) -> dict[str, Any]:
     """Return a machine as JSON types."""
-    return MachineShape.model_validate(machine).model_dump()
+    return {**_fields_of(machine, MachineShape), "peer": str(machine.peer)}
+
+
+def status_document(status: NodeStatus) -> dict[str, Any]:
+    """Return a status as JSON types."""
+    return {
+        **_fields_of(status, StatusShape),
+        "me": machine_document(status.me),
+        "machines": [machine_document(machine) for machine in status.machines],
+        "drops": dict(status.drops),
+        "plugins": [dict(plugin) for plugin in status.plugins],
+        "milestones": dict(status.milestones),
+    }
+
+
+def finding_document(finding: Finding) -> dict[str, Any]:
+    """Return a finding as JSON types."""
+    return _fields_of(finding, FindingShape)
+
+
+def _fields_of(value: object, described: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(described)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -20,6 +19,7 @@ from kairos_core.api.schema import (
     MachineShape,
     RoleWish,
     StatusShape,
+    finding_document,
     machine_document,
     status_document,
 )
@@ -87,35 +87,36 @@ async def _kubeconfig(call: Call) -> Response:
 
 
 async def _set_role(call: Call) -> Response:
-    try:
-        role = RoleWish.model_validate(read_body(call)).role
-    except ValidationError:
-        roles = ", ".join([*Role, "auto"])
-        raise Refusal(400, "bad_body", f'the body must be {{"role": ROLE}} with one of {roles}') from None
+    roles = [*Role, "auto"]
+    match read_body(call):
+        case {"role": str(role), **others} if role in roles and not others:
+            pass
+        case _:
+            raise Refusal(400, "bad_body", f'the body must be {{"role": ROLE}} with one of {", ".join(roles)}')
     peer = find_peer(call.control.status().machines, call.parameters["node"])
     await call.control.set_role(peer, None if role == "auto" else Role(role))
     return json_response({"peer": str(peer), "role": str(role)})
 
 
 async def _doctor(call: Call) -> Response:
-    return json_response([FindingShape.model_validate(finding).model_dump() for finding in call.control.doctor()])
+    return json_response([finding_document(finding) for finding in call.control.doctor()])
 
 
 async def _new_generation(call: Call) -> Response:
-    try:
-        wish = GenerationWish.model_validate(read_body(call))
-    except ValidationError:
-        raise Refusal(400, "bad_body", 'the body must be {"force": true} or {"force": false}') from None
-    return json_response({"generation": await call.control.new_generation(force=wish.force)})
+    match read_body(call):
+        case {"force": bool(force), **others} if not others:
+            return json_response({"generation": await call.control.new_generation(force=force)})
+        case {**others} if not others:
+            return json_response({"generation": await call.control.new_generation(force=False)})
+    raise Refusal(400, "bad_body", 'the body must be {"force": true} or {"force": false}')
 
 
 async def _adopt(call: Call) -> Response:
-    try:
-        wish = ClusterWish.model_validate(read_body(call))
-    except ValidationError:
-        raise Refusal(400, "bad_body", 'the body must be {"cluster_id": NAME}') from None
-    await call.control.adopt(wish.cluster_id)
-    return json_response({"cluster_id": wish.cluster_id})
+    match read_body(call):
+        case {"cluster_id": str(cluster_id), **others} if not others:
+            await call.control.adopt(cluster_id)
+            return json_response({"cluster_id": cluster_id})
+    raise Refusal(400, "bad_body", 'the body must be {"cluster_id": NAME}')
 
 
 def read_body(call: Call) -> Any:

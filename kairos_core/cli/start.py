@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
+
+if TYPE_CHECKING:
+    from kairos_core.config import Config
+    from kairos_core.runtime.node import Node
+    from kairos_core.runtime.plugins import Plugins
+
+Documents: TypeAlias = Sequence[tuple[str, str]]
+"""Cloud-config files: name and text."""
 
 DEFAULT_RUN = Path("/run/kairos")
 
@@ -43,17 +53,14 @@ DEFAULT_RUN = Path("/run/kairos")
 @click.option("--api", help="Serve the API over TCP too, for example 127.0.0.1:8080.")
 def start(paths: tuple[Path, ...], state: Path, run_dir: Path, api: str | None) -> None:
     """Run this machine's node: find peers, take a role, start Kubernetes."""
-    from kairos_core.config import parse_config
     from kairos_core.runtime.files import read_documents
     from kairos_core.runtime.plugins import load_plugins
 
     plugins = load_plugins()
-    documents = read_documents(paths)
-    config = parse_config(documents, plugins.sections())
+    config = _read_config(lambda: read_documents(paths), plugins)
     disabled = config.p2p.plugins.disabled if config.p2p else ()
     if disabled:
         plugins = load_plugins(disabled)
-    _set_up_logging(config.p2p.loglevel if config.p2p else "info")
     _run(config, plugins, state, "node", Listening(run_dir, api))
 
 
@@ -91,9 +98,6 @@ def bridge(  # noqa: PLR0913, PLR0917 - one parameter for each option
     peers: tuple[str, ...], api: str, run_dir: Path, log_level: str,
 ) -> None:  # fmt: skip
     """Join the network as an operator: reach every node, and get the kubeconfig."""
-    import yaml
-
-    from kairos_core.config import parse_config
     from kairos_core.errors import ConfigError
     from kairos_core.runtime.files import read_documents
     from kairos_core.runtime.plugins import load_plugins
@@ -112,18 +116,34 @@ def bridge(  # noqa: PLR0913, PLR0917 - one parameter for each option
         vpn["interface"] = interface
     if address:
         vpn["env"] = {"ADDRESS": address, "DHCP": "false"}
-    flags = yaml.safe_dump({"p2p": {**p2p, **({"vpn": vpn} if vpn else {})}})
+    flags = json.dumps({"p2p": {**p2p, **({"vpn": vpn} if vpn else {})}}, ensure_ascii=False)  # JSON is YAML
     plugins = load_plugins()
-    config = parse_config(
-        [*(read_documents(paths) if paths else ()), ("the flags of bridge", flags)], plugins.sections()
-    )
-    _set_up_logging(config.p2p.loglevel if config.p2p else "info")
+    config = _read_config(lambda: [*(read_documents(paths) if paths else ()), ("the flags of bridge", flags)], plugins)
     with ExitStack() as stack:
         # An operator leaves nothing behind: a new identity each time, so that no two laptops ever share one. It
         # lies in memory (/run), so that not even a power cut leaves a key on the disk.
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-", dir=run_dir)))
         _run(config, plugins, state, "operator", Listening(run_dir, api))
+
+
+def _read_config(documents: Callable[[], Documents], plugins: Plugins) -> Config:
+    """Read the configuration in a process that ends: what checks it takes 15 MB, and is not needed again.
+
+    Meanwhile this one imports what a node is made of. Raises ConfigError.
+    """
+    from kairos_core.runtime.apart import Apart
+
+    def read() -> Config:
+        from kairos_core.config import parse_config
+
+        return parse_config(documents(), plugins.sections())
+
+    reading = Apart(read)
+    import kairos_core.api.server
+    import kairos_core.runtime.node  # noqa: F401
+
+    return reading.result()
 
 
 class Listening:
@@ -141,15 +161,12 @@ class Listening:
             raise ConfigError(f"--api: {error}") from None
 
 
-def _run(config: object, plugins: object, state: Path, kind: str, listening: Listening) -> None:
+def _run(config: Config, plugins: Plugins, state: Path, kind: str, listening: Listening) -> None:
     from kairos_core.api.server import Listen, serving
-    from kairos_core.config import Config
     from kairos_core.runtime.inspection import NodeControl
     from kairos_core.runtime.node import Node
-    from kairos_core.runtime.plugins import Plugins
 
-    assert isinstance(config, Config)
-    assert isinstance(plugins, Plugins)
+    _set_up_logging(config.p2p.loglevel if config.p2p else "info")
     for warning in config.warnings:
         logging.getLogger("kairos").warning("%s", warning)
     node = Node(config, plugins, state, kind)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kairos_core.config.blocks import P2P, CloudConfig
+from kairos_core.config.document import Node
 
 
-def advice(config: CloudConfig) -> Iterator[str]:
-    """Yield a sentence for each setting that has no effect, or a worse one than it seems."""
+def advice(config: CloudConfig, root: Node) -> Iterator[str]:
+    """Yield a sentence for each setting that has no effect, or a worse one than it seems; `root` is the file."""
     if config.p2p is None:
         yield "there is no p2p block: this machine joins no network. Set p2p.network_token."
     else:
         yield from _control_plane(config.p2p)
-        yield from _vpn(config.p2p)
+        yield from _vpn(config.p2p, root)
         yield from _not_yet(config.p2p)
     if config.kubevip.enable and config.kubevip.eip is None:
         yield "kubevip.enable is true, but there is no elastic IP: kube-vip stays off. Set kubevip.eip."
@@ -41,8 +42,9 @@ def _control_plane(p2p: P2P) -> Iterator[str]:
         )
 
 
-def _vpn(p2p: P2P) -> Iterator[str]:
-    if "use" in p2p.vpn.model_fields_set and p2p.vpn.use and not p2p.vpn.create:
+def _vpn(p2p: P2P, root: Node) -> Iterator[str]:
+    written = root.at(("p2p", "vpn", "use"))
+    if written is not None and written.value and not p2p.vpn.create:
         yield "p2p.vpn.use: true has no effect, because p2p.vpn.create is false."
 
 

@@ -6,12 +6,13 @@ the models check the values: ours first, then those of the plugins, each for its
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from kairos_core.config.advice import advice
 from kairos_core.config.blocks import CloudConfig, Config
@@ -23,7 +24,6 @@ from kairos_core.config.shape import Model, fields, is_open, models, select
 from kairos_core.errors import ConfigError
 
 Sections: TypeAlias = Mapping[str, Model]
-M = TypeVar("M", bound=BaseModel)
 
 _OURS = tuple(fields(CloudConfig))
 
@@ -55,8 +55,8 @@ def parse_config(documents: Sequence[tuple[str, str]], sections: Sections | None
     settings, refused = _settings(modern.root, sections)
     raise_any([*problems, *found, *refused])
     assert config is not None
-    warnings = (*modern.warnings, *_misspelt_blocks(modern.root, sections), *advice(config))
-    ours = {name: getattr(config, name) for name in CloudConfig.model_fields}
+    warnings = (*modern.warnings, *_misspelt_blocks(modern.root, sections), *advice(config, modern.root))
+    ours = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return Config(**ours, settings=settings, warnings=warnings)
 
 
@@ -79,8 +79,8 @@ def _core(root: Node) -> tuple[CloudConfig | None, list[Problem]]:
         return None, from_validation(error, root, CloudConfig)
 
 
-def _settings(root: Node, sections: Sections) -> tuple[dict[str, BaseModel], list[Problem]]:
-    settings: dict[str, BaseModel] = {}
+def _settings(root: Node, sections: Sections) -> tuple[dict[str, object], list[Problem]]:
+    settings: dict[str, object] = {}
     problems: list[Problem] = []
     for section, model in sections.items():
         path = tuple(section.split("."))
@@ -97,9 +97,9 @@ def _settings(root: Node, sections: Sections) -> tuple[dict[str, BaseModel], lis
     return settings, problems
 
 
-def _validate(model: type[M], node: Node) -> M:
+def _validate(model: Model, node: Node) -> Any:
     """Validate strictly, as JSON: "yes" is no boolean and "2" no number, yet "10.1.0.0/24" is a network."""
-    return model.model_validate_json(json.dumps(select(node, model)), strict=True)
+    return TypeAdapter(model).validate_json(json.dumps(select(node, model)), strict=True)
 
 
 def _unknown_keys(root: Node, sections: Sections) -> Iterator[Problem]:

@@ -33,6 +33,7 @@ _EXPECTED: Mapping[str, str] = {
     "string_sub_type": "text",
     "dict_type": "keys and values below it",
     "mapping_type": "keys and values below it",
+    "dataclass_type": "keys and values below it",
     "model_type": "keys and values below it",
     "model_attributes_type": "keys and values below it",
     "tuple_type": "a list: lines that start with -",

@@ -7,22 +7,23 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from kairos_core.config.blocks import CloudConfig
 from kairos_core.config.legacy import LEGACY_KEYS
+from kairos_core.config.shape import Model, is_open
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_ID = "urn:kairos:cloud-config:1"
 
 
-def config_schema(sections: Mapping[str, type[BaseModel]] | None = None) -> dict[str, Any]:
+def config_schema(sections: Mapping[str, Model] | None = None) -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of our blocks, with the sections of the installed plugins.
 
     Other tools' blocks are allowed beside ours; unknown keys within ours are not.
     """
-    made = CloudConfig.model_json_schema(schema_generator=_ForEditors)
+    made = TypeAdapter(CloudConfig).json_schema(schema_generator=_ForEditors)
     definitions: dict[str, Any] = made.pop("$defs", {})
     schema = {
         "$schema": DIALECT,
@@ -67,11 +68,11 @@ def _legacy() -> dict[str, Any]:
     }
 
 
-def _add_section(schema: dict[str, Any], path: list[str], model: type[BaseModel]) -> None:
+def _add_section(schema: dict[str, Any], path: list[str], model: Model) -> None:
     """Lay a plugin's schema over the place of its section; where the core has keys too, both are there."""
     prefix = ".".join(path)
     # A plugin's definitions get the section as a prefix: two plugins may both call a model `Settings`.
-    made = model.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}", schema_generator=_ForEditors)
+    made = TypeAdapter(model).json_schema(ref_template=f"#/$defs/{prefix}.{{model}}", schema_generator=_ForEditors)
     for name, definition in made.pop("$defs", {}).items():
         schema["$defs"][f"{prefix}.{name}"] = definition
     target = schema
@@ -82,7 +83,7 @@ def _add_section(schema: dict[str, Any], path: list[str], model: type[BaseModel]
     target.setdefault("type", "object")
     if "description" in made:
         target.setdefault("description", made["description"])
-    target["additionalProperties"] = model.model_config.get("extra") == "allow"
+    target["additionalProperties"] = is_open(model)
 
 
 def _child(schema: dict[str, Any], parent: dict[str, Any], key: str) -> dict[str, Any]:

@@ -1,41 +1,69 @@
-"""What a pydantic model expects below a key: which keys, whether text, whether a secret.
+"""What a settings model expects below a key: which keys, whether text, whether a secret.
 
 The models are the only description of the configuration; everything that treats keys in general (unknown
-keys, text as it was written, hiding secrets) asks here, so it works for the models of plugins alike.
+keys, text as it was written, hiding secrets) asks here, so it works for the models of plugins alike: classes of
+`Settings`, or pydantic's own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-from pydantic import AliasChoices, BaseModel, Secret, SecretBytes, SecretStr
+import pydantic
+from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
 from kairos_core.config.document import Node
+from kairos_core.settings import SecretStr, Settings
 
-Model: TypeAlias = type[BaseModel]
+Model: TypeAlias = type[BaseModel] | type[Settings]
 
-_SECRETS = (Secret, SecretBytes, SecretStr)
+_SECRETS = (SecretStr, pydantic.Secret, pydantic.SecretBytes, pydantic.SecretStr)
 _TEXT = (
-    str, SecretBytes, SecretStr, Enum,
+    str, SecretStr, pydantic.SecretBytes, pydantic.SecretStr, Enum,
     IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network,
 )  # fmt: skip
 
 
-def fields(model: Model) -> dict[str, FieldInfo]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Key:
+    """What a model says of a key: the type of its value, and whether that may be shown."""
+
+    annotation: Any
+    repr: bool
+
+
+def fields(model: Model) -> dict[str, Key]:
     """Return the fields of a model by the keys under which a file may set them."""
+    return _own_fields(model) if issubclass(model, Settings) else _pydantic_fields(model)
+
+
+def _own_fields(model: type[Settings]) -> dict[str, Key]:
+    annotations = get_type_hints(model, include_extras=True)
+    found: dict[str, Key] = {}
+    for field in dataclasses.fields(model):  # type: ignore[arg-type]  # every class of Settings is one
+        key = Key(annotations[field.name], field.repr)
+        alias = field.metadata.get("alias", field.name)
+        found[alias] = key
+        if "-" not in alias:
+            found[field.name] = key
+    return found
+
+
+def _pydantic_fields(model: type[BaseModel]) -> dict[str, Key]:
     by_name = model.model_config.get("populate_by_name") or model.model_config.get("validate_by_name")
-    found: dict[str, FieldInfo] = {}
+    found: dict[str, Key] = {}
     for name, info in model.model_fields.items():
         keys = list(_aliases(info))
         for key in keys or [name]:
-            found[key] = info
+            found[key] = Key(info.annotation, info.repr)
         if by_name and not any("-" in key for key in keys):
-            found[name] = info
+            found[name] = Key(info.annotation, info.repr)
     return found
 
 
@@ -48,7 +76,8 @@ def _aliases(info: FieldInfo) -> Iterator[str]:
 
 def is_open(model: Model) -> bool:
     """Say whether a model takes keys that it does not name."""
-    return model.model_config.get("extra") == "allow"
+    rules = model.__pydantic_config__ if issubclass(model, Settings) else model.model_config
+    return rules.get("extra") == "allow"
 
 
 def types(annotation: Any) -> Iterator[Any]:
@@ -67,7 +96,7 @@ def models(annotation: Any) -> tuple[Model, ...]:
     """Return the models that a value of this annotation may be, itself or as the items of a list."""
     found: list[Model] = []
     for part in types(annotation):
-        if isinstance(part, type) and get_origin(part) is None and issubclass(part, BaseModel):
+        if isinstance(part, type) and get_origin(part) is None and issubclass(part, (BaseModel, Settings)):
             found.append(part)
         elif get_origin(part) in (tuple, list) and get_args(part):
             found.extend(models(get_args(part)[0]))
@@ -91,7 +120,7 @@ def select(node: Node, annotation: Any) -> Any:
 
 
 def _select_keys(children: Mapping[str, Node], annotation: Any) -> dict[str, Any]:
-    known: dict[str, FieldInfo] = {}
+    known: dict[str, Key] = {}
     model = next(iter(models(annotation)), None)
     if model is not None:
         known = fields(model)

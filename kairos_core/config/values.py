@@ -11,12 +11,11 @@ from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
-
 from kairos_core.config.hostname import render_hostname
 from kairos_core.errors import ConfigError
 from kairos_core.model import Address, Role
 from kairos_core.protocol.token import parse_token
+from kairos_core.settings import After, Before, SecretStr, Shown
 
 DEFAULT_TUNNEL = "kairos0"
 
@@ -118,29 +117,25 @@ def _secret_or_none(value: SecretStr | None) -> SecretStr | None:
     return value if value is not None and value.get_secret_value() else None
 
 
-def _text(**schema: Any) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", **schema})
+def _text(**schema: Any) -> Shown:
+    return Shown({"type": "string", **schema})
 
 
-NetworkToken: TypeAlias = Annotated[SecretStr, AfterValidator(_token)]
-NetworkId: TypeAlias = Annotated[str, AfterValidator(_network_id)]
-OptionalRole: TypeAlias = Annotated[
-    Role | None, BeforeValidator(_role), _text(enum=["", *(role.value for role in Role)])
-]
-LogLevel: TypeAlias = Annotated[str, AfterValidator(_log_level)]
-Seed: TypeAlias = Annotated[Address, BeforeValidator(_address), _text(examples=["192.168.1.10:7373"])]
-Subnet: TypeAlias = Annotated[
-    IPv4Network, BeforeValidator(_subnet), AfterValidator(_roomy), _text(format="ipv4network")
-]
-TunnelName: TypeAlias = Annotated[str, AfterValidator(lambda value: _interface(value) or DEFAULT_TUNNEL)]
-OptionalInterface: TypeAlias = Annotated[str | None, AfterValidator(_interface), _text()]
+NetworkToken: TypeAlias = Annotated[SecretStr, After(_token)]
+NetworkId: TypeAlias = Annotated[str, After(_network_id)]
+OptionalRole: TypeAlias = Annotated[Role | None, Before(_role), _text(enum=["", *(role.value for role in Role)])]
+LogLevel: TypeAlias = Annotated[str, After(_log_level)]
+Seed: TypeAlias = Annotated[Address, Before(_address), _text(examples=["192.168.1.10:7373"])]
+Subnet: TypeAlias = Annotated[IPv4Network, Before(_subnet), After(_roomy), _text(format="ipv4network")]
+TunnelName: TypeAlias = Annotated[str, After(lambda value: _interface(value) or DEFAULT_TUNNEL)]
+OptionalInterface: TypeAlias = Annotated[str | None, After(_interface), _text()]
 ElasticIp: TypeAlias = Annotated[
-    IPv4Address | IPv6Address | None, BeforeValidator(_elastic_ip), _text(examples=["192.168.1.110"])
+    IPv4Address | IPv6Address | None, Before(_elastic_ip), _text(examples=["192.168.1.110"])
 ]
-HostnameTemplate: TypeAlias = Annotated[str | None, AfterValidator(_hostname), _text()]
-OptionalText: TypeAlias = Annotated[str | None, AfterValidator(lambda value: value or None), _text()]
+HostnameTemplate: TypeAlias = Annotated[str | None, After(_hostname), _text()]
+OptionalText: TypeAlias = Annotated[str | None, After(lambda value: value or None), _text()]
 OptionalSecret: TypeAlias = Annotated[
-    SecretStr | None, AfterValidator(_secret_or_none), _text(format="password", writeOnly=True)
+    SecretStr | None, After(_secret_or_none), _text(format="password", writeOnly=True)
 ]
-Environment: TypeAlias = Mapping[str, Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]]
+Environment: TypeAlias = Mapping[str, Annotated[str, Shown({"type": ["string", "number", "boolean"]})]]
 """Names to values; numbers and booleans become text, as they were written. Values may be secrets."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import msgpack
@@ -78,10 +78,11 @@ class Entry:
         """Wall seconds from which the entry is refused everywhere."""
         return self.signed_at + self.ttl
 
-    @cached_property
+    @property
     def body(self) -> bytes:
-        fields = (self.bucket, self.key, self.value, self.author.public_key, self.hlc)
-        return pack([FORMAT, *fields, self.flags, self.ttl, self.epoch])
+        """What is signed. Made anew each time."""
+        fields = [FORMAT, self.bucket, self.key, self.value, self.author.public_key, self.hlc]
+        return bytes(msgpack.packb([*fields, self.flags, self.ttl, self.epoch], use_bin_type=True))  # flat: canonical
 
     @cached_property
     def raw(self) -> bytes:
@@ -141,7 +142,8 @@ def unpack(raw: bytes) -> Any:
 
 def sign_entry(entry: Entry, identity: Identity, network: bytes) -> Entry:
     """Return the entry with its signature and id. Raises ValueError when it is over a limit (our own mistake)."""
-    raw = entry.body + identity.sign(_CONTEXT + network + entry.body)
+    body = entry.body
+    raw = body + identity.sign(_CONTEXT + network + body)
     try:
         return decode_entry(raw, network)
     except ProtocolError as error:
@@ -166,6 +168,7 @@ def decode_entry(raw: bytes, network: bytes) -> Entry:
     entry = Entry(*_checked(fields), signature=signature, id=entry_id(body, network))
     if entry.body != body:
         raise ProtocolError(Drop.NOT_CANONICAL, "entry")
+    vars(entry)["raw"] = raw  # as cached_property would: these very bytes, not a copy
     return entry
 
 
@@ -183,7 +186,20 @@ def _checked(fields: list[Any]) -> tuple[str, str, bytes, PeerId, int, int, int,
     bounds = (1 << 64, 1 << 8, LEASE + 1, 1 << 32)
     if not all(0 <= number < bound for number, bound in zip(numbers, bounds, strict=True)):
         raise ProtocolError(Drop.MALFORMED, "entry")
-    return bucket, key, value, PeerId(author), hlc, flags, ttl, epoch
+    return _shared(bucket), key, value, _author(author), hlc, flags, ttl, epoch
+
+
+# Many entries have the same bucket and author: one object for all of them spares a ledger 200 bytes an entry.
+
+
+@lru_cache(maxsize=64)
+def _shared(bucket: str) -> str:
+    return bucket
+
+
+@lru_cache(maxsize=4096)
+def _author(public_key: bytes) -> PeerId:
+    return PeerId(public_key)
 
 
 def entry_id(body: bytes, network: bytes) -> bytes:
@@ -193,4 +209,4 @@ def entry_id(body: bytes, network: bytes) -> bytes:
 
 def is_authentic(entry: Entry, network: bytes) -> bool:
     """Say whether the entry is signed by its author. Costs about 140 us."""
-    return is_signed_by(entry.author, _CONTEXT + network + entry.body, entry.signature)
+    return is_signed_by(entry.author, _CONTEXT + network + entry.raw[:-SIGNATURE], entry.signature)

@@ -1,7 +1,7 @@
 """The gossip of one node, as a machine: datagrams, clock readings and entries in; datagrams and events out.
 
 It only hands on. How entries spread is in `spreading`, how differences are mended in `agreement`, who lives in
-`probing` and `membership`.
+`probing` and `membership`, how strangers meet in `introduction`.
 
     receive_datagram(data, source)  ->  handle_timer()  ->  datagrams_to_send(), next_event(), next_timer()
 """
@@ -21,6 +21,7 @@ from kairos_core.protocol.buckets import PEERS
 from kairos_core.protocol.drops import Drop
 from kairos_core.protocol.entry import SHORT_ID, SIGNATURE, Entry, entry_id
 from kairos_core.protocol.identity import Identity
+from kairos_core.protocol.introduction import Introducer
 from kairos_core.protocol.ledger import Change, Ledger
 from kairos_core.protocol.membership import MAX_CANDIDATES, Member, Membership
 from kairos_core.protocol.otp import Keyring
@@ -40,6 +41,7 @@ from kairos_core.protocol.wire import (
     Push,
     Reached,
     Tidings,
+    Who,
     decode_datagram,
     encode_datagram,
     tag_of,
@@ -47,6 +49,10 @@ from kairos_core.protocol.wire import (
 
 REPLAY_MEMORY = 4096
 """Nonces remembered in each of two generations. What is replayed later than that proves nothing anyway."""
+
+FEW = 4
+"""Entries that came over a stream together and are passed on like those of datagrams: who has just come brings its
+own, which all must know at once. Raising it knows newcomers sooner that bring more, and pushes more unasked."""
 
 MAX_START = (1 << 32) - (1 << 24)
 """The greatest incarnation to start with: room to refute, whatever the clock says."""
@@ -94,13 +100,14 @@ class Gossip:
         self._prober = Prober(self.membership, random, self._tag, self._send, self.drops)
         self._spreader = Spreader(ledger, self.membership, self._prober, self._send, self.drops)
         self._agreement = Agreement(ledger, self._spreader, self._tag, self._send)
+        self._introducer = Introducer(identity.peer_id, ledger, self._prober, self._spreader, self._send)
         self._connect()
 
     def _connect(self) -> None:
         self._prober.digest = lambda: self.ledger.digest
         self._prober.died = lambda member: self._events.append(PeerDead(member.peer))
         self._prober.lived = lambda member: self._events.append(PeerAlive(member.peer))
-        self._prober.call = self._introduce
+        self._prober.call = self._call
         self._agreement.stream = self._want_stream
         self._spreader.fetch = lambda member, address, ids: self._want_stream(member, address, (), ids)
 
@@ -117,13 +124,24 @@ class Gossip:
                 raise ProtocolError(Drop.LOOPED)
             member = self.membership.by_tag(tag)
             if member is None:
-                raise ProtocolError(Drop.UNKNOWN_SENDER)
-            if isinstance(message, Push):
+                self._receive_from_stranger(tag, message, source, now, unix_now)
+            elif isinstance(message, Push):
                 self._take_pushed(message.entries, member.peer, now, unix_now)
             else:
                 self._receive(member, message, source, now)
         except ProtocolError as error:
             self.drops[error.drop] += 1
+
+    def _receive_from_stranger(
+        self, tag: bytes, message: Datagram, source: Address, now: float, unix_now: float
+    ) -> None:
+        entry = self._introducer.receive_from_stranger(tag, message, source)
+        if entry is not None:
+            self._take_pushed((entry.raw,), entry.author, now, unix_now)
+            member = self.membership.by_tag(tag)
+            if member is not None:
+                member.prefer(source)  # what it says of its addresses may not be true from here
+                self._spreader.newcomers.add(member, now)
 
     def _check_replay(self, nonce: bytes) -> None:
         young, old = self._nonces
@@ -140,6 +158,9 @@ class Gossip:
                 self._prober.receive_ping(member, message, source, now)
             case Ack():
                 self._prober.receive_ack(member, message, source, now)
+                self._agreement.compare(member, message.digest, source, now)
+            case Who():
+                self._introducer.receive_who(member, message, source, now)
                 self._agreement.compare(member, message.digest, source, now)
             case Have(ids):
                 self._spreader.ask(ids, source, now)
@@ -175,8 +196,12 @@ class Gossip:
         taken = [change for raw in raws if (change := self._taken(raw, unix_now))]
         for change in taken:
             self._changed(change, sender, now)
-        if taken:
-            self._spreader.announce([change.entry for change in taken], sender)
+        if len(taken) <= FEW:
+            for change in taken:
+                self._spreader.spread(change.entry, sender, now)
+        else:
+            self._agreement.filled(now)
+            self._spreader.announce([change.entry for change in taken], sender, now)
 
     def restore(self, raws: Iterable[bytes], now: float, unix_now: float) -> None:
         """Take the entries saved on this machine; they are not passed on."""
@@ -210,10 +235,17 @@ class Gossip:
         self._spreader.spread(change.entry, None, now)
         return change
 
+    def hail(self, address: Address, unix_now: float) -> None:
+        """Introduce this node to whoever listens at an address that was discovered."""
+        self._use_keys(unix_now)
+        self._introducer.hail(address)
+
     def met(self, peer: PeerId, address: Address, now: float) -> None:
         """Note that an authenticated stream with a peer works; `address` is where it listens."""
         if peer != self.identity.peer_id:
             member, _ = self.membership.add(peer, tag_of(peer, self.ledger.network), [address])
+            if not member.alive:
+                self._spreader.newcomers.add(member, now)
             self._prober.saw(member, address, now)
 
     def heard(self, peer: PeerId, now: float) -> None:
@@ -285,7 +317,7 @@ class Gossip:
         self.membership.forget(peer)
         self._agreement.forget(peer)
 
-    def _introduce(self, member: Member, now: float) -> None:
+    def _call(self, member: Member, now: float) -> None:
         if member.address is not None:
             self._events.append(SyncWanted(member.peer, member.address))
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, NoReturn
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kairos_core.errors import ConfigError
 
@@ -32,64 +32,128 @@ KEY_LENGTH = 43
 MIN_KEY = 16
 """Characters that a secret needs at least: 128 bits (RFC 4226, R6). EdgeVPN never made fewer than 32."""
 
-_Secret = Annotated[str, Field(repr=False)]
+MAX_KEY = 256
+MAX_INTERVAL = (1 << 63) - 1
+"""Seconds: how EdgeVPN writes a token that never rotates."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+@dataclass(frozen=True, slots=True)
+class Otp:
+    """One rotating secret: `interval` seconds an epoch."""
+
+    interval: int
+    key: str = field(repr=False)
+    length: int = KEY_LENGTH
 
 
-class Otp(_Part):
-    """One rotating secret: `interval` seconds an epoch (EdgeVPN's never-rotating tokens use 2^63 - 1)."""
-
-    interval: int = Field(gt=0, lt=1 << 63)
-    key: _Secret = Field(min_length=MIN_KEY, max_length=256)
-    length: int = Field(default=KEY_LENGTH, gt=0, le=44)
-
-
-class OtpPair(_Part):
+@dataclass(frozen=True, slots=True)
+class OtpPair:
     """The rotating secrets: one for the rendezvous, one for the encryption."""
 
     dht: Otp
     crypto: Otp
 
 
-class Terms(_Part):
+@dataclass(frozen=True, slots=True)
+class Terms:
     """What Kairos adds: the version of the format, and the votes that decide who initialises a cluster."""
 
-    version: int = Field(default=1, ge=1, le=1)
-    quorum: int | None = Field(default=None, ge=1, le=1000)
+    version: int = 1
+    quorum: int | None = None
 
 
-class Token(_Part):
+@dataclass(frozen=True, slots=True)
+class Token:
     """The secret that makes a machine a member of the network."""
 
     otp: OtpPair
-    room: _Secret = ""
-    rendezvous: _Secret = ""
-    mdns: _Secret = ""
-    max_message_size: int = Field(default=20 << 20, gt=0)
+    room: str = field(default="", repr=False)
+    rendezvous: str = field(default="", repr=False)
+    mdns: str = field(default="", repr=False)
+    max_message_size: int = 20 << 20
     kairos: Terms | None = None
 
 
 def parse_token(text: str) -> Token:
     """Read a token. Raises ConfigError that says what is wrong with it and shows none of it."""
     document = _decode(text)
-    try:
-        token = Token.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_context=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"the network token is damaged: {path}: {first['msg'].lower()}. Copy it again as a whole, "
-            "or make a new one with: kairos generate-token"
-        ) from None
+    token = _token(_Part(document))
     if not _is_whole(token, document):
         raise ConfigError(
             "the network token is not whole: its end is missing, or a character was changed. Copy it again, "
             "or make a new one with: kairos generate-token"
         )
     return token
+
+
+class _Part:
+    """A mapping of the token, and where it stands. Reading a wrong value raises ConfigError that shows none of it."""
+
+    def __init__(self, values: dict[str, Any], path: str = "") -> None:
+        self._values, self._path = values, path
+
+    def has(self, name: str) -> bool:
+        return name in self._values
+
+    def part(self, name: str) -> _Part:
+        found = self._value(name)
+        if not isinstance(found, dict):
+            self._refuse(name, "input should be keys and values")
+        return _Part(found, f"{self._path}{name}.")
+
+    def text(self, name: str, least: int = 0, most: int = MAX_TOKEN) -> str:
+        found = self._value(name)
+        if not isinstance(found, str):
+            self._refuse(name, "input should be a valid string")
+        if len(found) < least:
+            self._refuse(name, f"string should have at least {least} characters")
+        if len(found) > most:
+            self._refuse(name, f"string should have at most {most} characters")
+        return found
+
+    def number(self, name: str, most: int) -> int:
+        """Return a whole number from 1 on."""
+        found = self._value(name)
+        if not (isinstance(found, str) and found.isascii() and found.isdecimal() and len(found) < 100):
+            self._refuse(name, "input should be a valid integer")
+        if int(found) < 1:
+            self._refuse(name, "input should be greater than 0")
+        if int(found) > most:
+            self._refuse(name, f"input should be less than or equal to {most}")
+        return int(found)
+
+    def _value(self, name: str) -> Any:
+        if name not in self._values:
+            self._refuse(name, "field required")
+        return self._values[name]
+
+    def _refuse(self, name: str, reason: str) -> NoReturn:
+        raise ConfigError(
+            f"the network token is damaged: {self._path}{name}: {reason}. Copy it again as a whole, "
+            "or make a new one with: kairos generate-token"
+        )
+
+
+def _token(part: _Part) -> Token:
+    otp = part.part("otp")
+    return Token(
+        otp=OtpPair(_otp(otp.part("dht")), _otp(otp.part("crypto"))),
+        max_message_size=part.number("max_message_size", MAX_INTERVAL) if part.has("max_message_size") else 20 << 20,
+        kairos=_terms(part.part("kairos")) if part.has("kairos") else None,
+        **{name: part.text(name) for name in ("room", "rendezvous", "mdns") if part.has(name)},
+    )
+
+
+def _otp(part: _Part) -> Otp:
+    length = part.number("length", 44) if part.has("length") else KEY_LENGTH
+    return Otp(part.number("interval", MAX_INTERVAL), part.text("key", MIN_KEY, MAX_KEY), length)
+
+
+def _terms(part: _Part) -> Terms:
+    return Terms(
+        version=part.number("version", 1) if part.has("version") else 1,
+        quorum=part.number("quorum", 1000) if part.has("quorum") else None,
+    )
 
 
 def _is_whole(token: Token, document: dict[str, Any]) -> bool:
@@ -131,10 +195,11 @@ def _decode(text: str) -> dict[str, Any]:
 
 def format_token(token: Token) -> str:
     """Write a token as one line of base64: ours, then the keys in EdgeVPN's order."""
-    document = token.model_dump(exclude_none=True)
-    if token.kairos:
-        ours = {**document.pop("kairos"), "check": _checksum(token)}
-        document = {"kairos": ours, **document}
+    document = asdict(token)
+    ours = document.pop("kairos")
+    if ours:
+        written = {name: value for name, value in ours.items() if value is not None}
+        document = {"kairos": {**written, "check": _checksum(token)}, **document}
     return base64.b64encode(yaml.safe_dump(document, sort_keys=False).encode()).decode()
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from kairos_core.cluster.controller import Spec
 from kairos_core.cluster.durable import Durable
 from kairos_core.cluster.election import Rules
@@ -25,6 +23,7 @@ from kairos_core.protocol.token import Token, parse_token
 from kairos_core.runtime.choice import chosen_names
 from kairos_core.runtime.offers import Kind
 from kairos_core.runtime.plugins import Plugins
+from kairos_core.settings import SecretStr
 from kairos_core.version import __version__
 
 logger = logging.getLogger(__name__)

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 
-from pydantic import BaseModel
-
 from kairos_core.errors import PluginError
 from kairos_core.runtime.loader import GROUP, Loader, Record, origin, plain
-from kairos_core.runtime.offers import Kind, Offer
+from kairos_core.runtime.offers import Kind, Model, Offer
 
 __all__ = ["GROUP", "Kind", "Offer", "Plugins", "Record", "load_plugins"]
 
@@ -34,7 +32,7 @@ class Plugins:
         named = {name: offers for (of, name), offers in self._offers.items() if of == kind}
         return {name: offers[0] for name, offers in sorted(named.items()) if len(offers) == 1}
 
-    def sections(self) -> Mapping[str, type[BaseModel]]:
+    def sections(self) -> Mapping[str, Model]:
         """Return the settings models by the section of the configuration that they read."""
         every = [offer for offers in self._offers.values() for offer in offers]
         return {section: model for offer in every for section, model in offer.sections.items()}

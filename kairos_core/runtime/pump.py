@@ -101,6 +101,11 @@ class Pump:
         self.gossip.take_entries(raws, time.monotonic(), self.clock.now(), sender=sender)
         self.flush()
 
+    def hail(self, address: Address) -> None:
+        """Introduce this node by a datagram to whoever listens at an address."""
+        self.gossip.hail(address, self.clock.now())
+        self.flush()
+
     def met(self, peer: PeerId, address: Address) -> None:
         """Note an authenticated stream with a peer that listens at an address."""
         self.gossip.met(peer, address, time.monotonic())

@@ -70,6 +70,7 @@ class Sessions:
         self._leads_to: dict[Address, PeerId] = {}
         self._slots = asyncio.Semaphore(MAX_DIALS)
         self._inbound = 0
+        self._has_greeted = False
         self._offering = asyncio.Lock()
         self._joining: Stream | None = None  # the one that brings us most of the ledger, if any
 
@@ -79,6 +80,8 @@ class Sessions:
             self._begin(address, None)
 
     def _is_needed(self, address: Address) -> bool:
+        if not self._has_greeted:  # datagrams say nothing of clocks
+            return True
         membership = self._pump.gossip.membership
         known = self._leads_to.get(address)
         has_enough = membership.size > ENOUGH
@@ -123,6 +126,8 @@ class Sessions:
 
     async def _dial(self, address: Address, errand: Errand | None) -> None:
         try:
+            if errand is None:
+                self._pump.hail(address)
             async with self._slots:
                 if errand is None and not self._is_needed(address):  # the ledger was faster
                     return
@@ -162,6 +167,7 @@ class Sessions:
         answer = decode_message(await stream.receive())
         if not isinstance(answer, Hello):
             raise ProtocolError(Drop.BAD_HELLO)
+        self._has_greeted = True
         self._pump.greeted(stream.peer, answer.unix_ms)
         self._pump.met(stream.peer, Address(stream.address.host, answer.port))
 

@@ -42,6 +42,7 @@ class Vault:
         self._pump, self._random = pump, random
         self._key = pump.gossip.identity.exchange_key("seal")
         self._me = self._name(pump.me)
+        self._opened: dict[str, tuple[bytes, str | None]] = {}  # by place, for the entry of that id
 
     @property
     def public_key(self) -> bytes:
@@ -69,6 +70,14 @@ class Vault:
         return None
 
     def _open(self, entry: Entry) -> str | None:
+        """Open an entry; once, since every look asks for it and the keys cost more than all else in it."""
+        opened_id, plaintext = self._opened.get(entry.key, (b"", None))
+        if opened_id != entry.id:
+            plaintext = self._open_anew(entry)
+            self._opened[entry.key] = (entry.id, plaintext)
+        return plaintext
+
+    def _open_anew(self, entry: Entry) -> str | None:
         if not isinstance(entry.content, Mapping):
             return None
         try:

@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from pydantic import SecretStr
-
 from kairos_core.errors import EngineError
 from kairos_core.interfaces import Engine
 from kairos_core.model import Attachment, EngineState, EngineStatus, Join, NodePlan, Role
+from kairos_core.settings import SecretStr
 
 CLUSTER_TOKEN = "conformance-cluster-token"
 

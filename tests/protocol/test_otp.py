@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import random
+from dataclasses import replace
 
 import pyotp
 import pytest
@@ -127,22 +128,16 @@ def test_a_clock_that_never_ran_still_gives_keys(unix_now: float) -> None:
 
 def test_two_rotations_of_one_token_end_at_the_earlier() -> None:
     token = new_token(random.Random(1).choice)
-    uneven = token.model_copy(
-        update={"otp": token.otp.model_copy(update={"dht": token.otp.dht.model_copy(update={"interval": 600})})}
-    )
+    uneven = replace(token, otp=replace(token.otp, dht=replace(token.otp.dht, interval=600)))
     assert Keyring(uneven).epoch_ends(NOON) == NOON + 600
 
 
 def test_every_part_of_the_token_matters_to_the_keys() -> None:
     token = new_token(random.Random(1).choice)
     others = [
-        token.model_copy(update={"room": "x"}),
-        token.model_copy(
-            update={"otp": token.otp.model_copy(update={"dht": token.otp.dht.model_copy(update={"key": "x"})})}
-        ),
-        token.model_copy(
-            update={"otp": token.otp.model_copy(update={"crypto": token.otp.crypto.model_copy(update={"key": "x"})})}
-        ),
+        replace(token, room="x"),
+        replace(token, otp=replace(token.otp, dht=replace(token.otp.dht, key="x"))),
+        replace(token, otp=replace(token.otp, crypto=replace(token.otp.crypto, key="x"))),
     ]
     networks = {Keyring(each).network for each in (token, *others)}
     assert len(networks) == 4

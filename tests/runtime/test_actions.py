@@ -3,8 +3,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from pydantic import SecretStr
 
+from kairos_core import SecretStr
 from kairos_core.cluster import election
 from kairos_core.cluster.controller import Durable, Spec
 from kairos_core.cluster.election import Rules

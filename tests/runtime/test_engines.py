@@ -2,8 +2,8 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from pydantic import SecretStr
 
+from kairos_core import SecretStr
 from kairos_core.errors import EngineError
 from kairos_core.model import EngineState, EngineStatus, Join, NodePlan, Role
 from kairos_core.runtime import engines as engines_module

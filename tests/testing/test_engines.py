@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from pydantic import SecretStr
 
+from kairos_core import SecretStr
 from kairos_core.errors import EngineError
 from kairos_core.interfaces import Engine
 from kairos_core.model import EngineState, EngineStatus, Join, NodePlan, Role

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import time
 import traceback
@@ -143,9 +144,14 @@ def _runs(work: dict[str, range], jobs: int) -> Iterator[Run]:
         for chunk in chunks:
             yield from _play_chunk(chunk)
         return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs, _spare_the_collector) as pool:
         for runs in pool.imap_unordered(_play_chunk, chunks):
             yield from runs
+
+
+def _spare_the_collector() -> None:
+    gc.freeze()  # what is here stays; it need not be walked through again and again
+    gc.set_threshold(50_000)
 
 
 def _play_chunk(chunk: tuple[str, range]) -> list[Run]:

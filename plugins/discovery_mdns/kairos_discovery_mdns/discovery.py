@@ -8,9 +8,7 @@ import logging
 import secrets
 from itertools import chain, repeat
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from kairos_core import Beacon, BeaconNames, Discovery, NetworkError
+from kairos_core import Beacon, BeaconNames, Discovery, NetworkError, Settings, setting
 from kairos_discovery_mdns.lan import Lan, lan_of
 from kairos_discovery_mdns.links import LinkWatch, read_links
 from kairos_discovery_mdns.responder import Responder
@@ -45,12 +43,10 @@ SETTLE = 0.2
 """Seconds to wait after a change of interfaces: changes come in bursts."""
 
 
-class MdnsSettings(BaseModel):
+class MdnsSettings(Settings):
     """The section `p2p.mdns`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    interfaces: list[str] = Field(
+    interfaces: list[str] = setting(
         default_factory=list,
         description="Announce on these network interfaces only. Empty: on all that lead to a local network.",
     )

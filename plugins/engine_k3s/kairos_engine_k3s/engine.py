@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from kairos_core import Engine, EngineError, EngineState, EngineStatus, NodePlan
+from kairos_core import Engine, EngineError, EngineState, EngineStatus, NodePlan, SecretStr
 from kairos_engine_k3s.detection import detect_supervisor
 from kairos_engine_k3s.disk import STATE, Disk, State, digest_of
 from kairos_engine_k3s.health import ask_kubelet, ask_server, node_names

@@ -17,9 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from pydantic import SecretStr
-
-from kairos_core import EngineError, NodePlan, Role
+from kairos_core import EngineError, NodePlan, Role, SecretStr
 from kairos_engine_k3s.arguments import (
     Argument,
     component_value,

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from kairos_core import After, Before, SecretStr, Settings, setting
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -36,37 +36,33 @@ def _splittable(value: str) -> str:
     return value
 
 
-class Block(BaseModel):
+class Block(Settings):
     """What both blocks have."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    enabled: bool | None = Field(default=None, description="false: ignore this block")
-    env: Annotated[dict[str, Annotated[SecretStr, BeforeValidator(_as_text)]], AfterValidator(_named)] = Field(
-        default={}, description="environment variables for k3s; they win over ours"
+    enabled: bool | None = setting(default=None, description="false: ignore this block")
+    env: Annotated[dict[str, Annotated[SecretStr, Before(_as_text)]], After(_named)] = setting(
+        default_factory=dict, description="environment variables for k3s; they win over ours"
     )
-    args: tuple[Annotated[str, AfterValidator(_splittable)], ...] = Field(
+    args: tuple[Annotated[str, After(_splittable)], ...] = setting(
         default=(),
         repr=False,
         description="further arguments; a flag given here wins over ours, those that are lists add up",
     )
-    replace_env: bool = Field(default=False, description="use `env` alone, none of our variables")
-    replace_args: bool = Field(default=False, description="use `args` alone, none of our arguments")
+    replace_env: bool = setting(default=False, description="use `env` alone, none of our variables")
+    replace_args: bool = setting(default=False, description="use `args` alone, none of our arguments")
 
 
-class Install(BaseModel):
+class Install(Settings):
     """How k3s gets onto this machine when it is missing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: Path | None = Field(default=None, description="a k3s binary on this machine, or a directory with one")
+    source: Path | None = setting(default=None, description="a k3s binary on this machine, or a directory with one")
 
 
 class ServerSettings(Block):
     """The block `k3s`: for masters; `install` holds for workers too."""
 
-    embedded_registry: bool = Field(default=False, description="share container images between the nodes")
-    install: Install = Install()
+    embedded_registry: bool = setting(default=False, description="share container images between the nodes")
+    install: Install = setting(default_factory=Install)
 
 
 class AgentSettings(Block):

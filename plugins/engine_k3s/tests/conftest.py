@@ -13,9 +13,8 @@ from typing import ClassVar
 import pytest
 from kairos_engine_k3s import AgentSettings, K3sEngine, ServerSettings
 from kairos_engine_k3s.child import Child
-from pydantic import SecretStr
 
-from kairos_core import Attachment, EngineState, EngineStatus, Join, NodePlan, Role
+from kairos_core import Attachment, EngineState, EngineStatus, Join, NodePlan, Role, SecretStr
 from kairos_core.testing.k3s import install_stand_in
 
 

@@ -53,7 +53,7 @@ def test_secrets_move_to_the_environment() -> None:
 
 def test_an_unclosed_quote_is_an_error_of_the_configuration_that_shows_no_value() -> None:
     with pytest.raises(ValidationError, match="cannot be split into words") as caught:
-        ServerSettings(args=("--token='top-secret",))
+        ServerSettings.checked({"args": ("--token='top-secret",)})
     assert "top-secret" not in str(caught.value)
 
 

@@ -13,7 +13,8 @@ import pytest
 from kairos_engine_k3s.child import Child
 from kairos_engine_k3s.disk import Disk
 from kairos_engine_k3s.launch import Launch
-from pydantic import SecretStr
+
+from kairos_core import SecretStr
 
 pytestmark = pytest.mark.system
 

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from kairos_engine_k3s import K3sEngine, ServerSettings
-from pydantic import SecretStr
 
-from kairos_core import Attachment, EngineError, EngineState, Join, Manifest, NodePlan, Role
+from kairos_core import Attachment, EngineError, EngineState, Join, Manifest, NodePlan, Role, SecretStr
 from kairos_core.testing.engines import check_engine
 
 pytestmark = pytest.mark.system
@@ -227,7 +226,7 @@ async def test_k3s_is_installed_from_a_directory_and_goes_with_the_engine(machin
     release.mkdir()
     program.rename(release / "k3s")
     settings = {"args": (f"--https-listen-port={a.port}", f"--kubelet-arg=healthz-port={a.health}")}
-    engine = K3sEngine(ServerSettings(**settings, install={"source": release}), root=a.root)
+    engine = K3sEngine(ServerSettings.checked({**settings, "install": {"source": release}}), root=a.root)
     await engine.apply(a.plan(Role.MASTER))
     assert (await engine.installed() or "").startswith("stand-in")
     await a.reaches(engine, EngineState.READY)

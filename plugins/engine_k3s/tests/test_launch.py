@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 from kairos_engine_k3s.launch import launch_of
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
-from pydantic import SecretStr
 
-from kairos_core import Attachment, EngineError, Join, Manifest, NodePlan, Role
+from kairos_core import Attachment, EngineError, Join, Manifest, NodePlan, Role, SecretStr
 
 
 @pytest.mark.parametrize(
@@ -22,14 +21,14 @@ def test_a_plan_that_cannot_run_is_refused_with_the_reason(role: Role, reason: s
 
 
 def test_without_automatic_roles_the_operator_says_what_a_worker_joins() -> None:
-    agent = AgentSettings(env={"K3S_URL": "https://10.0.0.1:6443", "K3S_TOKEN": "t"})
+    agent = AgentSettings.checked({"env": {"K3S_URL": "https://10.0.0.1:6443", "K3S_TOKEN": "t"}})
     launch = launch_of(NodePlan(Role.WORKER, "a", Attachment()), ServerSettings(), agent)
     assert launch.environment["K3S_URL"].get_secret_value() == "https://10.0.0.1:6443"
     with pytest.raises(EngineError, match="set K3S_TOKEN"):
         launch_of(
             NodePlan(Role.WORKER, "a", Attachment()),
             ServerSettings(),
-            AgentSettings(env={"K3S_URL": "https://10.0.0.1:6443"}),
+            AgentSettings.checked({"env": {"K3S_URL": "https://10.0.0.1:6443"}}),
         )
 
 
@@ -54,11 +53,10 @@ def test_a_manifest_cannot_be_written_elsewhere(name: str) -> None:
 
 
 def test_files_follow_the_operators_directories() -> None:
-    settings = ServerSettings(
-        args=("-d /srv/k3s", "-o=/root/admin.yaml"),
-        env={"K3S_DATA_DIR": "/not/this"},
+    settings = ServerSettings.checked(
+        {"args": ("-d /srv/k3s", "-o=/root/admin.yaml"), "env": {"K3S_DATA_DIR": "/not/this"}}
     )
-    agent = AgentSettings(env={"K3S_DATA_DIR": "/mnt/k3s"}, args=("--kubelet-arg healthz-port=10300",))
+    agent = AgentSettings.checked({"env": {"K3S_DATA_DIR": "/mnt/k3s"}, "args": ("--kubelet-arg healthz-port=10300",)})
     manifests = Attachment(manifests=(Manifest("vip.yaml", ""),))
     launch = launch_of(NodePlan(Role.MASTER, "a", manifests), settings, agent)
     assert launch.data_directory == "/srv/k3s"

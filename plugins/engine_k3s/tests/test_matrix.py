@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from kairos_engine_k3s.launch import Launch, launch_of
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
-from pydantic import SecretStr
 
-from kairos_core import Attachment, EngineError, Join, Manifest, NodePlan, Role
+from kairos_core import Attachment, EngineError, Join, Manifest, NodePlan, Role, SecretStr
 from kairos_core.testing.k3s.flags import Options
 
 GOLDEN = Path(__file__).parent / "golden" / "matrix.txt"
@@ -58,7 +57,7 @@ def cases() -> Iterator[tuple[str, NodePlan, ServerSettings, AgentSettings]]:
                 yield name, plan_of(role, network, datastore), *nothing
     yield "master joining another master", plan_of(Role.MASTER, "vpn", joins=True), *nothing
     for name, given in OVERRIDES.items():
-        server = ServerSettings.model_validate(given)
+        server = ServerSettings.checked(given)
         yield f"master/ha vpn k3s {name}", plan_of(Role.HA, "vpn"), server, AgentSettings()
         yield (
             f"master vpn external_db k3s {name}",
@@ -68,7 +67,7 @@ def cases() -> Iterator[tuple[str, NodePlan, ServerSettings, AgentSettings]]:
         )
         yield f"worker vpn k3s {name}", plan_of(Role.WORKER, "vpn"), server, AgentSettings()
         if name != "embedded_registry":
-            agent = AgentSettings.model_validate(given)
+            agent = AgentSettings.checked(given)
             yield f"worker vpn k3s-agent {name}", plan_of(Role.WORKER, "vpn"), ServerSettings(), agent
             yield f"master vpn k3s-agent {name}", plan_of(Role.MASTER, "vpn"), ServerSettings(), agent
 

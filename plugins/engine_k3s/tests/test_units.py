@@ -17,9 +17,8 @@ from kairos_engine_k3s.launch import Launch, launch_of
 from kairos_engine_k3s.openrc import OpenRc
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
 from kairos_engine_k3s.systemd import Systemd, format_command
-from pydantic import SecretStr
 
-from kairos_core import Attachment, Join, NodePlan, Role
+from kairos_core import Attachment, Join, NodePlan, Role, SecretStr
 
 GOLDEN = Path(__file__).parent / "golden"
 PROGRAM = "/usr/local/bin/k3s"

@@ -9,7 +9,6 @@ from ipaddress import IPv4Address
 
 from kairos_core import Attachment, Manifest, Network, NetworkError, NetworkHost
 from kairos_net_kubevip.arp import owner_of
-from kairos_net_kubevip.download import fetch_manifest
 from kairos_net_kubevip.interfaces import Interface, carrier_of
 from kairos_net_kubevip.manifests import manifests_of
 from kairos_net_kubevip.settings import Ip, KubeVipSettings
@@ -75,8 +74,11 @@ class KubeVip(Network):
 
     async def _manifests(self, host: NetworkHost, interface: str | None) -> tuple[Manifest, ...]:
         url = self._settings.manifest_url
-        downloaded = await fetch_manifest(url, host.state_directory) if url else None
-        return manifests_of(self._settings, interface, downloaded)
+        if not url:
+            return manifests_of(self._settings, interface)
+        from kairos_net_kubevip.download import fetch_manifest  # noqa: PLC0415 - an HTTP client, rarely asked for
+
+        return manifests_of(self._settings, interface, await fetch_manifest(url, host.state_directory))
 
 
 async def _require_free(ip: Ip, interface: str) -> None:

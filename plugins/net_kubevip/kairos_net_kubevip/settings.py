@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
+from kairos_core import After, Before, Settings, setting
 from kairos_net_kubevip.fields import environment_of
 
 VERSION = "v1.2.3"
@@ -15,62 +14,53 @@ IMAGE = "ghcr.io/kube-vip/kube-vip"
 Ip = IPv4Address | IPv6Address
 
 
-class KubeVipSettings(BaseModel):
+def _empty_is_unset(value: object) -> object:
+    return "" if value is None else value.strip() if isinstance(value, str) else value
+
+
+def _are_addresses(value: str) -> str:
+    for text in filter(None, value.split(",")):
+        _parse_ip(text)
+    return value
+
+
+def _is_fetchable(value: str) -> str:
+    if value and not value.startswith(("https://", "http://", "file://")):
+        raise ValueError(f"{value!r} is no https, http or file URL")
+    return value
+
+
+def _are_fields(value: dict[str, Any]) -> dict[str, Any]:
+    environment_of(value)
+    return value
+
+
+_Text = Annotated[str, Before(_empty_is_unset)]
+
+
+class KubeVipSettings(Settings):
     """An elastic IP for the control plane."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    eip: str = Field(
+    eip: Annotated[_Text, After(_are_addresses)] = setting(
         default="",
         description="A free address of your LAN outside its DHCP range; one IPv4 and one IPv6 with a comma. "
         "Enables the elastic IP.",
     )
-    enable: bool | None = Field(default=None, description="false turns the elastic IP off although eip is set.")
-    interface: str = Field(default="", description="Interface that carries the eip. Empty: found by itself.")
-    manifest_url: str = Field(
+    enable: bool | None = setting(default=None, description="false turns the elastic IP off although eip is set.")
+    interface: _Text = setting(default="", description="Interface that carries the eip. Empty: found by itself.")
+    manifest_url: Annotated[_Text, After(_is_fetchable)] = setting(
         default="", description="https, http or file URL of a manifest to use instead of the built-in RBAC."
     )
-    static_pod: bool = Field(default=False, description="A static Pod on each master instead of a DaemonSet.")
-    version: str = Field(default=VERSION, description="Version (image tag) of kube-vip.")
-    image: str = Field(default=IMAGE, description="Image of kube-vip.")
-    config: dict[str, Any] = Field(
+    static_pod: bool = setting(default=False, description="A static Pod on each master instead of a DaemonSet.")
+    version: Annotated[_Text, After(lambda value: value or VERSION)] = setting(
+        default=VERSION, description="Version (image tag) of kube-vip."
+    )
+    image: Annotated[_Text, After(lambda value: value or IMAGE)] = setting(
+        default=IMAGE, description="Image of kube-vip."
+    )
+    config: Annotated[dict[str, Any], After(_are_fields)] = setting(
         default_factory=dict, repr=False, description="Any further field of kube-vip's own configuration."
     )
-
-    @field_validator("eip", "interface", "manifest_url", "version", "image", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return "" if value is None else value.strip() if isinstance(value, str) else value
-
-    @field_validator("version")
-    @classmethod
-    def _version_or_default(cls, value: str) -> str:
-        return value or VERSION
-
-    @field_validator("image")
-    @classmethod
-    def _image_or_default(cls, value: str) -> str:
-        return value or IMAGE
-
-    @field_validator("eip")
-    @classmethod
-    def _are_addresses(cls, value: str) -> str:
-        for text in filter(None, value.split(",")):
-            _parse_ip(text)
-        return value
-
-    @field_validator("manifest_url")
-    @classmethod
-    def _is_fetchable(cls, value: str) -> str:
-        if value and not value.startswith(("https://", "http://", "file://")):
-            raise ValueError(f"{value!r} is no https, http or file URL")
-        return value
-
-    @field_validator("config")
-    @classmethod
-    def _are_fields(cls, value: dict[str, Any]) -> dict[str, Any]:
-        environment_of(value)
-        return value
 
     @property
     def addresses(self) -> tuple[Ip, ...]:

@@ -22,7 +22,7 @@ def test_a_static_address_brings_its_own_network() -> None:
 
 
 def test_yaml_scalars_in_the_environment_become_text() -> None:
-    settings = VpnSettings.model_validate({"env": {"DHCP": True, "EDGEVPNMAXCONNS": 200, "ADDRESS": "10.1.0.5"}})
+    settings = VpnSettings.checked({"env": {"DHCP": True, "EDGEVPNMAXCONNS": 200, "ADDRESS": "10.1.0.5"}})
     assert settings.env == {"DHCP": "true", "EDGEVPNMAXCONNS": "200", "ADDRESS": "10.1.0.5"}
     assert settings.pool == IPv4Network("10.1.0.0/24")
 
@@ -47,7 +47,7 @@ def test_yaml_scalars_in_the_environment_become_text() -> None:
 )
 def test_wrong_settings_are_named(section: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError) as error:
-        VpnSettings.model_validate(section)
+        VpnSettings.checked(section)
     assert says in str(error.value)
 
 

@@ -1,6 +1,6 @@
 """Kairos transport: TLS 1.3 streams and UDP datagrams on one port number.
 
-authority.py   the certificates that follow from a network key
+authority.py   the certificates that follow from a network key       der.py   how they are written
 contexts.py    TLS contexts, one pair for each accepted key, chosen by the name the client says
 lane.py        a connection up to the end of its TLS handshake
 frames.py      bytes of a stream <-> whole messages

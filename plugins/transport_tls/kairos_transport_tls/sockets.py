@@ -11,7 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from kairos_core import Address, TransportError
-from kairos_transport_tls.settings import TlsSettings
+from kairos_transport_tls.settings import DEFAULT_PORT, TlsSettings
 
 _BACKLOG = 128
 """Connections the kernel holds until we accept them. More would wait longer than a peer's patience."""
@@ -38,7 +38,8 @@ class Sockets:
 
 def bind(settings: TlsSettings) -> Sockets:
     """Bind TCP and UDP to one port on every listening address. Raises TransportError."""
-    candidates = [settings.port] if settings.is_port_chosen else [settings.port] + [0] * _ATTEMPTS
+    first = DEFAULT_PORT if settings.port is None else settings.port
+    candidates = [first] if settings.port else [first] + [0] * _ATTEMPTS
     for port in candidates:
         try:
             return _bind_all(settings.listen, port)

@@ -117,7 +117,7 @@ async def main(directory: Path, number: int, underlay: str, options: dict[str, A
     network.Supervisor = Watched  # type: ignore[misc]
     timing = Timing(**options.pop("timing", {}))
     ledger = SharedLedger(options.pop("token", "a token for tests"))
-    settings = VpnSettings.model_validate({"env": {"ADDRESS": f"10.1.0.{number}/24"}, **options})
+    settings = VpnSettings.checked({"env": {"ADDRESS": f"10.1.0.{number}/24"}, **options})
     plain = ledger.host(number)
     host = FileHost(ledger, plain.identity, directory)
     host.file, host.underlay = directory / f"{number}.json", underlay
