@@ -10,6 +10,7 @@ from kairos_core.protocol import reconciliation
 from kairos_core.protocol.wire import Done, Entries, Hello, Offer, encode_message
 from kairos_core.runtime import sessions as sessions_module
 from kairos_core.runtime.clock import NetworkTime
+from kairos_core.runtime.pump import Errand
 
 HELLO = encode_message(Hello(7373, int(time.time() * 1000)))
 
@@ -111,6 +112,53 @@ async def test_invented_announcements_fill_no_memory(world, monkeypatch):
         await world.until(lambda: not one.sessions._dialling)
     assert one.drops == {"too_many_sessions": 10}
     assert len(one.sessions._not_before) == 8
+
+
+@pytest.mark.parametrize("lives", [False, True])
+async def test_an_errand_with_a_peer_that_is_heard_does_not_wait_for_a_dial_that_hangs(world, lives):
+    one, two = await world.peer("one"), await world.peer("two")
+    two.pump.publish("values", "k", 1)
+    if lives:
+        await world.meet(one, two)
+        await world.until(lambda: not one.sessions._dialling)
+    connect, dials = one.transport.connect, []
+
+    async def hang_once(address: Address):
+        dials.append(address)
+        if len(dials) == 1:
+            await asyncio.Event().wait()
+        return await connect(address)
+
+    one.transport.connect = hang_once
+    one.sessions._begin(two.address, sessions_module.WHOLE, is_heard=False)  # begun when nothing answered there
+    await world.until(lambda: dials)
+    errand = sessions_module.WHOLE if lives else Errand(want=tuple(two.pump.ledger.short_ids()))
+    one.sessions.reconcile(two.address, errand)
+    await world.until(lambda: dials == [two.address] * 2)
+    await one.until(lambda: one.pump.ledger.digest == two.pump.ledger.digest)
+
+
+async def test_errands_that_come_while_one_is_run_are_run_after_it(world):
+    one, two = await world.peer("one"), await world.peer("two")
+    for number in range(4):
+        two.pump.publish("values", f"k{number}", number)
+    ids = [entry.short_id for entry in two.pump.entries()]
+    connect, dials, free = one.transport.connect, [], asyncio.Event()
+
+    async def slow(address: Address):
+        dials.append(address)
+        await free.wait()
+        return await connect(address)
+
+    one.transport.connect = slow
+    for short_id in ids:
+        one.sessions.reconcile(two.address, Errand(want=(short_id,)))
+    await world.until(lambda: dials)
+    free.set()
+    await one.until(lambda: len(one.pump.ledger) == 4)
+    await world.until(lambda: not one.sessions._dialling)
+    assert dials == [two.address] * 2
+    assert one.sessions._waiting == {}
 
 
 async def test_an_address_that_leads_nowhere_is_not_dialled_again_at_once(world):
