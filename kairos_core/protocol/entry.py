@@ -81,7 +81,8 @@ class Entry:
     @cached_property
     def body(self) -> bytes:
         fields = (self.bucket, self.key, self.value, self.author.public_key, self.hlc)
-        return pack([FORMAT, *fields, self.flags, self.ttl, self.epoch])
+        # Canonical as it is: a flat list of texts, bytes and numbers needs no look for what `pack` looks for.
+        return _written([FORMAT, *fields, self.flags, self.ttl, self.epoch])
 
     @cached_property
     def raw(self) -> bytes:
@@ -115,8 +116,12 @@ def pack(value: Any) -> bytes:
     """
     if not _is_flat_enough(value):
         raise ValueError(f"the value is nested over {MAX_DEPTH} levels; write it flatter")
+    return _written(_sorted(value))
+
+
+def _written(value: Any) -> bytes:
     try:
-        return bytes(msgpack.packb(_sorted(value), use_bin_type=True))
+        return bytes(msgpack.packb(value, use_bin_type=True))
     except OverflowError:
         raise ValueError("the value has a whole number of over 64 bits; write it as text") from None
 
