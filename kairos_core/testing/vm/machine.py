@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,9 @@ from kairos_core.testing.vm.system import System
 
 BOOTED = 180.0
 """Seconds for a boot. Measured without KVM: 10 s alone; the rest is for three at once on a busy machine."""
+
+ANSWERED = 15.0
+"""Seconds for a trifle in a machine that is up, without KVM and on a busy host."""
 
 TRANSLATED = 64
 """Megabytes for what QEMU has translated, without KVM. More makes each reset slower: it clears them all."""
@@ -66,9 +70,9 @@ class VirtualMachine:
             await asyncio.sleep(0.05)
         await self._monitor.open()
         await self._monitor.ask("qmp_capabilities")
-        await self.booted()
+        await self._booted()
 
-    async def booted(self) -> None:
+    async def _booted(self) -> None:
         """Wait until the machine answers and systemd has started what it was to start. Raises LabError."""
         try:
             await self.guest.wait(BOOTED)
@@ -96,34 +100,34 @@ class VirtualMachine:
         script = 'umask 077 && mkdir -p "$(dirname "$1")" && cat >"$1" && chmod "$2" "$1"'
         await self.run("sh", "-c", script, "write", path, f"{mode:o}", stdin=text)
 
-    async def boot_id(self) -> str:
+    async def _boot_id(self) -> str:
         """Return what tells this boot from others. Source: random(4)."""
         return (await self.run("cat", "/proc/sys/kernel/random/boot_id")).stdout.strip()
 
     async def reboot(self) -> None:
         """Reboot by systemd: programs are told to end; returns when the machine is back. Raises LabError."""
-        before = await self.boot_id()
+        before = await self._boot_id()
         await self.guest.reboot()
         await self._is_back(before)
 
     async def reset(self) -> None:
         """Cut the power for a moment, and wait for the machine to be back. Nothing in it is told. Raises LabError."""
-        before = await self.boot_id()
+        before = await self._boot_id()
         await self._monitor.ask("system_reset")
         await self._is_back(before)
 
     async def _is_back(self, before: str) -> None:
         deadline = time.monotonic() + BOOTED
-        while True:
-            try:
-                await self.guest.wait(BOOTED)
-                if await self.boot_id() != before:
-                    break
-            except LabError:  # it goes down just now
-                if time.monotonic() > deadline:
-                    raise
+        now = before
+        while now == before:
+            if time.monotonic() > deadline:
+                raise LabError(f"{self.name} did not boot again within {BOOTED:g} s")
             await asyncio.sleep(0.5)
-        await self.booted()
+            with suppress(LabError, TimeoutError):  # it goes down just now, and answers that were due are lost
+                await self.guest.wait(BOOTED)
+                async with asyncio.timeout(ANSWERED):
+                    now = await self._boot_id()
+        await self._booted()
 
     async def journal(self, unit: str, lines: int = 40) -> str:
         """Return the end of what a unit said in this boot."""
