@@ -126,8 +126,7 @@ class SimulatedNode:
 
     def _recall(self) -> None:
         """Look for traces of an earlier self, as the reconciler does before its own entry covers them."""
-        node = self.view().nodes.get(self.peer)
-        self._keep(forgotten(self.durable, node.incarnation if node else ""))
+        self._keep(forgotten(self.durable, node.incarnation if (node := self.view().nodes.get(self.peer)) else ""))
 
     def _keep(self, durable: Durable, **changes: Any) -> None:
         self.disk.save(durable)
@@ -312,8 +311,8 @@ class SimulatedNode:
 
     def view(self) -> View:
         """Read the ledger as it is now."""
-        membership, generation = self.gossip.membership, self.durable.generation
-        return self._reading.view(self.peer, membership.alive_peers, self.unix_now(), generation)
+        alive, generation = self.gossip.membership.alive_peers, self.durable.generation
+        return self._reading.view(self.peer, alive, self.unix_now(), generation)
 
     def look(self) -> None:
         """Run the controller once and carry out what it says."""
@@ -345,8 +344,8 @@ class SimulatedNode:
         decision = self.actions.decision
         if decision is None:
             return None
-        masters = roles.masters(view, decision) - {self.peer}
-        authors = sorted(masters, key=lambda peer: (peer != decision.init, peer))
+        others = roles.masters(view, decision) - {self.peer}
+        authors = sorted(others, key=lambda peer: (peer != decision.init, peer))
         token = self.vault.open(decision.cluster_id, "join-token", authors)
         return SecretStr(token) if token else None
 
