@@ -45,10 +45,10 @@ def fields(model: Model) -> Mapping[str, Key]:
 
 
 @lru_cache(maxsize=256)  # asked for each key and list item of a file
-def _own_fields(model: type[Settings]) -> Mapping[str, Key]:
+def _own_fields(model: Any) -> Mapping[str, Key]:  # a class of Settings, which mypy does not take for hashable
     annotations = get_type_hints(model, include_extras=True)
     found: dict[str, Key] = {}
-    for field in dataclasses.fields(model):  # type: ignore[arg-type]  # every class of Settings is one
+    for field in dataclasses.fields(model):
         key = Key(annotations[field.name], field.repr)
         alias = field.metadata.get("alias", field.name)
         found[alias] = key
