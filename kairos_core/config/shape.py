@@ -41,14 +41,16 @@ class Key:
 
 def fields(model: Model) -> Mapping[str, Key]:
     """Return the fields of a model by the keys under which a file may set them."""
-    return _own_fields(model) if issubclass(model, Settings) else _pydantic_fields(model)
+    if issubclass(model, Settings):
+        return _own_fields(model)  # type: ignore[arg-type]  # mypy doubts that the class can be hashed
+    return _pydantic_fields(model)
 
 
 @lru_cache(maxsize=256)  # asked for each key and list item of a file
-def _own_fields(model: Any) -> Mapping[str, Key]:  # a class of Settings, which mypy does not take for hashable
+def _own_fields(model: type[Settings]) -> Mapping[str, Key]:
     annotations = get_type_hints(model, include_extras=True)
     found: dict[str, Key] = {}
-    for field in dataclasses.fields(model):
+    for field in dataclasses.fields(model):  # type: ignore[arg-type]  # every class of Settings is one
         key = Key(annotations[field.name], field.repr)
         alias = field.metadata.get("alias", field.name)
         found[alias] = key
