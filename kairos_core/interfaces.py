@@ -35,6 +35,11 @@ class Beacon(ABC):
 
     port: int
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the node cannot go on without further peers. A discovery should then look every few seconds."""
+        return False
+
     @abstractmethod
     def names(self) -> BeaconNames:
         """Say which names hold at this moment."""

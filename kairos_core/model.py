@@ -38,6 +38,9 @@ class PeerId:
         if len(self.public_key) != 32:
             raise ValueError(f"a peer id has 32 bytes, not {len(self.public_key)}")
 
+    def __hash__(self) -> int:  # the bytes remember theirs; a hash of all fields is made anew each time
+        return hash(self.public_key)
+
     @classmethod
     def parse(cls, text: str) -> PeerId:
         """Read `12D3KooW…`. Raises ValueError for anything else."""

@@ -61,6 +61,7 @@ class StatusShape:
     warnings: list[str]
     milestones: dict[str, float]
     generation: int
+    digest: str
 
 
 @shape(title="Entry")

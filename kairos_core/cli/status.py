@@ -64,7 +64,7 @@ def format_status(status: dict[str, Any]) -> str:
         ("phase", f"{status['phase']}: {me['message']}" if me["message"] else status["phase"]),
         ("cluster", _cluster(status)),
         ("guarantee", status["guarantee"]),
-        ("ledger", f"{status['entries']} entries"),
+        ("ledger", f"{status['entries']} entries, digest {status['digest']}"),
         ("milestones", _milestones(status["milestones"])),
         ("dropped", ", ".join(f"{name} {count}" for name, count in sorted(status["drops"].items()) if count)),
     ]

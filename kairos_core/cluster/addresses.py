@@ -41,7 +41,7 @@ def read_claims(entries: Iterable[Entry]) -> list[Claim]:
         try:
             address = IPv4Address(entry.key.partition("/")[0])
             claims.append(Claim(address, entry.author, entry.epoch, int(entry.content["renewals"])))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             continue
     return claims
 

@@ -89,8 +89,11 @@ def reconcile(view: View, spec: Spec, local: Local, moment: Moment) -> Actions:
     local = _move_on(local, view)
     rules = replace(spec.rules, incarnation=local.durable.incarnation)
     election = elect(view, rules, local.durable.ballots, local.candidacy, moment)
-    durable = fenced_off(before, replace(local.durable, ballots=election.ballots), moment.draw)
-    local = replace(local, durable=durable, candidacy=election.candidacy)
+    if election.ballots is not local.durable.ballots:
+        durable = fenced_off(before, replace(local.durable, ballots=election.ballots), moment.draw)
+        local = replace(local, durable=durable)
+    if election.candidacy is not local.candidacy:
+        local = replace(local, candidacy=election.candidacy)
     publish = (*(Publication(*entry) for entry in election.publish), *_generation(view, spec))
     decision = election.ballots.decided
     base = Actions(local, publish, decision=decision, wake_at=election.wake_at)
@@ -305,6 +308,8 @@ def _name_node(base: Actions, view: View, spec: Spec) -> Actions:
 
 
 def _with_durable(base: Actions, **changes: Any) -> Actions:
+    if all(getattr(base.local.durable, name) == value for name, value in changes.items()):
+        return base
     return replace(base, local=replace(base.local, durable=replace(base.local.durable, **changes)))
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from kairos_core.cluster import roles
 from kairos_core.cluster.controller import HA_PATIENCE, Actions, Spec
-from kairos_core.cluster.election import guarantee, voters
+from kairos_core.cluster.election import guarantee, is_stranded
 from kairos_core.cluster.quorum import read_quorum
 from kairos_core.cluster.view import View
 from kairos_core.model import PeerId, Role
@@ -61,7 +61,7 @@ def examine(examination: Examination) -> tuple[Finding, ...]:
 def _guarantee(it: Examination) -> Finding | None:
     if not it.spec.automatic:
         return None
-    rules, count = it.spec.rules, len(voters(it.view))
+    rules, count = it.spec.rules, len(it.view.voters())
     expected = f", {rules.expected} nodes are expected" if rules.expected else ""
     message = f"{guarantee(it.view, rules)} (generation {it.view.generation}{expected})"
     if count <= 2 * rules.quorum - 1:
@@ -73,7 +73,7 @@ def _quorum(it: Examination) -> Finding | None:
     """Before the decision: are enough of those that vote here to decide?"""
     if it.actions.decision is not None or not it.spec.automatic:
         return None
-    known = voters(it.view)
+    known = it.view.voters()
     here, needed = len(known & it.view.alive), read_quorum(it.spec.rules.quorum, len(known))
     message = f"nothing is decided yet; {here} of the {len(known)} nodes that vote are here, {needed} are needed"
     if here >= needed:
@@ -88,6 +88,9 @@ def _memory(it: Examination) -> Finding | None:
     message = (
         "what this machine has promised in the election was lost with its disk; it does not vote until it recovers"
     )
+    if is_stranded(it.view, it.spec.rules):
+        message += f"; {len(it.view.voters() - {it.view.me})} others vote, too few to tell it"
+        return Finding("memory", verdict, message, "add a machine, or: kairos cluster new-generation")
     return Finding("memory", verdict, message, "start the other nodes that vote: kairos start")
 
 

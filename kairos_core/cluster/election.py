@@ -14,7 +14,7 @@ from kairos_core.cluster import quorum, roles
 from kairos_core.cluster.quorum import Ballots, Decision, Recovery, Round
 from kairos_core.cluster.recovery import is_outranked, recover
 from kairos_core.cluster.view import View
-from kairos_core.model import PeerId, Role
+from kairos_core.model import PeerId
 from kairos_core.protocol import buckets
 
 SETTLE = 10.0
@@ -78,14 +78,15 @@ def elect(view: View, rules: Rules, ballots: Ballots, candidacy: Candidacy, mome
     registers = dict(view.registers)
     if ballots.register is not None and ballots.recovery is None:
         registers[view.me] = ballots.register
-    if ballots.decided is None:
-        ballots = replace(ballots, decided=quorum.decided(registers, rules.quorum))
+    if ballots.decided is None and (proven := quorum.decided(registers, rules.quorum)) is not None:
+        ballots = replace(ballots, decided=proven)
+    own = _own_entries(view, rules, ballots)
+    if ballots.decided is not None or not rules.votes:
+        return Election(ballots, candidacy, own)
     candidates = view.candidates()
     if candidates != candidacy.seen:
         candidacy = replace(candidacy, seen=candidates, since=moment.now)
-    election = Election(ballots, candidacy, _own_entries(view, rules, ballots))
-    if ballots.decided is not None or not rules.votes:
-        return election
+    election = Election(ballots, candidacy, own)
     if ballots.recovery is not None:
         return replace(election, message=_why_silent(view, rules))
     return _lead(replace(view, registers=registers), rules, election, moment)
@@ -101,7 +102,20 @@ def _take_part(view: View, rules: Rules, ballots: Ballots) -> Ballots:
     return recover(view.me, ballots, view.registers, seen, _enough(view, rules))
 
 
+def is_stranded(view: View, rules: Rules) -> bool:
+    """Say whether a voter without memory cannot come back, since there are too few others to tell it what it promised.
+
+    So it is with as many voters as the quorum, two of two: whoever is asked is needed for the decision too.
+    """
+    return len(view.voters() - {view.me}) < _enough(view, rules)
+
+
 def _why_silent(view: View, rules: Rules) -> str:
+    if is_stranded(view, rules):
+        return (
+            "what this machine has promised in the election was lost with its disk, and too few other nodes vote to "
+            "say what it was: add a machine, or begin a new election: kairos cluster new-generation"
+        )
     return (
         "what this machine has promised in the election was lost with its disk, so it does not vote until "
         f"{_enough(view, rules)} other nodes that vote have answered; are all of them running?"
@@ -134,6 +148,8 @@ def _lead(view: View, rules: Rules, election: Election, moment: Moment) -> Elect
 def _open_round(view: View, rules: Rules, election: Election, moment: Moment) -> Election:
     seen = [r.promised for r in view.registers.values()] + list(view.prepares.values())
     ballot = quorum.next_ballot(view.me, election.ballots, seen)
+    if ballot.round > quorum.LAST_ROUND:
+        return replace(election, message="all rounds of this election are used up: kairos cluster new-generation")
     round = Round(ballot, moment.now, PATIENCE * (1 + moment.draw()))
     # Our own promise belongs to the same save.
     ballots = quorum.vote(replace(election.ballots, max_round=ballot.round), [ballot], [])
@@ -167,14 +183,8 @@ def _propose(view: View, rules: Rules, election: Election, round: Round, moment:
     )
 
 
-def voters(view: View) -> set[PeerId]:
-    """Return all who may have voted, dead or alive: a vote that cannot be seen must be outnumbered."""
-    members = {p for p, node in view.nodes.items() if node.kind == "node" and view.wish_of(p) is not Role.NONE}
-    return members | set(view.registers)
-
-
 def _enough(view: View, rules: Rules) -> int:
-    return quorum.read_quorum(rules.quorum, len(voters(view)))
+    return quorum.read_quorum(rules.quorum, len(view.voters()))
 
 
 def _wanted(view: View, rules: Rules, round: Round, moment: Moment) -> Decision:
@@ -205,7 +215,7 @@ def _key(view: View, rules: Rules) -> str:
 
 def guarantee(view: View, rules: Rules) -> str:
     """Say in one sentence what is promised about "never two clusters" with this configuration."""
-    count, bound = len(voters(view)), 2 * rules.quorum - 1
+    count, bound = len(view.voters()), 2 * rules.quorum - 1
     if count <= bound:
         return (
             f"at most one cluster under any partition, loss or crash: {count} nodes may vote and {rules.quorum} "

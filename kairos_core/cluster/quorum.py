@@ -11,6 +11,12 @@ of the voters it knows would be seen: |R| + q > N (Howard et al. 2016, "Flexible
 voters two decisions are impossible; beyond that, as long as the proposer knows of all who may vote.
 Source of the protocol: Lamport 2001, "Paxos Made Simple". No step reads a clock. How a voter that has lost its
 memory comes back is in `recovery`.
+
+A ballot that lies more than REACH rounds above all that a node has opened or promised itself is to this node as one
+that has not come: it neither promises nor votes for it, nor opens one above it, nor counts a register that has
+promised it. Else one member that opens the last round there is would end all elections. The proof needs no message to
+arrive: a promise that is not given and a register that is not counted leave fewer votes and fewer promises, and a
+proposer still waits for its whole quorum of registers that it does count. Only how many may vote is counted with all.
 """
 
 from __future__ import annotations
@@ -23,6 +29,14 @@ from typing import Any
 from kairos_core.model import PeerId
 
 _BALLOT = 40
+
+LAST_ROUND = (1 << 64) - 1
+
+REACH = 1 << 40
+"""Rounds above our own highest at which we still hear of a ballot. Honest ones rise by one a second, and by 2^33 when
+a voter that lost its memory comes back. Raising it lets a hostile member use up the 2^64 rounds in fewer entries (now
+2^24 one after the other, ten days at the pace of an author); lowering it leaves a newcomer out of an election in which
+fewer machines have lost their memory (now over 100)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -138,20 +152,25 @@ def vote(state: Ballots, prepares: Iterable[Ballot], proposals: Iterable[tuple[B
     """Return a voter's state after what it sees: promise the highest ballot, vote for the highest proposal."""
     if state.recovery is not None:
         return state
-    register = state.register
+    register, last = state.register, state.max_round + REACH
     for ballot in prepares:
-        if register is None or ballot > register.promised:
+        if ballot.round <= last and (register is None or ballot > register.promised):
             register = replace(register, promised=ballot) if register else Register(ballot)
     for ballot, value in sorted(proposals, key=lambda proposal: proposal[0]):
+        if ballot.round > last:
+            break
         if register is None or (ballot >= register.promised and ballot != register.ballot):
             register = Register(ballot, ballot, value)
-    rounds = (state.max_round, register.promised.round if register else 0)
-    return replace(state, register=register, max_round=max(rounds))
+    if register is state.register:
+        return state
+    assert register is not None
+    return replace(state, register=register, max_round=max(state.max_round, register.promised.round))
 
 
 def next_ballot(me: PeerId, state: Ballots, seen: Iterable[Ballot]) -> Ballot:
-    """Return a ballot above all that this node has seen or opened."""
-    return Ballot(max([state.max_round, *(ballot.round for ballot in seen)]) + 1, me)
+    """Return a ballot above all within reach that this node has seen or opened. Its round may be beyond LAST_ROUND."""
+    last = state.max_round + REACH
+    return Ballot(max([state.max_round, *(ballot.round for ballot in seen if ballot.round <= last)]) + 1, me)
 
 
 def propose(round: Round, registers: Mapping[PeerId, Register], quorum: int, wanted: Decision) -> Decision | None:
@@ -160,26 +179,23 @@ def propose(round: Round, registers: Mapping[PeerId, Register], quorum: int, wan
     `quorum` is how many registers must be read; `wanted` is our own value, used only where none can have been
     decided before.
     """
-    promised = [register for register in registers.values() if register.promised >= round.ballot]
-    if len(promised) < quorum or is_overtaken(round, registers):
-        return None
-    votes = [r for r in promised if r.ballot is not None and r.value is not None]
+    last = round.ballot.round + REACH
+    promised = [register for register in registers.values() if round.ballot <= register.promised]
+    heard = [register for register in promised if register.promised.round <= last]
+    if len(heard) < quorum or any(register.promised > round.ballot for register in heard):
+        return None  # too few, or a voter has promised another ballot and will not vote for ours
+    votes = [r for r in heard if r.ballot is not None and r.value is not None]
     latest = max(votes, key=lambda r: r.ballot or round.ballot, default=None)
     return latest.value if latest else wanted
 
 
-def is_overtaken(round: Round, registers: Mapping[PeerId, Register]) -> bool:
-    """Say whether a voter has promised a higher ballot, so that ours cannot win its vote."""
-    return any(register.promised > round.ballot for register in registers.values())
-
-
 def decided(registers: Mapping[PeerId, Register], quorum: int) -> Decision | None:
-    """Return the decision that the votes prove: `quorum` signed votes for one ballot."""
-    votes = Counter(register.ballot for register in registers.values() if register.ballot and register.value)
-    for ballot, count in votes.items():
-        if count >= quorum:
-            return next(r.value for r in registers.values() if r.ballot == ballot)
-    return None
+    """Return the decision that the votes prove: `quorum` signed votes for one value under one ballot.
+
+    An honest ballot has one value; who votes for another under it (a lie) is not counted with the others.
+    """
+    votes = Counter((each.ballot, each.value) for each in registers.values() if each.ballot and each.value)
+    return next((value for (_, value), count in votes.items() if count >= quorum), None)
 
 
 def read_quorum(quorum: int, voters: int) -> int:

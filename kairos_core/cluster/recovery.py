@@ -11,6 +11,10 @@ OTHER voters have promised a ballot (the barrier) above all that its lost self c
 So for each vote that our lost self gave: were it part of a decision, one of these others shows that decision, and we
 now hold it. And as our promise is above all old ones, none of them is broken.
 
+For a barrier all ballots count, also those out of `quorum.REACH`: whoever has forgotten its own highest round cannot
+tell them from honest ones. A member that claims the last rounds can so keep a voter silent, and not make it break a
+promise.
+
 One step would not do, nor would "above all that is seen": the lost self may have promised a ballot that only its
 proposer has seen, and this proposer would still count that promise. RECOVERY_GAP puts the barrier above those too.
 """
@@ -20,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from kairos_core.cluster.quorum import Ballot, Ballots, Recovery, Register
+from kairos_core.cluster.quorum import LAST_ROUND, REACH, Ballot, Ballots, Recovery, Register
 from kairos_core.model import PeerId
 
 RECOVERY_GAP = 1 << 32
@@ -51,8 +55,9 @@ def recover(
         return state
     if recovery.barrier is None:
         return _raise_barrier(me, state, registers, seen)
-    others = [register for peer, register in registers.items() if peer != me]
-    shown = [register for register in others if register.promised >= recovery.barrier]
+    barrier, last = recovery.barrier, recovery.barrier.round + REACH
+    others = [register for peer, register in registers.items() if peer != me and register.promised.round <= last]
+    shown = [register for register in others if register.promised >= barrier]
     if len(shown) < enough:
         return state
     if recovery.step == 1:
@@ -71,4 +76,6 @@ def _raise_barrier(me: PeerId, state: Ballots, registers: Mapping[PeerId, Regist
     step = state.recovery.step + 1 if state.recovery else 1
     rounds = [ballot.round for ballot in seen] + [register.promised.round for register in registers.values()]
     barrier = Ballot(max([state.max_round, *rounds]) + RECOVERY_GAP, me)
+    if barrier.round > LAST_ROUND:
+        return state  # somebody has claimed the last rounds: silence is safe, and a new generation begins anew
     return replace(state, max_round=barrier.round, recovery=Recovery(barrier, step))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.view import View
@@ -12,7 +13,12 @@ from kairos_core.model import PeerId, Role
 
 def order(peers: Iterable[PeerId], generation: int) -> list[PeerId]:
     """Sort peers by a hash that differs from generation to generation, so no machine is always first."""
-    return sorted(peers, key=lambda peer: hashlib.sha256(generation.to_bytes(8) + peer.public_key).digest())
+    return sorted(peers, key=lambda peer: _rank(peer.public_key, generation))
+
+
+@lru_cache(maxsize=4096)
+def _rank(public_key: bytes, generation: int) -> bytes:
+    return hashlib.sha256(generation.to_bytes(8) + public_key).digest()
 
 
 def initialisers(view: View, generation: int) -> list[PeerId]:

@@ -38,6 +38,11 @@ ANSWER = 1.0
 TRIES = 2
 """Times that cells are asked for before a stream is taken instead."""
 
+FILLING = 2.0
+"""Seconds after the last new entries of a stream for which it counts as going on: we compare with nobody meanwhile,
+and tell who compares with us to come later. Else a node that takes seconds to verify a large ledger would be given
+it again by each of its peers. Raising it forgives slower machines, and waits longer for a peer that fell silent."""
+
 STREAM = 10.0
 """Seconds until a stream that was to make us agree counts as lost."""
 
@@ -81,6 +86,8 @@ class Agreement:
         self._ledger, self._spreader, self._ours, self._send = ledger, spreader, ours, send
         self._current: Comparison | None = None
         self._streaming_until = -1e9
+        self._filling_until = -1e9
+        self._is_new = True  # we have agreed with nobody yet
         self._differed: float | None = None  # since when, with whomever
         self._last_change = -1e9
         self._fruitless: dict[PeerId, tuple[int, float]] = {}  # how often in a row, and when to try again
@@ -93,9 +100,14 @@ class Agreement:
         if sender in self._fruitless:
             self._fruitless[sender] = (0, min(self._fruitless[sender][1], now + AGAIN))
 
+    def filled(self, now: float) -> None:
+        """Note that a stream has brought many new entries, and may bring more."""
+        self._filling_until = now + FILLING
+
     def synced(self) -> None:
         """Note that a stream has brought our ledger and a peer's to their union, or so the peer says."""
-        self._streaming_until = -1e9
+        self._streaming_until = self._filling_until = -1e9
+        self._is_new = False
 
     def forget(self, peer: PeerId) -> None:
         self._fruitless.pop(peer, None)
@@ -104,11 +116,12 @@ class Agreement:
         """Take the digest of a peer that has just answered us."""
         if digest == self._ledger.digest:
             self._fruitless.pop(member.peer, None)
-            self._differed = None
+            self._differed, self._is_new = None, False
             return
         if self._differed is None:
             self._differed = now
-        is_loss = now - self._last_change > QUIET or now - self._differed > PATIENCE
+        # A newcomer lacks what nobody will send it unasked.
+        is_loss = self._is_new or now - self._last_change > QUIET or now - self._differed > PATIENCE
         if is_loss and self._is_free(now) and self._fruitless.get(member.peer, (0, now))[1] <= now:
             self._note_try(member.peer, now)
             self._current = Comparison(member, address, now + ANSWER)
@@ -116,7 +129,7 @@ class Agreement:
 
     def may_stream(self, now: float) -> bool:
         """Say whether no stream is on its way already, and note that one is now."""
-        if now < self._streaming_until:
+        if now < max(self._streaming_until, self._filling_until):
             return False
         self._streaming_until = now + STREAM
         return True
@@ -126,6 +139,9 @@ class Agreement:
     def receive_compare(self, member: Member, asked: Compare, source: Address, now: float) -> None:
         """Answer with cells of our sketch. Raises ProtocolError (greedy, malformed)."""
         cells = self._ledger.sketch.encode(asked.start, asked.count)
+        if now < self._filling_until:
+            self._send(Cells(self._ledger.digest, asked.start, b""), source)
+            return
         if not cells:
             raise ProtocolError(Drop.MALFORMED, "cells from beyond the sketch")
         if not self._spreader.budget.has(member.peer, 0.0, now):
@@ -139,8 +155,8 @@ class Agreement:
         current = self._current
         if current is None or current.member is not member:
             raise ProtocolError(Drop.REPLAYED, "cells")
-        if current.digest and current.digest != message.digest:
-            self._current = None  # the peer's ledger has moved on; so will the next comparison
+        if not message.cells or (current.digest and current.digest != message.digest):
+            self._current = None  # the peer's ledger is moving on; so will the next comparison
             return
         wanted = dict(current.missing())
         cells = decode_cells(message.cells)
@@ -171,6 +187,7 @@ class Agreement:
 
     def _settle(self, current: Comparison, difference: set[bytes], now: float) -> None:
         """Give and ask for the difference: by datagrams if it is small."""
+        self._is_new = False
         ids = sorted(difference)  # a set of bytes has another order in each process; a seed must replay
         held = {short_id: entry for short_id in ids if (entry := self._ledger.find(short_id))}
         lacking = tuple(short_id for short_id in ids if short_id not in held)
@@ -206,7 +223,7 @@ class Agreement:
         return self._current.deadline if self._current else float("inf")
 
     def _is_free(self, now: float) -> bool:
-        return self._current is None and now >= self._streaming_until
+        return self._current is None and now >= max(self._streaming_until, self._filling_until)
 
     def _note_try(self, peer: PeerId, now: float) -> None:
         times, _ = self._fruitless.get(peer, (0, 0.0))

@@ -1,7 +1,7 @@
 """The gossip of one node, as a machine: datagrams, clock readings and entries in; datagrams and events out.
 
 It only hands on. How entries spread is in `spreading`, how differences are mended in `agreement`, who lives in
-`probing` and `membership`.
+`probing` and `membership`, how strangers meet in `introduction`.
 
     receive_datagram(data, source)  ->  handle_timer()  ->  datagrams_to_send(), next_event(), next_timer()
 """
@@ -9,7 +9,7 @@ It only hands on. How entries spread is in `spreading`, how differences are mend
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from random import Random
@@ -21,11 +21,13 @@ from kairos_core.protocol.buckets import PEERS
 from kairos_core.protocol.drops import Drop
 from kairos_core.protocol.entry import SHORT_ID, SIGNATURE, Entry, entry_id
 from kairos_core.protocol.identity import Identity
+from kairos_core.protocol.introduction import Introducer
 from kairos_core.protocol.ledger import Change, Ledger
 from kairos_core.protocol.membership import MAX_CANDIDATES, Member, Membership
 from kairos_core.protocol.otp import Keyring
 from kairos_core.protocol.probing import Prober
 from kairos_core.protocol.seal import DatagramSeal, nonce_of
+from kairos_core.protocol.shunning import Shunned
 from kairos_core.protocol.spreading import Spreader
 from kairos_core.protocol.wire import (
     Ack,
@@ -40,6 +42,7 @@ from kairos_core.protocol.wire import (
     Push,
     Reached,
     Tidings,
+    Who,
     decode_datagram,
     encode_datagram,
     tag_of,
@@ -47,6 +50,10 @@ from kairos_core.protocol.wire import (
 
 REPLAY_MEMORY = 4096
 """Nonces remembered in each of two generations. What is replayed later than that proves nothing anyway."""
+
+FEW = 4
+"""Entries that came over a stream together and are passed on like those of datagrams: who has just come brings its
+own, which all must know at once. Raising it knows newcomers sooner that bring more, and pushes more unasked."""
 
 MAX_START = (1 << 32) - (1 << 24)
 """The greatest incarnation to start with: room to refute, whatever the clock says."""
@@ -94,13 +101,15 @@ class Gossip:
         self._prober = Prober(self.membership, random, self._tag, self._send, self.drops)
         self._spreader = Spreader(ledger, self.membership, self._prober, self._send, self.drops)
         self._agreement = Agreement(ledger, self._spreader, self._tag, self._send)
+        self._shunned = Shunned()
+        self._introducer = Introducer(identity.peer_id, ledger, self._prober, self._spreader, self._send)
         self._connect()
 
     def _connect(self) -> None:
         self._prober.digest = lambda: self.ledger.digest
         self._prober.died = lambda member: self._events.append(PeerDead(member.peer))
         self._prober.lived = lambda member: self._events.append(PeerAlive(member.peer))
-        self._prober.call = self._introduce
+        self._prober.call = self._call
         self._agreement.stream = self._want_stream
         self._spreader.fetch = lambda member, address, ids: self._want_stream(member, address, (), ids)
 
@@ -117,13 +126,24 @@ class Gossip:
                 raise ProtocolError(Drop.LOOPED)
             member = self.membership.by_tag(tag)
             if member is None:
-                raise ProtocolError(Drop.UNKNOWN_SENDER)
-            if isinstance(message, Push):
-                self._take_pushed(message.entries, member.peer, now, unix_now)
+                self._receive_from_stranger(tag, message, source, now, unix_now)
+            elif isinstance(message, Push):
+                self._take_pushed(message.entries, member.peer, source, now, unix_now)
             else:
                 self._receive(member, message, source, now)
         except ProtocolError as error:
             self.drops[error.drop] += 1
+
+    def _receive_from_stranger(
+        self, tag: bytes, message: Datagram, source: Address, now: float, unix_now: float
+    ) -> None:
+        entry = self._introducer.receive_from_stranger(tag, message, source)
+        if entry is not None:
+            self._take_pushed((entry.raw,), entry.author, source, now, unix_now)
+            member = self.membership.by_tag(tag)
+            if member is not None:
+                member.prefer(source)  # what it says of its addresses may not be true from here
+                self._spreader.newcomers.add(member, now)
 
     def _check_replay(self, nonce: bytes) -> None:
         young, old = self._nonces
@@ -140,6 +160,9 @@ class Gossip:
                 self._prober.receive_ping(member, message, source, now)
             case Ack():
                 self._prober.receive_ack(member, message, source, now)
+                self._agreement.compare(member, message.digest, source, now)
+            case Who():
+                self._introducer.receive_who(member, message, source, now)
                 self._agreement.compare(member, message.digest, source, now)
             case Have(ids):
                 self._spreader.ask(ids, source, now)
@@ -158,12 +181,15 @@ class Gossip:
             case Reached():
                 self._prober.receive_reached(message, now)
 
-    def _take_pushed(self, raws: Iterable[bytes], sender: PeerId, now: float, unix_now: float) -> None:
+    def _take_pushed(self, raws: Iterable[bytes], sender: PeerId, source: Address, now: float, unix_now: float) -> None:
         for raw in raws:
+            if self._shunned.has(source, now):
+                raise ProtocolError(Drop.SHUNNED)
             short_id = entry_id(raw[:-SIGNATURE], self.ledger.network)[:SHORT_ID]
             if self.ledger.find(short_id) is not None:  # most of them: not worth decoding
                 continue
-            change = self._taken(raw, unix_now, is_asked=self._spreader.is_asked(short_id, now))
+            is_asked = self._spreader.is_asked(short_id, now)
+            change = self._taken(raw, unix_now, lambda: self._shunned.blame(source, now), is_asked=is_asked)
             if change is not None:
                 self._changed(change, sender, now)
                 self._spreader.spread(change.entry, sender, now)
@@ -172,11 +198,24 @@ class Gossip:
         """Take entries that came over a stream, and announce the new ones."""
         self._use_keys(unix_now)
         self.heard(sender, now)
-        taken = [change for raw in raws if (change := self._taken(raw, unix_now))]
+        taken = []
+        for raw in raws:
+            if self.is_shunned(sender, now):
+                self.drops[Drop.SHUNNED] += 1
+            elif change := self._taken(raw, unix_now, lambda: self._shunned.blame(sender, now)):
+                taken.append(change)
         for change in taken:
             self._changed(change, sender, now)
-        if taken:
-            self._spreader.announce([change.entry for change in taken], sender)
+        if len(taken) <= FEW:
+            for change in taken:
+                self._spreader.spread(change.entry, sender, now)
+        else:
+            self._agreement.filled(now)
+            self._spreader.announce([change.entry for change in taken], sender, now)
+
+    def is_shunned(self, peer: PeerId, now: float) -> bool:
+        """Say whether a peer has brought so many forged entries that it is given no stream now."""
+        return self._shunned.has(peer, now)
 
     def restore(self, raws: Iterable[bytes], now: float, unix_now: float) -> None:
         """Take the entries saved on this machine; they are not passed on."""
@@ -186,11 +225,21 @@ class Gossip:
             if change is not None:
                 self._learn_member(change.entry, now)
 
-    def _taken(self, raw: bytes, unix_now: float, *, is_ours: bool = False, is_asked: bool = True) -> Change | None:
+    def _taken(
+        self,
+        raw: bytes,
+        unix_now: float,
+        blame: Callable[[], None] = lambda: None,
+        *,
+        is_ours: bool = False,
+        is_asked: bool = True,
+    ) -> Change | None:
         try:
             return self.ledger.take(raw, unix_now, is_ours=is_ours, is_asked=is_asked)
         except ProtocolError as error:
             self.drops[error.drop] += 1
+            if error.drop == Drop.BAD_SIGNATURE:
+                blame()
             return None
 
     def expire(self, unix_now: float) -> list[Entry]:
@@ -210,10 +259,17 @@ class Gossip:
         self._spreader.spread(change.entry, None, now)
         return change
 
+    def hail(self, address: Address, unix_now: float) -> None:
+        """Introduce this node to whoever listens at an address that was discovered."""
+        self._use_keys(unix_now)
+        self._introducer.hail(address)
+
     def met(self, peer: PeerId, address: Address, now: float) -> None:
         """Note that an authenticated stream with a peer works; `address` is where it listens."""
         if peer != self.identity.peer_id:
             member, _ = self.membership.add(peer, tag_of(peer, self.ledger.network), [address])
+            if not member.alive:
+                self._spreader.newcomers.add(member, now)
             self._prober.saw(member, address, now)
 
     def heard(self, peer: PeerId, now: float) -> None:
@@ -285,7 +341,7 @@ class Gossip:
         self.membership.forget(peer)
         self._agreement.forget(peer)
 
-    def _introduce(self, member: Member, now: float) -> None:
+    def _call(self, member: Member, now: float) -> None:
         if member.address is not None:
             self._events.append(SyncWanted(member.peer, member.address))
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from kairos_core.errors import ProtocolError
 from kairos_core.model import PeerId
@@ -61,6 +61,12 @@ class Change:
     previous: Entry | None
 
 
+class Follower(Protocol):
+    """Who keeps something of its own in step with the ledger; it must neither raise nor write."""
+
+    def __call__(self, entry: Entry, *, stands: bool) -> None: ...
+
+
 class Notary:
     """Reads entries and checks their signatures. Ledgers of one process may share one that remembers."""
 
@@ -87,6 +93,7 @@ class Ledger:
         self._pace = Pace(AUTHOR_RATE, AUTHOR_BURST)
         self._digest = 0
         self._bytes = 0
+        self._followers: list[Follower] = []
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -158,14 +165,24 @@ class Ledger:
             raise ValueError(f"{entry.bucket}/{entry.key} already holds an entry that stays before this one")
         return self._place(signed)
 
+    def held(self, bucket: str, key: str) -> Entry | None:
+        """Return the entry that we hold under a key, whatever a reader sees of it now."""
+        return self._entries.get((bucket, key))
+
     def get(self, bucket: str, key: str, unix_now: float) -> Entry | None:
         """Return what a reader sees under a key: not deleted, not expired, not from too far ahead."""
         entry = self._entries.get((bucket, key))
-        return entry if entry is not None and _is_visible(entry, unix_now) else None
+        return entry if entry is not None and is_visible(entry, unix_now) else None
 
     def read(self, unix_now: float) -> Iterator[Entry]:
         """Yield all entries that a reader sees."""
-        return (entry for entry in self._entries.values() if _is_visible(entry, unix_now))
+        return (entry for entry in self._entries.values() if is_visible(entry, unix_now))
+
+    def follow(self, note: Follower) -> None:
+        """Call `note(entry, stands=...)` for each entry that stands now, and whenever one comes or goes."""
+        for entry in self._entries.values():
+            note(entry, stands=True)
+        self._followers.append(note)
 
     def expire(self, unix_now: float) -> list[Entry]:
         """Forget the entries past their lease and return them."""
@@ -217,14 +234,22 @@ class Ledger:
         self._digest = (self._digest + sign * int.from_bytes(entry.short_id)) & _DIGEST_MASK
         self._bytes += sign * len(entry.raw)
         self._per_author[entry.author] += sign
+        for note in self._followers:
+            note(entry, stands=sign > 0)
 
 
-def _is_visible(entry: Entry, unix_now: float) -> bool:
-    return not entry.is_deleted and unix_now < entry.expires_at and not _is_ahead(entry, unix_now)
+def is_visible(entry: Entry, unix_now: float) -> bool:
+    """Say whether readers see an entry: it is no deletion, and neither past its lease nor from too far ahead."""
+    return not entry.is_deleted and shown_from(entry) <= unix_now < entry.expires_at
+
+
+def shown_from(entry: Entry) -> float:
+    """Return the wall time until which an entry counts as from too far ahead."""
+    return entry.signed_at - MAX_AHEAD
 
 
 def _is_ahead(entry: Entry, unix_now: float) -> bool:
-    return entry.signed_at > unix_now + MAX_AHEAD
+    return unix_now < shown_from(entry)
 
 
 def draft(author: PeerId, bucket: str, key: str, value: Any, *, epoch: int = 0) -> Entry:

@@ -49,7 +49,7 @@ class Member:
     misses: int = 0
     next_probe: float = float("inf")
     due: float = float("inf")  # when `probing` has to look at it next
-    probe: tuple[int, float, bool] | None = None  # nonce, deadline, whether others have been asked
+    probe: tuple[int, float, bool] | None = None  # nonce, deadline, whether no second try follows
 
     @property
     def alive(self) -> bool:
@@ -87,6 +87,7 @@ class Membership:
         self._ours = ours
         self._by_tag: dict[bytes, Member] = {}
         self._ring: list[bytes] = []  # the tags of the living, in order
+        self._alive_peers: frozenset[PeerId] | None = None  # made again when somebody dies or comes back
 
     def add(self, peer: PeerId, tag: bytes, addresses: Sequence[Address]) -> tuple[Member, bool]:
         """Learn of a peer, or more addresses of a known one; say whether it is new."""
@@ -110,6 +111,13 @@ class Membership:
     def alive(self) -> list[Member]:
         """Return the peers that live, as far as we know; costs their number."""
         return [self._by_tag[tag] for tag in self._ring]
+
+    @property
+    def alive_peers(self) -> frozenset[PeerId]:
+        """Who lives, as far as we know; the same object until that changes."""
+        if self._alive_peers is None:
+            self._alive_peers = frozenset(member.peer for member in self.alive())
+        return self._alive_peers
 
     @property
     def size(self) -> int:
@@ -138,6 +146,8 @@ class Membership:
     def become(self, member: Member, life: Life) -> None:
         """Note how a member is doing, in all the lists."""
         was_alive, member.life = member.alive, life
+        if member.alive is not was_alive:
+            self._alive_peers = None
         if member.alive and not was_alive:
             insort(self._ring, member.tag)
         elif was_alive and not member.alive:

@@ -20,6 +20,7 @@ from kairos_core.model import Address, PeerId
 from kairos_core.protocol.drops import Drop
 from kairos_core.protocol.membership import Member, Membership
 from kairos_core.protocol.news import Outbox
+from kairos_core.protocol.pace import Pace
 from kairos_core.protocol.wire import Ack, Datagram, Life, News, Ping, Probe, Reached, Tidings
 
 INTERVAL = 1.0
@@ -32,7 +33,7 @@ HELPERS = 3
 """Peers asked to ping one that does not answer us (SWIM's k). Raising it tells a bad link from a dead peer with
 more loss, and costs 4 datagrams for each."""
 
-AT_ONCE = 64
+AT_ONCE = 256
 """Members probed out of turn in one second: the new ones, and the dead when one of them returned. Raising it knows a
 large network sooner after joining, in larger bursts."""
 
@@ -49,14 +50,15 @@ MISSES = 4
 INTRODUCE = 2
 """Unanswered probes after which a member that does not live is called by a stream: it may not know our tag yet."""
 
+CALL_RATE, CALLS = 8.0, 16.0
+"""Members called by streams each second, and at once. Where many machines start at the same moment, answers are late
+and not lost; a handshake with each would make them later still."""
+
 STALL = 0.5
 """Seconds by which a timer may be late; after that we were asleep ourselves, and answers may lie in our socket."""
 
 MAX_RELAYS = 256
 """Probes under way for others. Stops a member from filling our memory with them."""
-
-PAUSE = (INTERVAL - DIRECT) / 2
-"""Seconds between the probes of a member that does not live: answered or not, one a second."""
 
 FANOUT = 3
 """Peers that news is pushed to at once; the rest is carried by probes. Raising it spreads it in fewer hops."""
@@ -83,6 +85,7 @@ class Prober:
         self._agenda: list[tuple[float, int, Member]] = []
         self._order = count()
         self._relays: dict[int, tuple[Member, int, Address, float]] = {}
+        self._calls = Pace(CALL_RATE, CALLS)
 
     # -- what comes in ------------------------------------------------------------------------------------------
 
@@ -110,13 +113,10 @@ class Prober:
         """Answer a ping. It proves nothing by itself (it may be a replay), but makes us ask."""
         self.receive_news(ping.news, now)
         self._send(Ack(ping.nonce, self.incarnation, self.digest(), self._outbox.to_carry(_told(member))), source)
-        if member.life is Life.ALIVE:
-            return
-        member.learn([source])
-        if member.probe is None:
-            self.begin(member, now)
-        else:
-            self._ping(member, member.probe[0], source)  # ours may have come before it knew us: the same again
+        if member.life is not Life.ALIVE:
+            member.learn([source])
+            if member.probe is None:
+                self.begin(member, now)
 
     def receive_ack(self, member: Member, ack: Ack, source: Address, now: float) -> None:
         """Take an answer. Raises ProtocolError (replayed) for one to no question of ours."""
@@ -274,7 +274,8 @@ class Prober:
             member.next_probe = float("inf")
             return
         nonce = self._random.getrandbits(32)
-        member.probe = (nonce, now + (DIRECT if member.alive else INTERVAL - PAUSE), False)
+        is_last = member.life is Life.DEAD  # whoever was given up is asked once at a time
+        member.probe = (nonce, now + (INTERVAL if is_last else DIRECT), is_last)
         member.next_probe = float("inf")
         self._ping(member, nonce, member.address)
         self._schedule(member)
@@ -282,15 +283,14 @@ class Prober:
     def _unanswered(self, member: Member, now: float) -> None:
         """Go on to the next step of a probe: a second try with help, or the end."""
         assert member.probe is not None
-        nonce, _, has_help = member.probe
+        nonce, _, is_last = member.probe
         # Another address may lead to it: what did not answer goes to the end.
         member.candidates.append(member.candidates.pop(0))
-        if member.alive and not has_help:
+        if not is_last:
             member.probe = (nonce, now + INTERVAL - DIRECT, True)
             self._ping(member, nonce, member.candidates[0])
-            for helper in self.some_living(HELPERS, without=(member.peer,)):
-                if helper.address is not None:
-                    self._send(Probe(nonce, member.tag), helper.address)
+            if member.alive:
+                self._ask_for_help(member, nonce)
             return
         member.probe = None
         member.misses += 1
@@ -300,12 +300,21 @@ class Prober:
                 self._tell(member.news, now)
             member.next_probe = now
         elif member.life is Life.UNKNOWN:
-            member.next_probe = now + PAUSE
+            member.next_probe = now
             if member.misses >= MISSES:
                 member.next_probe = float("inf")
                 self._table.become(member, Life.DEAD)
         if member.misses == INTRODUCE and not member.alive:
-            self.call(member, now)
+            if self._calls.has(None, 1.0, now):
+                self._calls.spend(None, 1.0, now)
+                self.call(member, now)
+            else:
+                member.misses -= 1  # its turn will come
+
+    def _ask_for_help(self, member: Member, nonce: int) -> None:
+        for helper in self.some_living(HELPERS, without=(member.peer,)):
+            if helper.address is not None:
+                self._send(Probe(nonce, member.tag), helper.address)
 
     def _lost(self, member: Member, now: float) -> None:
         member.next_probe, member.probe, member.misses = float("inf"), None, 0

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil, sqrt
 
 from kairos_core.errors import ProtocolError
@@ -81,7 +82,8 @@ def _peel(cells: list[int], network: bytes) -> set[bytes] | None:
     return None if any(cells) else found
 
 
-def _map(short_id: bytes, network: bytes, size: int) -> tuple[int, list[int]]:
+@lru_cache(maxsize=1024)  # what is renewed leaves the cells it came to, and nodes of one process share their entries
+def _map(short_id: bytes, network: bytes, size: int) -> tuple[int, tuple[int, ...]]:
     """Return an id with its check, as a cell holds it, and the cells below `size` that it is in, in order.
 
     The steps of the paper's section 5.3, in floating point as IEEE 754 rounds it, the same everywhere.
@@ -94,4 +96,4 @@ def _map(short_id: bytes, network: bytes, size: int) -> tuple[int, list[int]]:
         places.append(place)
         state = state * _MULTIPLIER & _MASK
         place += ceil((place + 1.5) * (4294967296.0 / sqrt(state + 1.0) - 1.0))
-    return word, places
+    return word, tuple(places)

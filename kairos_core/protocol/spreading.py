@@ -19,6 +19,7 @@ from kairos_core.protocol.ledger import Ledger
 from kairos_core.protocol.membership import Member, Membership
 from kairos_core.protocol.pace import Pace
 from kairos_core.protocol.probing import Prober, Send
+from kairos_core.protocol.welcome import Welcome
 from kairos_core.protocol.wire import MAX_BODY, MAX_PUSH, Bulk, Have, Pull, in_datagrams
 from kairos_core.protocol.wire import Push as PushMessage
 
@@ -39,6 +40,10 @@ EAGER_BYTES = 512
 PULL_AGAIN = 1.0
 """Seconds until a missing entry is asked for again."""
 
+ANNOUNCED_RATE, ANNOUNCED_BURST = 512.0, 2048.0
+"""Ids of entries from streams that are announced each second, and at once. Who joins a large ledger is given what
+all others have; and where two halves of a network meet again, digests tell the rest."""
+
 MAX_ASKED = 8192
 """Entries asked for at a time. Stops a member from filling our memory with announcements of what it does not have."""
 
@@ -55,7 +60,9 @@ class Spreader:
 
     def __init__(self, ledger: Ledger, membership: Membership, prober: Prober, send: Send, drops: Counter[str]) -> None:
         self.fetch: Callable[[Member, Address, tuple[bytes, ...]], None] = lambda _, __, ___: None
+        self.newcomers = Welcome()
         self.budget = Pace(ANSWER_RATE, ANSWER_BURST)
+        self._announced = Pace(ANNOUNCED_RATE, ANNOUNCED_BURST)
         self._ledger, self._membership, self._prober = ledger, membership, prober
         self._send, self._drops = send, drops
         self._late: deque[tuple[float, Address, bytes]] = deque()
@@ -63,6 +70,7 @@ class Spreader:
 
     def spread(self, entry: Entry, sender: PeerId | None, now: float) -> None:
         """Pass on a new entry that was written here, or came in a datagram."""
+        self.newcomers.note(entry.short_id, {sender, entry.author}, now)
         push, announce = self._targets({sender, entry.author})
         if len(entry.raw) > EAGER_BYTES:
             self._announce([entry], (*push, *announce))
@@ -71,10 +79,14 @@ class Spreader:
             self._send(PushMessage((entry.raw,)), address)
         self._late.extend((now + LAZY_DELAY, address, entry.short_id) for address in announce)
 
-    def announce(self, entries: list[Entry], sender: PeerId) -> None:
+    def announce(self, entries: list[Entry], sender: PeerId, now: float) -> None:
         """Pass on what came over a stream, as ids only: there may be thousands, and most peers have them."""
-        push, _ = self._targets({sender})
-        self._announce(entries, push)
+        for entry in entries:
+            self.newcomers.note(entry.short_id, {sender, entry.author}, now)
+        if self._announced.has(None, len(entries), now):
+            self._announced.spend(None, len(entries), now)
+            push, _ = self._targets({sender})
+            self._announce(entries, push)
 
     def is_asked(self, short_id: bytes, now: float) -> bool:
         """Say whether we have asked for an entry, and not long ago."""
@@ -123,11 +135,13 @@ class Spreader:
                 ready.setdefault(address, []).append(short_id)
         for address, ids in ready.items():
             self._send_ids(Have, ids, address)
+        for address, ids in self.newcomers.to_send(now):
+            self._send_ids(Have, [i for i in ids if self._ledger.find(i) is not None], address)
         self._asked = {short_id: until for short_id, until in self._asked.items() if until > now}
 
     def next_timer(self) -> float:
         """Return when `handle_timer` has something to do (monotonic seconds)."""
-        return self._late[0][0] if self._late else float("inf")
+        return min(self._late[0][0] if self._late else float("inf"), self.newcomers.due)
 
     def _not_asked(self, ids: Iterable[bytes], now: float, patience: float) -> tuple[bytes, ...]:
         wanted = (i for i in ids if self._ledger.find(i) is None and self._asked.get(i, 0.0) <= now)

@@ -9,10 +9,12 @@ A datagram, inside its seal, is `kind u8 | sender tag 8 B | body`:
     5 PULL     (short id 8 B)*                send me these
     6 BULK     (short id 8 B)*                as HAVE, for entries too large for a datagram: fetch by a stream
     7 COMPARE  start u16 | count u16          send me these cells of your sketch
-    8 CELLS    digest 8 B | start u16 | (cell 16 B)*   the answer: cells of the ledger that has this digest
+    8 CELLS    digest 8 B | start u16 | (cell 16 B)*   the answer: cells of the ledger that has this digest; none
+                                              while it is being filled by another: ask later
     9 NEWS     news*                          who is suspected, dead, or alive after all
     10 PROBE   nonce u32 | tag 8 B            ping this peer for me: it does not answer me
     11 REACHED nonce u32 | incarnation u32 | tag 8 B   the answer to a PROBE: it answered me
+    12 WHO     nonce u32 | incarnation u32 | digest 8 B   an ACK to a stranger's PING: PUSH me your entry in `peers`
 
 and news is `state u8 | incarnation u32 | tag 8 B`. A tag stands for a peer id; it keeps a ping at 58 bytes. Liveness
 is believed only from an answer that carries a fresh nonce, so a replayed datagram proves nothing.
@@ -151,7 +153,14 @@ class Reached:
     tag: bytes
 
 
-Datagram = Ping | Ack | Push | Have | Pull | Bulk | Compare | Cells | Tidings | Probe | Reached
+@dataclass(frozen=True, slots=True)
+class Who:
+    nonce: int
+    incarnation: int
+    digest: bytes
+
+
+Datagram = Ping | Ack | Push | Have | Pull | Bulk | Compare | Cells | Tidings | Probe | Reached | Who
 
 
 def tag_of(peer: PeerId, network: bytes) -> bytes:
@@ -189,6 +198,8 @@ def _body(message: Datagram) -> tuple[int, bytes]:  # noqa: PLR0911 - one line f
             return 10, _PROBE.pack(nonce, tag)
         case Reached(nonce, incarnation, tag):
             return 11, _REACHED.pack(nonce, incarnation, tag)
+        case Who(nonce, incarnation, digest):
+            return 12, _PING.pack(nonce, incarnation, digest)
 
 
 def _joined(news: Iterable[News]) -> bytes:
@@ -240,7 +251,7 @@ def _decode_compare(body: bytes) -> Compare:
 
 def _decode_cells(body: bytes) -> Cells:
     (digest, start), cells = _headed(_CELLS, body)
-    if not cells or len(cells) % CELL or len(cells) > MAX_CELLS * CELL:
+    if len(cells) % CELL or len(cells) > MAX_CELLS * CELL:
         raise ProtocolError(Drop.MALFORMED, "cells")
     return Cells(digest, start, cells)
 
@@ -274,6 +285,7 @@ _DECODERS: dict[int, Callable[[bytes], Datagram]] = {
     9: lambda body: Tidings(_decode_news(body)),
     10: lambda body: Probe(*_fixed(_PROBE, body)),
     11: lambda body: Reached(*_fixed(_REACHED, body)),
+    12: lambda body: Who(*_fixed(_PING, body)),
 }
 
 

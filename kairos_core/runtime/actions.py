@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from kairos_core.cluster import roles
@@ -15,7 +15,8 @@ from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
 from kairos_core.cluster.durable import Durable, adopted, forgotten
 from kairos_core.cluster.election import Moment
 from kairos_core.cluster.quorum import Decision
-from kairos_core.cluster.view import MAX_SENTENCE, View, read_view
+from kairos_core.cluster.reading import Reading
+from kairos_core.cluster.view import MAX_SENTENCE, Report, View
 from kairos_core.errors import StoreError
 from kairos_core.protocol.buckets import REPORTS
 from kairos_core.runtime.engines import EngineRunner
@@ -47,6 +48,7 @@ class Reconciler:
         self.milestones: dict[str, float] = {"started": time.time()}
         self.actions = Actions(Local(durable))
         self.view = View(me=pump.me)
+        self.report = Report()  # of this run: the ledger may still hold that of the one before
         self.save_error: str | None = None
         self.introduce: Callable[[], None] = lambda: None  # publishes our `peers` entry
         self._pump, self._save = pump, save
@@ -54,6 +56,8 @@ class Reconciler:
         self._draw = random.SystemRandom().random
         self._complaints: set[str] = set()
         self._turn = asyncio.Lock()
+        self._reading = Reading(spec.rules.network_id)
+        pump.ledger.follow(self._reading.note)
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -77,9 +81,9 @@ class Reconciler:
 
     def look(self) -> View:
         """Read the ledger as it is now."""
-        alive = frozenset(member.peer for member in self._pump.gossip.membership.alive())
+        alive = self._pump.gossip.membership.alive_peers
         generation = self.actions.local.durable.generation
-        return read_view(self._pump.entries(), self._pump.me, alive, self.spec.rules.network_id, generation)
+        return self._reading.view(self._pump.me, alive, self._pump.clock.now(), generation)
 
     def recall(self) -> None:
         """Look for traces of an earlier self in the ledger, before our own entry covers them. Raises StoreError."""
@@ -167,17 +171,17 @@ class Reconciler:
         for name, is_reached in reached.items():
             if is_reached:
                 self.milestones.setdefault(name, time.time())
-        report = {
-            "role": actions.role.value if actions.role else "",
-            "engine": actions.local.engine.state.value if self.engine else "",
-            "phase": actions.phase,
-            "message": (self.attachments.error or actions.message)[:MAX_SENTENCE],
-            "address": self.attachments.address or "",
-        }
-        current = self._pump.get(REPORTS, str(self._pump.me))
-        if current is None or current.content != report:
-            logger.info("%s: %s", actions.phase, report["message"])
-            self._say(REPORTS, str(self._pump.me), report)
+        self.report = Report(
+            role=actions.role.value if actions.role else "",
+            engine=actions.local.engine.state.value if self.engine else "",
+            phase=actions.phase,
+            message=(self.attachments.error or actions.message)[:MAX_SENTENCE],
+            address=self.attachments.address or "",
+        )
+        current, content = self._pump.get(REPORTS, str(self._pump.me)), asdict(self.report)
+        if current is None or current.content != content:
+            logger.info("%s: %s", actions.phase, self.report.message)
+            self._say(REPORTS, str(self._pump.me), content)
 
     def _wake_in(self, seconds: float) -> None:
         if self._wake is not None:

@@ -45,6 +45,7 @@ class NodeStatus:
     warnings: tuple[str, ...]
     milestones: Mapping[str, float]  # unix time at which: started, discovered, role, attached, engine
     generation: int = 1  # of the cluster: an operator asks for the next one when a cluster is lost
+    digest: str = ""  # of the ledger, in hexadecimal: nodes that show the same one hold the same entries
 
 
 @dataclass(frozen=True, slots=True)

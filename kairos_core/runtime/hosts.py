@@ -39,6 +39,11 @@ class NodeBeacon(Beacon):
         self.port = port
         self._keyring, self._pump, self._found = keyring, pump, found
         self._started = time.monotonic()
+        self.waits: Callable[[], bool] = lambda: False
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.waits()
 
     def names(self) -> BeaconNames:
         is_alone = not self._pump.gossip.membership.alive() and time.monotonic() - self._started > ALONE

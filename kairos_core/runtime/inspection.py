@@ -50,10 +50,11 @@ class NodeControl(Control):
             warnings=tuple(self._warnings()),
             milestones=dict(self._reconciler.milestones),
             generation=view.generation,
+            digest=self._pump.ledger.digest.hex(),
         )
 
     def _machine(self, view: View, node: NodeEntry, leases: Mapping[IPv4Address, PeerId]) -> Machine:
-        report = view.reports.get(node.peer, Report())
+        report = self._reconciler.report if node.peer == view.me else view.reports.get(node.peer, Report())
         member = self._pump.gossip.membership.members.get(node.peer)
         held = addresses.held_by(node.peer, leases)
         decision = self._reconciler.actions.decision

@@ -101,6 +101,11 @@ class Pump:
         self.gossip.take_entries(raws, time.monotonic(), self.clock.now(), sender=sender)
         self.flush()
 
+    def hail(self, address: Address) -> None:
+        """Introduce this node by a datagram to whoever listens at an address."""
+        self.gossip.hail(address, self.clock.now())
+        self.flush()
+
     def met(self, peer: PeerId, address: Address) -> None:
         """Note an authenticated stream with a peer that listens at an address."""
         self.gossip.met(peer, address, time.monotonic())
@@ -109,6 +114,10 @@ class Pump:
     def heard(self, peer: PeerId) -> None:
         """Note that a peer speaks on an authenticated stream."""
         self.gossip.heard(peer, time.monotonic())
+
+    def is_shunned(self, peer: PeerId) -> bool:
+        """Say whether a peer is given no stream now, since it brings forged entries."""
+        return self.gossip.is_shunned(peer, time.monotonic())
 
     def greeted(self, peer: PeerId, unix_ms: int) -> None:
         """Note what a peer's clock shows; if that changes our time, what we wrote under the old one is signed again."""

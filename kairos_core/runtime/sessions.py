@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from kairos_core.errors import ProtocolError, TransportError
 from kairos_core.interfaces import Stream, Transport
@@ -65,20 +66,24 @@ class Sessions:
     def __init__(self, pump: Pump, transport: Transport, port: int) -> None:
         self._pump, self._transport, self._port = pump, transport, port
         self._tasks: set[asyncio.Task[None]] = set()
-        self._dialling: set[Address] = set()
+        self._dialling: set[tuple[Address, bool]] = set()  # and whether it is for a peer that we hear from just now
+        self._waiting: dict[Address, Errand] = {}  # for when the errand that is run there is done
         self._not_before: dict[Address, float] = {}
         self._leads_to: dict[Address, PeerId] = {}
-        self._slots = asyncio.Semaphore(MAX_DIALS)
+        self._slots = {is_heard: asyncio.Semaphore(MAX_DIALS) for is_heard in (False, True)}
         self._inbound = 0
+        self._has_greeted = False
         self._offering = asyncio.Lock()
         self._joining: Stream | None = None  # the one that brings us most of the ledger, if any
 
     def found(self, address: Address) -> None:
         """Dial an address that a discovery found, unless it leads to a peer that we know, or will know without."""
         if self._is_needed(address) and time.monotonic() >= self._not_before.get(address, 0.0):
-            self._begin(address, None)
+            self._begin(address, None, is_heard=False)
 
     def _is_needed(self, address: Address) -> bool:
+        if not self._has_greeted:  # datagrams say nothing of clocks
+            return True
         membership = self._pump.gossip.membership
         known = self._leads_to.get(address)
         has_enough = membership.size > ENOUGH
@@ -89,17 +94,27 @@ class Sessions:
         )
 
     def reconcile(self, address: Address, errand: Errand = WHOLE) -> None:
-        """Open a session to an address, unless one is being opened."""
-        self._begin(address, errand)
+        """Open a session to an address; while an errand is run there, further ones wait for its end.
 
-    def _begin(self, address: Address, errand: Errand | None) -> None:
-        if address in self._dialling:
+        What was dialled before the network healed may hang for another ten seconds: an errand with a peer that we hear
+        from does not wait for that.
+        """
+        self._begin(address, errand, is_heard=errand != WHOLE or self._lives(address))
+
+    def _lives(self, address: Address) -> bool:
+        members = self._pump.gossip.membership.members.values()
+        return any(member.alive and member.address == address for member in members)
+
+    def _begin(self, address: Address, errand: Errand | None, *, is_heard: bool) -> None:
+        if (address, is_heard) in self._dialling:
+            if is_heard and errand is not None:
+                self._waiting[address] = _together(self._waiting.get(address), errand)
             return
         if len(self._dialling) >= MAX_WAITING:
             self._pump.gossip.drops[Drop.TOO_MANY_SESSIONS] += 1
             return
-        self._dialling.add(address)
-        self._spawn(self._dial(address, errand))
+        self._dialling.add((address, is_heard))
+        self._spawn(self._dial(address, errand, is_heard=is_heard))
 
     def accept(self, stream: Stream) -> None:
         """Answer a stream that a peer opened."""
@@ -116,14 +131,16 @@ class Sessions:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _dial(self, address: Address, errand: Errand | None) -> None:
+    async def _dial(self, address: Address, errand: Errand | None, *, is_heard: bool) -> None:
         try:
-            async with self._slots:
+            if errand is None:
+                self._pump.hail(address)
+            async with self._slots[is_heard]:
                 if errand is None and not self._is_needed(address):  # the ledger was faster
                     return
                 stream = await self._transport.connect(address)
@@ -133,7 +150,9 @@ class Sessions:
             _remember(self._not_before, address, time.monotonic() + DIAL_AGAIN)
             logger.debug("no session with %s: %s", address, error)
         finally:
-            self._dialling.discard(address)
+            self._dialling.discard((address, is_heard))
+        if is_heard and address in self._waiting:
+            self._begin(address, self._waiting.pop(address), is_heard=True)
 
     async def _answer(self, stream: Stream) -> None:
         try:
@@ -141,12 +160,12 @@ class Sessions:
         finally:
             self._inbound -= 1
 
-    async def _run(self, stream: Stream, work: object) -> None:
+    async def _run(self, stream: Stream, work: Coroutine[Any, Any, None]) -> None:
         """Run one session; whatever the peer does wrong ends it and is counted."""
         drops = self._pump.gossip.drops
         try:
             async with asyncio.timeout(SESSION_TIME):
-                await work  # type: ignore[misc]
+                await work
         except ProtocolError as error:
             drops[error.drop] += 1
         except TimeoutError:
@@ -156,12 +175,18 @@ class Sessions:
         finally:
             await stream.close()
 
+    def _check_shunned(self, stream: Stream) -> None:
+        if self._pump.is_shunned(stream.peer):
+            raise ProtocolError(Drop.SHUNNED, "stream")
+
     async def _greet(self, stream: Stream) -> None:
+        self._check_shunned(stream)
         hello = Hello(self._port, self._pump.clock.own_ms())
         await stream.send(encode_message(hello))
         answer = decode_message(await stream.receive())
         if not isinstance(answer, Hello):
             raise ProtocolError(Drop.BAD_HELLO)
+        self._has_greeted = True
         self._pump.greeted(stream.peer, answer.unix_ms)
         self._pump.met(stream.peer, Address(stream.address.host, answer.port))
 
@@ -218,6 +243,7 @@ class Sessions:
             if isinstance(message, Entries):
                 for at in range(0, len(message.entries), TAKEN_AT_ONCE):
                     self._pump.take_entries(message.entries[at : at + TAKEN_AT_ONCE], stream.peer)
+                    self._check_shunned(stream)
                     await asyncio.sleep(0)
             elif type(message) in asked:  # each is answered with up to the whole ledger
                 raise ProtocolError(Drop.MALFORMED, "a second offer or want")
@@ -230,6 +256,14 @@ class Sessions:
                 if asked - {Done}:  # a session may be for the greeting alone
                     self._pump.synced(stream.peer)
                 return
+
+
+def _together(one: Errand | None, other: Errand) -> Errand:
+    """Return what does both; to compare the whole ledgers does everything."""
+    if one is None or WHOLE in (one, other):
+        return other if one is None else WHOLE
+    give, want = dict.fromkeys((*one.give, *other.give)), dict.fromkeys((*one.want, *other.want))
+    return Errand(tuple(give), tuple(want))
 
 
 _Value = TypeVar("_Value")

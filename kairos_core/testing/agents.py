@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -34,7 +34,7 @@ POLL = 0.1
 class Network:
     """What the machines of one network have in common."""
 
-    minimum_nodes: int
+    minimum_nodes: int | None  # None: the default of the configuration
     ha_masters: int = 0
     token: str = field(default="", repr=False)
 
@@ -46,10 +46,21 @@ class Network:
 
     def cloud_config(self, **p2p: Any) -> str:
         """Return the configuration file of a node; `p2p` adds to or replaces keys of that block."""
-        block: dict[str, Any] = {"network_token": self.token, "minimum_nodes": self.minimum_nodes}
+        block: dict[str, Any] = {"network_token": self.token}
+        if self.minimum_nodes is not None:
+            block["minimum_nodes"] = self.minimum_nodes
         if self.ha_masters:
             block["auto"] = {"ha": {"enable": True, "master_nodes": self.ha_masters}}
         return "#cloud-config\n" + yaml.safe_dump({"p2p": block | p2p}, sort_keys=False)
+
+
+class Observed(Protocol):
+    """An agent that can be asked how it is."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def status(self) -> Status | None: ...
 
 
 def install_engine(lab: Lab) -> str:
@@ -66,6 +77,10 @@ class Agent:
     def __init__(self, machine: Machine, program: str = "kairos") -> None:
         self.machine, self._program = machine, program
         self.process: Process | None = None
+
+    @property
+    def name(self) -> str:
+        return self.machine.name
 
     def configure(self, cloud_config: str) -> None:
         """Write the configuration file, readable by its owner only."""
@@ -100,13 +115,13 @@ async def launch(machines: Sequence[Machine], network: Network, **p2p: Any) -> l
     return agents
 
 
-async def statuses(agents: Sequence[Agent]) -> list[Status | None]:
+async def statuses(agents: Sequence[Observed]) -> list[Status | None]:
     """Ask all agents at the same time."""
     return list(await asyncio.gather(*[agent.status() for agent in agents]))
 
 
 async def until(
-    agents: Sequence[Agent], holds: Callable[[list[Status]], bool], timeout: float, what: str
+    agents: Sequence[Observed], holds: Callable[[list[Status]], bool], timeout: float, what: str
 ) -> list[Status]:
     """Wait until all agents answer and a condition over their statuses holds; return the statuses.
 
@@ -123,18 +138,32 @@ async def until(
         await asyncio.sleep(POLL)
 
 
-def describe(agents: Sequence[Agent], seen: Sequence[Status | None]) -> str:
+def agree(seen: Sequence[Status]) -> bool:
+    """Say whether all show the same machines, all alive and with a role, in one cluster, and hold the same ledger."""
+    pictures = {
+        (
+            status["cluster_id"],
+            status["digest"],
+            tuple((machine["peer"], machine["role"], machine["alive"]) for machine in status["machines"]),
+        )
+        for status in seen
+    }
+    machines = [machine for status in seen for machine in status["machines"]]
+    return len(pictures) == 1 and all(machine["alive"] and machine["role"] for machine in machines)
+
+
+def describe(agents: Sequence[Observed], seen: Sequence[Status | None]) -> str:
     """Say in a line for each node how far it is."""
     return "\n".join(_describe(agent, status) for agent, status in zip(agents, seen, strict=True))
 
 
-def _describe(agent: Agent, status: Status | None) -> str:
+def _describe(agent: Observed, status: Status | None) -> str:
     if status is None:
-        return f"  {agent.machine.name}: does not answer"
+        return f"  {agent.name}: does not answer"
     me = status["me"]
     known = sum(machine["alive"] for machine in status["machines"])
     line = (
-        f"  {agent.machine.name}: {status['phase']}, sees {known}, role {me['role'] or '-'}, "
+        f"  {agent.name}: {status['phase']}, sees {known}, role {me['role'] or '-'}, "
         f"address {me['address'] or '-'}, engine {me['engine'] or '-'}: {me['message']}"
     )
     return "\n    warning: ".join([line, *status["warnings"]])

@@ -48,6 +48,7 @@ class FakeControl(Control):
             plugins=({"kind": "engine", "name": "k3s", "state": "chosen"},),
             warnings=(),
             milestones={"started": 1000.0, "discovered": 1001.5},
+            digest="0123456789abcdef",
         )
         self.buckets: dict[str, dict[str, Any]] = {"role": {"node-2": "worker"}}
         self.roles: dict[PeerId, Role | None] = {}

@@ -10,7 +10,8 @@ from kairos_core.cluster.controller import Durable, Local, Spec, reconcile
 from kairos_core.cluster.election import Moment, Rules
 from kairos_core.cluster.fence import stronger
 from kairos_core.cluster.quorum import Ballots, Decision
-from kairos_core.cluster.view import ApiServer, Node, Report, View, read_view
+from kairos_core.cluster.reading import read_view
+from kairos_core.cluster.view import ApiServer, Node, Report, View
 from kairos_core.model import Attachment, EngineState, EngineStatus, PeerId, Role
 from kairos_core.protocol.entry import Entry, pack
 

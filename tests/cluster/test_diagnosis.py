@@ -80,6 +80,13 @@ def test_too_few_voters_and_a_lost_memory_are_wrong_before_the_decision() -> Non
     assert {found[name].verdict for name in ("quorum", "memory")} == {Verdict.WRONG}
 
 
+def test_a_lost_memory_that_too_few_others_can_mend_names_the_way_out() -> None:
+    lost = Actions(Local(Durable("1", Ballots(recovery=Recovery()), generation=0)))
+    two = replace(VIEW, nodes={peer: VIEW.nodes[peer] for peer in (A, B)}, alive=frozenset((A, B)), claims={})
+    assert findings(replace(HEALTHY, view=two, actions=lost))["memory"].remedy.endswith("kairos cluster new-generation")
+    assert "kairos start" in findings(replace(HEALTHY, actions=lost))["memory"].remedy, "with three, two others can"
+
+
 def test_a_wrong_clock_a_broken_plugin_and_warnings_are_wrong() -> None:
     rows = ({"name": "dht", "state": "failed", "reason": "no module"},)
     found = findings(replace(HEALTHY, clock="it is a day off", plugins=rows, warnings=("the disk is full",)))

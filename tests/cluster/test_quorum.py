@@ -71,6 +71,14 @@ class Voter:
                 self.round = replace(self.round, proposed=True)
                 self.proposals[self.peer] = (self.round.ballot, value)
 
+    def lie(self, random: Random) -> None:
+        """Claim rounds that nobody could follow: the last ones, or some beyond reach."""
+        round = random.choice([paxos.LAST_ROUND, paxos.LAST_ROUND - 1, self.state.max_round + 8 * paxos.REACH])
+        ballot, value = Ballot(round, self.peer), Decision(f"lie-{round}", self.peer, "0")
+        self.prepares[self.peer] = ballot
+        self.registers[self.peer] = Register(ballot, random.choice([ballot, None]), value)
+        self.proposals[self.peer] = (ballot, value)
+
     def crash(self) -> None:
         """Keep what is durable; forget what reached us, and our round."""
         self.prepares, self.registers, self.proposals, self.round = {}, {}, {}, None
@@ -155,6 +163,22 @@ def play(seed: int, voters: int, quorum: int, wipe_weight: float = 0.0, *, is_ig
     return outcome
 
 
+def play_with_a_liar(seed: int, voters: int, quorum: int) -> set[Decision]:
+    """Run a random schedule in which one of the voters claims absurd rounds, and return what the others learnt."""
+    random = Random(seed)
+    nodes, read, learnt = [Voter(peer) for peer in PEERS[:voters]], paxos.read_quorum(quorum, voters), set()
+    liar, honest = nodes[0], nodes[1:]
+    for _ in range(120 * voters):
+        node = random.choice(honest)
+        acts = [partial(node.gossip_from, random.choice(nodes), random), partial(node.vote, read), node.open]
+        acts += [partial(node.propose, read), node.crash, partial(liar.lie, random)]
+        [act] = random.choices(acts, weights=[16, 8, 0.25 if node.round else 1, 6, 0.1, 0.5])
+        act()
+        value = paxos.decided(node.registers, quorum)
+        learnt |= {value} if value else set()
+    return learnt
+
+
 def decisions(seed: int, voters: int, quorum: int) -> set[Decision]:
     return play(seed, voters, quorum).learnt
 
@@ -168,6 +192,53 @@ def test_at_most_one_value_is_ever_decided(voters: int, quorum: int) -> None:
         assert len(learnt) <= 1, f"two decisions with seed {seed}"
         reached += len(learnt)
     assert reached > 40, "the schedules should often reach a decision"
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize(("voters", "quorum"), [(3, 2), (5, 3), (7, 4)])
+def test_a_voter_that_claims_the_last_rounds_ends_no_election(voters: int, quorum: int) -> None:
+    outcomes = [play_with_a_liar(seed, voters, quorum) for seed in range(200)]
+    assert all(len(learnt) <= 1 for learnt in outcomes)
+    assert not any(value.cluster_id.startswith("lie") for learnt in outcomes for value in learnt)
+    assert sum(map(len, outcomes)) > 40, "the schedules should often reach a decision"
+
+
+@pytest.mark.simulation
+def test_without_a_reach_it_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paxos, "REACH", 1 << 70)
+    with pytest.raises(OverflowError):  # a round above the last one cannot be written
+        [play_with_a_liar(seed, 3, 2) for seed in range(20)]
+
+
+def test_a_ballot_out_of_reach_is_as_one_that_has_not_come() -> None:
+    near, far = Ballot(paxos.REACH, PEERS[0]), Ballot(paxos.REACH + 1, PEERS[1])
+    value = Decision("kairos-1", PEERS[0], "1")
+    assert paxos.vote(Ballots(), [far], [(far, value)]) == Ballots()
+    assert paxos.vote(Ballots(), [near, far], []).register == Register(near)
+    assert paxos.next_ballot(PEERS[2], Ballots(), [near, far]) == Ballot(paxos.REACH + 1, PEERS[2])
+    registers = {PEERS[0]: Register(Ballot(1, PEERS[0])), PEERS[1]: Register(Ballot(far.round + 1, PEERS[1]))}
+    ours = Round(Ballot(1, PEERS[0]), 0.0, 1.0)
+    assert paxos.propose(ours, registers, 1, value) == value
+    assert paxos.propose(ours, registers, 2, value) is None, "it is no promise for ours either"
+
+
+def test_votes_for_another_value_under_the_same_ballot_do_not_count_together() -> None:
+    ballot = Ballot(1, PEERS[0])
+    one, other = Decision("kairos-1", PEERS[0], "1"), Decision("kairos-2", PEERS[2], "1")
+    registers = {PEERS[2]: Register(ballot, ballot, other), PEERS[0]: Register(ballot, ballot, one)}
+    assert paxos.decided(registers, 2) is None
+    registers[PEERS[1]] = Register(ballot, ballot, one)
+    assert paxos.decided(registers, 2) == one
+
+
+def test_a_voter_without_memory_is_silent_where_the_last_rounds_are_claimed() -> None:
+    claimed = {PEERS[1]: Register(Ballot(paxos.LAST_ROUND, PEERS[1]))}
+    state = Ballots(recovery=Recovery())
+    assert recovery.recover(PEERS[0], state, claimed, [], 1) == state
+    barred = recovery.recover(PEERS[0], state, {}, [], 1)
+    assert barred.recovery is not None
+    assert barred.recovery.barrier is not None
+    assert recovery.recover(PEERS[0], barred, claimed, [], 1) == barred, "no barrier that an honest voter can promise"
 
 
 _decided = paxos.decided

@@ -86,8 +86,9 @@ def test_whoever_speaks_on_a_stream_is_not_called_dead(pair: tuple[Gossip, Gossi
 def test_random_bytes_and_strangers_are_counted(pair: tuple[Gossip, Gossip]) -> None:
     one, _ = pair
     stranger = Gossip(Identity(b"s" * 32), KEYRING, Ledger(KEYRING.network), Random(9))
+    stranger.write(draft(stranger.identity.peer_id, "values", "of a stranger", 1), 0.0, UNIX)
     stranger.met(one.identity.peer_id, HERE, 0.0)
-    stranger.handle_timer(1.0, UNIX)
+    stranger._spreader._announce(list(stranger.ledger.read(UNIX)), [HERE])
     for datagram, _ in stranger.datagrams_to_send():
         one.receive_datagram(datagram, THERE, 1.0, UNIX)
     one.receive_datagram(b"noise", THERE, 1.0, UNIX)

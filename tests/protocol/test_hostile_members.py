@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kairos_core.cluster.view import read_view
+from kairos_core.cluster.reading import read_view
 from kairos_core.model import Address, PeerId
 from kairos_core.protocol.clock import stamp
 from kairos_core.protocol.entry import LEASE, Entry, pack, sign_entry

@@ -25,6 +25,7 @@ from kairos_core.protocol.wire import (
     Reached,
     Tidings,
     Want,
+    Who,
     decode_datagram,
     decode_message,
     encode_datagram,
@@ -47,10 +48,11 @@ DATAGRAMS = st.one_of(
     st.builds(Pull, IDS),
     st.builds(Bulk, IDS),
     st.builds(Compare, st.integers(0, 65535), st.integers(1, 64)),
-    st.builds(Cells, EIGHT, st.integers(0, 65535), st.integers(1, 64).map(lambda count: b"c" * 16 * count)),
+    st.builds(Cells, EIGHT, st.integers(0, 65535), st.integers(0, 64).map(lambda count: b"c" * 16 * count)),
     st.builds(Tidings, NEWS),
     st.builds(Probe, U32, EIGHT),
     st.builds(Reached, U32, U32, EIGHT),
+    st.builds(Who, U32, U32, EIGHT),
 )
 MESSAGES = st.one_of(
     st.builds(Hello, st.integers(1, 65535), st.integers(0, (1 << 48) - 1)),

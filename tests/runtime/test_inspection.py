@@ -9,7 +9,7 @@ from kairos_core.cluster.view import View
 from kairos_core.config import parse_config
 from kairos_core.errors import ControlError, StoreError
 from kairos_core.model import PeerId, Role
-from kairos_core.protocol.buckets import CLUSTERS
+from kairos_core.protocol.buckets import CLUSTERS, REPORTS
 from kairos_core.protocol.token import format_token
 from kairos_core.runtime.inspection import NodeControl, as_json
 from kairos_core.runtime.node import Node
@@ -62,6 +62,13 @@ async def test_the_status_names_this_node_before_anything_has_happened(control, 
     assert [machine.name for machine in status.machines] == ["edge-1"]
     assert status.warnings == ()
     assert {row["chosen"] for row in status.plugins} == {"", "yes"}
+
+
+async def test_a_status_does_not_repeat_what_this_node_said_before_its_restart(control, node):
+    before = {"role": "master", "engine": "ready", "phase": "ready", "message": "", "address": "10.1.0.1"}
+    node.pump.publish(REPORTS, str(node.pump.me), before)
+    me = control.status().me
+    assert (me.role, me.engine, me.address) == (None, "", None)
 
 
 async def test_every_trouble_is_a_warning(control, node):

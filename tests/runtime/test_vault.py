@@ -1,6 +1,7 @@
 import pytest
 
-from kairos_core.cluster.view import Node, View, read_view
+from kairos_core.cluster.reading import read_view
+from kairos_core.cluster.view import Node, View
 from kairos_core.protocol.buckets import SECRETS
 from kairos_core.runtime.vault import Vault
 

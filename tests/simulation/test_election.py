@@ -199,6 +199,36 @@ def test_a_voter_without_memory_is_silent_until_enough_others_have_promised_its_
     assert roles(world) == ["master", "worker", "worker"]
 
 
+def wiped_of_two(seed: int) -> tuple[World, SimulatedNode]:
+    """Let one of two voters lose its disk before anything is decided, where both are needed."""
+    world = World(seed)
+    nodes = [world.add(Rules("kairos", quorum=2, nodes_to_start=2)) for _ in range(2)]
+    world.meet_all(within=0.5)
+    world.run(until=2.0)
+    nodes[0].wipe()
+    nodes[0].boot()
+    meet_again(world, nodes[0])
+    world.run(until=60.0)
+    assert not world.initialised, "whoever knew what it had promised is needed for the decision too"
+    assert "kairos cluster new-generation" in nodes[0].actions.message
+    return world, nodes[1]
+
+
+def test_where_too_few_others_vote_a_new_generation_helps_whoever_lost_its_memory() -> None:
+    world, other = wiped_of_two(seed=3)
+    other.ask_for_generation()
+    world.run(until=90.0)
+    assert roles(world) == ["master", "worker"]
+
+
+def test_where_too_few_others_vote_a_further_machine_helps_too() -> None:
+    world, _ = wiped_of_two(seed=4)
+    third = world.add(Rules("kairos", quorum=2, nodes_to_start=2))
+    meet_again(world, third)
+    world.run(until=90.0)
+    assert roles(world) == ["master", "worker", "worker"]
+
+
 def test_a_wiped_initialiser_does_not_initialise_again_and_the_others_go_on() -> None:
     world = World(seed=9)
     for _ in range(3):

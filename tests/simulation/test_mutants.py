@@ -10,13 +10,15 @@ from dataclasses import replace
 
 import pytest
 
-from kairos_core.cluster import controller, election, quorum, roles
-from kairos_core.cluster.controller import Durable
+from kairos_core.cluster import controller, election, quorum, reading, roles
+from kairos_core.cluster.controller import Actions, Durable
 from kairos_core.cluster.election import Candidacy, Election, Moment, Rules
 from kairos_core.cluster.quorum import Ballots, Decision, Register, Round
 from kairos_core.cluster.view import View
 from kairos_core.model import PeerId, Role
+from kairos_core.protocol import ledger
 from kairos_core.testing.simulator.node import SimulatedNode
+from kairos_core.testing.simulator.notary import SharedNotary
 from kairos_core.testing.simulator.scenarios import SCENARIOS, Scenario
 from kairos_core.testing.simulator.trial import play
 from kairos_core.testing.simulator.world import World
@@ -124,6 +126,75 @@ def reads_only_the_quorum(patch: Patch) -> None:
 
 
 TOO_MANY = Scenario("too_many_voters", too_many_voters, "")
+
+# -- generations, fences, and a member that lies -------------------------------------------------------------------
+
+right_fence = controller._fence
+
+
+def keeps_its_votes(patch: Patch) -> None:
+    """What was voted for and begun in one generation goes on in the next."""
+
+    def moved(durable: Durable, generation: int) -> Durable:
+        return replace(durable, generation=generation) if generation > durable.generation else durable
+
+    patch.setattr(controller, "in_generation", moved)
+
+
+def gives_up_unasked(patch: Patch) -> None:
+    """A master of an earlier generation joins the next one by itself, and loses its data."""
+    patch.setattr(controller, "_why_held", lambda *_: "")
+
+
+def both_clusters_stay(patch: Patch) -> None:
+    patch.setattr(controller, "stronger", lambda *_: None)
+
+
+def fenced_still_offers(patch: Patch) -> None:
+    """A fenced cluster says so, and goes on offering its API server."""
+
+    def fence(base: Actions, view: View, rival: Decision) -> Actions:
+        return replace(right_fence(base, view, rival), publish=base.publish, share=base.share)
+
+    patch.setattr(controller, "_fence", fence)
+
+
+def every_round_is_heard(patch: Patch) -> None:
+    patch.setattr(quorum, "REACH", 1 << 70)
+
+
+def every_generation_is_heard(patch: Patch) -> None:
+    patch.setattr(reading, "GENERATION_REACH", 1 << 40)
+
+
+def no_signature_is_checked(patch: Patch) -> None:
+    patch.setattr(SharedNotary, "is_authentic", lambda *_: True)
+
+
+def anybody_writes_any_key(patch: Patch) -> None:
+    patch.setattr(ledger, "is_writer", lambda *_: True)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "name", "told"),
+    [
+        (keeps_its_votes, "new_generations", "follows a decision of generation"),
+        (gives_up_unasked, "new_generations", "gives up the control plane"),
+        (both_clusters_stay, "two_clusters_meet", "not fenced off"),
+        (fenced_still_offers, "two_clusters_meet", "fenced off and shares"),
+        (every_round_is_heard, "absurd_claims", "after all was well again"),
+        (every_generation_is_heard, "absurd_claims", "only the liar asked for"),
+        (no_signature_is_checked, "forged_entries", "did not write"),
+        (anybody_writes_any_key, "forged_entries", "did not write"),
+    ],
+)
+def test_what_operators_and_liars_do_is_caught(
+    mutate: Callable[[Patch], None], name: str, told: str, monkeypatch: Patch
+) -> None:
+    mutate(monkeypatch)
+    failures = [failure.reason for seed in range(40) if (failure := play(SCENARIOS[name], seed).failure)]
+    assert any(told in reason for reason in failures), failures[:3]
+
 
 MUTANTS: list[tuple[Callable[[Patch], None], Scenario, int]] = [
     (naive_recovery, SCENARIOS["wiped_disk"], 60),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import sysconfig
@@ -75,3 +76,9 @@ async def lab() -> AsyncIterator[Lab]:
     """An empty lab; a test adds the machines it needs."""
     async with Lab() as lab:
         yield lab
+        # pytest-timeout ends a test and not its task, which would go on while the lab is taken down, and leave what it
+        # has open to be complained of in whichever test comes next.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)

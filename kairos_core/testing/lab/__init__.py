@@ -13,7 +13,7 @@ Needs Linux with iproute2, nftables and util-linux, and root or a kernel that le
 from kairos_core.testing.lab.lab import Lab
 from kairos_core.testing.lab.link import Link
 from kairos_core.testing.lab.machine import Machine
-from kairos_core.testing.lab.namespaces import LabError
+from kairos_core.testing.lab.namespaces import LabError, Output
 from kairos_core.testing.lab.process import Process
 
-__all__ = ["Lab", "LabError", "Link", "Machine", "Process"]
+__all__ = ["Lab", "LabError", "Link", "Machine", "Output", "Process"]

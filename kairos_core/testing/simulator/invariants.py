@@ -1,7 +1,8 @@
 """What must hold in every world: while it runs (`Watch`), and once it has healed (`unsettled`).
 
-At most one node initialises a cluster in each generation. A decision never changes. No ballot gets votes for two
-values. No node runs in a role that the decision does not give it. After healing all agree.
+At most one node initialises a cluster in each generation. A decision never changes, and is of the generation that the
+node takes part in. No ballot gets votes for two values. No node runs in a role that the decision does not give it. No
+control plane is given up unless an operator says so. After healing all agree.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Watch:
         self._world = world
         self.decided: dict[Generation, Decision] = {}
         self.initialisations: dict[Generation, tuple[PeerId, str, str]] = {}
+        self.begun: dict[str, Decision] = {}  # every cluster that was initialised, by its id
         self.allows_rivals = False
         """Whether two clusters may be decided: only where more than 2q - 1 vote, which the fence is for."""
         self._votes: dict[tuple[Generation, Ballot], Decision] = {}
@@ -42,8 +44,11 @@ class Watch:
         register, decision = after.local.durable.ballots.register, after.decision
         if register is not None and register.ballot is not None and register.value is not None:
             self._voted(node, register.ballot, register.value)
+        self._kept(node, before, after)
         if decision is not None and decision != before.decision:
             self._learnt(node, decision)
+        if decision is not None and decision.generation < after.local.durable.generation:
+            raise self._violation(f"{node.name} follows a decision of generation {decision.generation} in a later one")
         if after.role != before.role:
             self._world.note(node, f"takes the role {after.role or 'none yet'}")
         if decision is not None and after.plan is not None:
@@ -57,12 +62,18 @@ class Watch:
         generation = _generation(node, actions.decision)
         this = (node.peer, durable.incarnation, actions.decision.cluster_id)
         first = self.initialisations.setdefault(generation, this)
+        self.begun.setdefault(actions.decision.cluster_id, actions.decision)
         self._world.note(node, f"initialises cluster {actions.decision.cluster_id}")
         self._world.initialised.append((self._world.now, node.peer, durable.intent))
         if first != this and not self.allows_rivals:
             raise self._violation(f"two initialisers in {generation}: {_told(*first)}, then {_told(*this)}")
         if durable.intent != actions.decision.cluster_id:
             raise self._violation(f"{node.name} initialises {actions.decision.cluster_id} without a durable intent")
+
+    def _kept(self, node: SimulatedNode, before: Actions, after: Actions) -> None:
+        served, durable = before.local.durable.served, after.local.durable
+        if served and durable.runs != served:
+            raise self._violation(f"{node.name} gives up the control plane of {served} for {durable.runs}, unasked")
 
     def _voted(self, node: SimulatedNode, ballot: Ballot, value: Decision) -> None:
         place = (_generation(node, value), ballot)
@@ -127,17 +138,29 @@ def _unsettled_roles(nodes: list[SimulatedNode]) -> Iterator[str]:
     (decision,) = decisions
     assert decision is not None
     initialiser = (decision.init, decision.incarnation)
-    lost = all((node.peer, node.durable.incarnation) != initialiser for node in members)
+    first = [node for node in members if (node.peer, node.durable.incarnation) == initialiser and not held(node)]
     for node in members:
-        # Without its initialiser a cluster waits for an operator; nobody may do that node's work instead.
-        if not lost or node.actions.plan is not None:
+        # Without its initialiser, or while that one holds another cluster's control plane, an operator is waited for:
+        # nobody may do that node's work instead.
+        if first or node.actions.plan is not None:
             yield from _unsettled_role(node, decision)
     if len({roles.ha_masters(node.view(), decision) for node in members}) > 1:
         yield "nodes disagree about the HA masters"
 
 
+def held(node: SimulatedNode) -> bool:
+    """Say whether a node holds a control plane that the network has moved on from, and waits for its operator."""
+    decision, served = node.actions.decision, node.durable.served
+    is_replaced = node.actions.message.startswith("replaced")
+    return decision is not None and bool(served) and (served != decision.cluster_id or is_replaced)
+
+
 def _unsettled_role(node: SimulatedNode, decision: Decision) -> Iterator[str]:
     actions = node.actions
+    if held(node):
+        if actions.plan is not None or "kairos cluster adopt" not in actions.message:
+            yield f"{node.name} holds {node.durable.served} and does not wait for its operator: {actions.phase}"
+        return
     if node.peer == decision.init and node.durable.incarnation != decision.incarnation:
         if actions.plan is not None:
             yield f"{node.name} lost its disk and runs as {actions.role}"

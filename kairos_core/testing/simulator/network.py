@@ -31,27 +31,28 @@ class Network:
         self.conditions = conditions
         self.sent = 0
         self._random = random
-        self._places: dict[Address, float] = {}
-        self._slowness: dict[Address, float] = {}
-        self._sides: dict[Address, int] = {}
-        self._blocked: set[tuple[Address, Address]] = set()
+        # By host: each node has its own, and a text remembers its hash.
+        self._places: dict[str, float] = {}
+        self._slowness: dict[str, float] = {}
+        self._sides: dict[str, int] = {}
+        self._blocked: set[tuple[str, str]] = set()
 
     def place(self, address: Address) -> None:
         """Put an address somewhere: the latency of a link grows with the distance."""
-        self._places[address] = self._random.random()
+        self._places[address.host] = self._random.random()
 
     def slow_down(self, address: Address, seconds: float) -> None:
         """Let an address be slow: whatever reaches it, and leaves it, takes so much longer."""
-        self._slowness[address] = seconds
+        self._slowness[address.host] = seconds
 
     def part(self, *sides: Iterable[Address]) -> None:
         """Let addresses reach only those on their side; those of no side reach each other."""
-        self._sides = {address: number for number, side in enumerate(sides, 1) for address in side}
+        self._sides = {address.host: number for number, side in enumerate(sides, 1) for address in side}
 
     def block(self, sources: Iterable[Address], destinations: Iterable[Address]) -> None:
         """Lose all that goes this way; the other way stays open."""
         others = list(destinations)
-        self._blocked.update((source, other) for source in sources for other in others)
+        self._blocked.update((source.host, other.host) for source in sources for other in others)
 
     def heal(self) -> None:
         """Connect all again."""
@@ -59,9 +60,9 @@ class Network:
 
     def carries(self, source: Address, destination: Address) -> bool:
         """Say whether datagrams go this way at all."""
-        if self._sides and self._sides.get(source, 0) != self._sides.get(destination, 0):
+        if self._sides and self._sides.get(source.host, 0) != self._sides.get(destination.host, 0):
             return False
-        return not self._blocked or (source, destination) not in self._blocked
+        return not self._blocked or (source.host, destination.host) not in self._blocked
 
     def connects(self, one: Address, other: Address) -> bool:
         """Say whether a stream between the two is possible: it needs both ways."""
@@ -90,9 +91,9 @@ class Network:
 
     def _latency(self, source: Address, destination: Address) -> float:
         low, high = self.conditions.latency
-        distance = abs(self._places.get(source, 0.0) - self._places.get(destination, 0.0))
+        distance = abs(self._places.get(source.host, 0.0) - self._places.get(destination.host, 0.0))
         jitter = 1.0 + self._random.random() * self.conditions.jitter
         latency = (low + (high - low) * distance) * jitter
         if self._slowness:
-            latency += self._slowness.get(source, 0.0) + self._slowness.get(destination, 0.0)
+            latency += self._slowness.get(source.host, 0.0) + self._slowness.get(destination.host, 0.0)
         return latency

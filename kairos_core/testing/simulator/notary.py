@@ -12,6 +12,7 @@ class SharedNotary(Notary):
     def __init__(self) -> None:
         self._entries: dict[bytes, Entry] = {}
         self._verdicts: dict[tuple[bytes, bytes], bool] = {}
+        self._vouched: set[bytes] = set()
 
     def decode(self, raw: bytes, network: bytes) -> Entry:
         """Return the entry. Raises ProtocolError."""
@@ -19,6 +20,16 @@ class SharedNotary(Notary):
         if entry is None:
             entry = self._entries[raw] = super().decode(raw, network)
         return entry
+
+    def vouch(self, entry: Entry) -> None:
+        """Remember an entry that an honest node of this world has just signed: verifying it again would say so too."""
+        self._entries[entry.raw] = entry
+        self._verdicts[entry.id, entry.signature] = True
+        self._vouched.add(entry.id)
+
+    def has_vouched(self, entry: Entry) -> bool:
+        """Say whether an honest node of this world has signed this entry."""
+        return entry.id in self._vouched
 
     def is_authentic(self, entry: Entry, network: bytes) -> bool:
         """Say whether the entry is signed by its author."""

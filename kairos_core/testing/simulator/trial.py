@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import time
 import traceback
@@ -136,16 +137,21 @@ def _runs(work: dict[str, range], jobs: int) -> Iterator[Run]:
     chunks = [
         (name, work[name][at : at + size])
         for name in names
-        for size in [1 if SCENARIOS[name].weight > 1 else CHUNK]
+        for size in [max(1, CHUNK // SCENARIOS[name].weight)]
         for at in range(0, len(work[name]), size)
     ]
     if jobs == 1:
         for chunk in chunks:
             yield from _play_chunk(chunk)
         return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs, _spare_the_collector) as pool:
         for runs in pool.imap_unordered(_play_chunk, chunks):
             yield from runs
+
+
+def _spare_the_collector() -> None:
+    gc.freeze()  # what is here stays; it need not be walked through again and again
+    gc.set_threshold(50_000)
 
 
 def _play_chunk(chunk: tuple[str, range]) -> list[Run]:

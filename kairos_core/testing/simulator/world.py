@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from itertools import count
 from random import Random
@@ -44,6 +44,10 @@ TRACE = 60
 """Events that a failing run tells."""
 
 
+Complaints = Callable[["World"], Iterator[str]]
+"""What keeps a world from being at rest."""
+
+
 class World:
     """The network between simulated nodes, and time."""
 
@@ -68,13 +72,13 @@ class World:
         self._digest = blake2b(digest_size=8)
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
-        self._by_address: dict[Address, SimulatedNode] = {}
+        self._by_host: dict[str, SimulatedNode] = {}
 
     def add(self, rules: Rules, *, wish: Role | None = None, kind: str = "node", skew: float = 0.0) -> SimulatedNode:
         """Start a node. It knows nobody until it meets somebody. `skew` is how far its clock is ahead."""
         node = SimulatedNode(self, Identity(self.random.randbytes(32)), rules, wish, kind, skew)
         self.nodes.append(node)
-        self._by_address[node.address] = node
+        self._by_host[node.address.host] = node
         self.network.place(node.address)
         return node
 
@@ -96,10 +100,13 @@ class World:
             action()
         self.now = max(self.now, until)
 
-    def settle(self, within: float, pause: float = 0.5) -> float:
-        """Run until all agree and each node has its role; return how long it took. Raises Violation."""
+    def settle(self, within: float, pause: float = 0.5, complaints: Complaints = unsettled) -> float:
+        """Run until all agree and each node has its role (or as `complaints` has it); return how long it took.
+
+        Raises Violation with the first complaint when that takes too long.
+        """
         began = found = self.now
-        while (complaint := next(unsettled(self), None)) is not None:
+        while (complaint := next(complaints(self), None)) is not None:
             if self.now - began >= within:
                 raise Violation(f"{within:g} s after all was well again, {complaint}")
             self.run(until=self.now + pause)
@@ -160,7 +167,7 @@ class World:
 
     def carry(self, sender: SimulatedNode, datagram: bytes, destination: Address) -> None:
         """Carry a datagram: late, twice, or never."""
-        receiver = self._by_address.get(destination)
+        receiver = self._by_host.get(destination.host)
         if receiver is None:
             return
         for delay in self.network.arrivals(sender.address, destination):
@@ -172,7 +179,7 @@ class World:
 
     def open_session(self, caller: SimulatedNode, address: Address, errand: Errand | None) -> None:
         """Carry out a session, as far as both ends and the network live."""
-        listener = self._by_address.get(address)
+        listener = self._by_host.get(address.host)
         if listener is None:
             self.at(self.now, lambda: caller.hung_up(address))
         else:

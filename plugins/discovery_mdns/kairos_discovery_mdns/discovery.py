@@ -27,6 +27,12 @@ STEADY = 60.0
 Traffic is two packets (IPv4, IPv6) of 260 bytes per node in this time. Half of `TTL` at most, so no record expires.
 """
 
+WAITING = 2.0
+"""Seconds between announcements while the node waits for peers: it was cut off when it started, and nothing tells it
+when that is over. Raising it lets the halves of a network meet later; lowering it costs 260 bytes each time and more,
+from the waiting nodes only.
+"""
+
 OVERLAP = 30.0
 """Seconds for which an old name stays announced after a change, for nodes whose clocks are behind."""
 
@@ -72,6 +78,7 @@ class MdnsDiscovery(Discovery):
                     tasks.create_task(self._rotate(beacon, responder), name="mdns: rotate names")
                     tasks.create_task(self._follow(watch, responder), name="mdns: follow interfaces")
                     tasks.create_task(self._pulse(responder), name="mdns: pulse")
+                    tasks.create_task(self._call(beacon, responder), name="mdns: call")
             finally:
                 await responder.close()
 
@@ -124,6 +131,14 @@ class MdnsDiscovery(Discovery):
                 responder.repeat()
                 if delay != STEADY:
                     await responder.ask()
+                responder.report_known()
+
+    async def _call(self, beacon: Beacon, responder: Responder) -> None:
+        """While the node waits for others, announce it so that they dial it, and dial those heard of."""
+        while True:
+            await asyncio.sleep(WAITING)
+            if beacon.is_waiting:
+                responder.repeat()
                 responder.report_known()
 
     async def _is_restarted(self, delay: float) -> bool:

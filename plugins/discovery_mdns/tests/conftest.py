@@ -25,6 +25,17 @@ class Machine:
     def ip(self, *arguments: str) -> str:
         return run("ip", "-n", self.name, *arguments)
 
+    def cut(self) -> None:
+        """Let no frame in. Nothing tells the machine: its own cable stays in."""
+        self._nft("table netdev cut { chain c { type filter hook ingress device eth0 priority 0; policy drop; }; }")
+
+    def mend(self) -> None:
+        """Let frames in again."""
+        self._nft("delete table netdev cut")
+
+    def _nft(self, rules: str) -> None:
+        run("ip", "netns", "exec", self.name, "nft", rules)
+
     def start(self, main: Callable[[], Coroutine[Any, Any, Any]]) -> "Future[Any]":
         """Run a coroutine in a thread of its own that is in this namespace."""
         result: Future[Any] = Future()

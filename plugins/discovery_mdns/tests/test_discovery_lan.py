@@ -49,12 +49,12 @@ class Timed(FakeBeacon):
 def node(port: int, within: float, *, wanted: int = 1000, network: str = "ours", **more: Any) -> Main:
     """A node that runs until it found so many addresses, at most `within` seconds; gives who was found when.
 
-    `together` is a barrier at which nodes that are done wait for the others; `interfaces` a setting.
+    `together` is a barrier at which nodes that are done wait for the others; `interfaces` a setting; `beacon` the kind.
     """
-    together = more.pop("together", Barrier(1))
+    together, kind = more.pop("together", Barrier(1)), more.pop("beacon", Timed)
 
     async def main() -> dict[Address, float]:
-        beacon = Timed(network, port, wanted)
+        beacon = kind(network, port, wanted)
         task = asyncio.create_task(MdnsDiscovery(MdnsSettings(**more)).run(beacon))
         with suppress(TimeoutError):
             await asyncio.wait_for(beacon.enough.wait(), within)
@@ -209,3 +209,27 @@ def test_forged_instances_cost_a_bounded_number_of_questions(lan) -> None:
         return resolving
 
     assert lan[0].start(flood).result(30) == 32
+
+
+class Waiting(Timed):
+    """Of a node that cannot go on without others."""
+
+    @property
+    def is_waiting(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_halves_that_were_apart_find_each_other_within_seconds_while_one_of_them_waits(lan, waiting: int) -> None:
+    for machine in lan:
+        machine.cut()
+    together = Barrier(2)
+    kinds = [Waiting if number == waiting else Timed for number in range(2)]
+    found = [m.start(node(7001 + n, 20, wanted=1, together=together, beacon=kinds[n])) for n, m in enumerate(lan)]
+    apart = 4.5  # after the announcements of the start, and 3 s before the next regular one
+    time.sleep(apart)
+    for machine in lan:
+        machine.mend()
+    for result in found:
+        [after] = {round(seconds, 1) for seconds in result.result(30).values()}
+        assert apart - 0.5 < after < apart + 2.5

@@ -1,0 +1,50 @@
+"""The agent of a virtual machine: a service of systemd, as on the machines of those who use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kairos_core.testing.lab import LabError
+from kairos_core.testing.vm.machine import VirtualMachine
+
+UNIT = "kairos.service"
+SOCKET = "/run/kairos/api.sock"
+STAND_IN = (
+    "from pathlib import Path\n"
+    "from kairos_core.testing.k3s import install_stand_in\n"
+    "install_stand_in(Path('/usr/local/bin'))\n"
+)
+
+
+class VirtualAgent:
+    """The agent of one machine, run by `unit`, the text of a systemd unit."""
+
+    def __init__(self, machine: VirtualMachine, unit: str) -> None:
+        self.machine, self.name = machine, machine.name
+        self._unit = unit
+
+    async def install(self, cloud_config: str) -> None:
+        """Write the configuration and the unit, and give the machine the stand-in for k3s."""
+        await self.machine.run("python3", "-c", STAND_IN)
+        await self.machine.write("/etc/kairos/kairos.yaml", cloud_config, 0o600)
+        await self.machine.write(f"/etc/systemd/system/{UNIT}", self._unit)
+        await self.machine.run("systemctl", "daemon-reload")
+
+    async def start(self) -> None:
+        """Start it now and at every boot."""
+        await self.machine.run("systemctl", "enable", "--now", UNIT)
+
+    async def status(self) -> Mapping[str, Any] | None:
+        """Return what the agent says of itself, None while it does not answer. Raises LabError when it has ended."""
+        # Not `kairos status`: starting Python would cost a machine without KVM more than the answer.
+        url = "http://kairos/api/v1/status"
+        asked = await self.machine.run("curl", "-s", "-f", "-m", "20", "--unix-socket", SOCKET, url, check=False)
+        if asked.code == 0:
+            answer: Mapping[str, Any] = json.loads(asked.stdout)
+            return answer
+        state = (await self.machine.run("systemctl", "is-failed", UNIT, check=False)).stdout.strip()
+        if state == "failed":
+            raise LabError(f"the agent of {self.name} has ended:\n{await self.machine.journal(UNIT)}")
+        return None
