@@ -31,6 +31,7 @@ from kairos_core.runtime.pump import HOUSEKEEPING, Errand
 from kairos_core.runtime.sessions import ENOUGH, OFFERED_UNASKED, WHOLE
 from kairos_core.runtime.vault import Vault
 from kairos_core.settings import SecretStr
+from kairos_core.testing.simulator.description import description_of
 from kairos_core.testing.simulator.disk import Disk
 
 if TYPE_CHECKING:
@@ -387,14 +388,4 @@ class SimulatedNode:
             self._look_soon()
 
     def _introduce(self) -> None:
-        description = {
-            "network_id": self.rules.network_id,
-            "name": self.spec.name,
-            "kind": self.kind,
-            "wish": self.wish.value if self.wish else "",
-            "incarnation": self.durable.incarnation,
-            "serves": self.durable.served,
-            "seal_key": self.vault.public_key,
-            "addresses": [str(self.address)],
-        }
-        self.publish(PEERS, str(self.peer), description)
+        self.publish(PEERS, str(self.peer), description_of(self))
