@@ -23,6 +23,7 @@ class Drop(StrEnum):
     # entries
     NOT_CANONICAL = "not_canonical"  # an entry with more than one encoding
     BAD_SIGNATURE = "bad_signature"  # not signed by its author
+    SHUNNED = "shunned"  # from one that has just brought many of those
     FORGED_AUTHOR = "forged_author"  # the bucket does not let this author write this key
     EXPIRED = "expired"  # older than its lease
     AHEAD = "ahead"  # signed by a clock too far ahead of ours

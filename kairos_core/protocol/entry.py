@@ -80,9 +80,9 @@ class Entry:
 
     @property
     def body(self) -> bytes:
-        """What is signed. Made anew each time."""
-        fields = [FORMAT, self.bucket, self.key, self.value, self.author.public_key, self.hlc]
-        return bytes(msgpack.packb([*fields, self.flags, self.ttl, self.epoch], use_bin_type=True))  # flat: canonical
+        """What is signed. Made anew each time; canonical as it is, since a flat list has no maps to be sorted."""
+        fields = (self.bucket, self.key, self.value, self.author.public_key, self.hlc)
+        return _written([FORMAT, *fields, self.flags, self.ttl, self.epoch])
 
     @cached_property
     def raw(self) -> bytes:
@@ -116,8 +116,12 @@ def pack(value: Any) -> bytes:
     """
     if not _is_flat_enough(value):
         raise ValueError(f"the value is nested over {MAX_DEPTH} levels; write it flatter")
+    return _written(_sorted(value))
+
+
+def _written(value: Any) -> bytes:
     try:
-        return bytes(msgpack.packb(_sorted(value), use_bin_type=True))
+        return bytes(msgpack.packb(value, use_bin_type=True))
     except OverflowError:
         raise ValueError("the value has a whole number of over 64 bits; write it as text") from None
 

@@ -9,7 +9,7 @@ It only hands on. How entries spread is in `spreading`, how differences are mend
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from random import Random
@@ -27,6 +27,7 @@ from kairos_core.protocol.membership import MAX_CANDIDATES, Member, Membership
 from kairos_core.protocol.otp import Keyring
 from kairos_core.protocol.probing import Prober
 from kairos_core.protocol.seal import DatagramSeal, nonce_of
+from kairos_core.protocol.shunning import Shunned
 from kairos_core.protocol.spreading import Spreader
 from kairos_core.protocol.wire import (
     Ack,
@@ -100,6 +101,7 @@ class Gossip:
         self._prober = Prober(self.membership, random, self._tag, self._send, self.drops)
         self._spreader = Spreader(ledger, self.membership, self._prober, self._send, self.drops)
         self._agreement = Agreement(ledger, self._spreader, self._tag, self._send)
+        self._shunned = Shunned()
         self._introducer = Introducer(identity.peer_id, ledger, self._prober, self._spreader, self._send)
         self._connect()
 
@@ -126,7 +128,7 @@ class Gossip:
             if member is None:
                 self._receive_from_stranger(tag, message, source, now, unix_now)
             elif isinstance(message, Push):
-                self._take_pushed(message.entries, member.peer, now, unix_now)
+                self._take_pushed(message.entries, member.peer, source, now, unix_now)
             else:
                 self._receive(member, message, source, now)
         except ProtocolError as error:
@@ -137,7 +139,7 @@ class Gossip:
     ) -> None:
         entry = self._introducer.receive_from_stranger(tag, message, source)
         if entry is not None:
-            self._take_pushed((entry.raw,), entry.author, now, unix_now)
+            self._take_pushed((entry.raw,), entry.author, source, now, unix_now)
             member = self.membership.by_tag(tag)
             if member is not None:
                 member.prefer(source)  # what it says of its addresses may not be true from here
@@ -179,12 +181,15 @@ class Gossip:
             case Reached():
                 self._prober.receive_reached(message, now)
 
-    def _take_pushed(self, raws: Iterable[bytes], sender: PeerId, now: float, unix_now: float) -> None:
+    def _take_pushed(self, raws: Iterable[bytes], sender: PeerId, source: Address, now: float, unix_now: float) -> None:
         for raw in raws:
+            if self._shunned.has(source, now):
+                raise ProtocolError(Drop.SHUNNED)
             short_id = entry_id(raw[:-SIGNATURE], self.ledger.network)[:SHORT_ID]
             if self.ledger.find(short_id) is not None:  # most of them: not worth decoding
                 continue
-            change = self._taken(raw, unix_now, is_asked=self._spreader.is_asked(short_id, now))
+            is_asked = self._spreader.is_asked(short_id, now)
+            change = self._taken(raw, unix_now, lambda: self._shunned.blame(source, now), is_asked=is_asked)
             if change is not None:
                 self._changed(change, sender, now)
                 self._spreader.spread(change.entry, sender, now)
@@ -193,7 +198,12 @@ class Gossip:
         """Take entries that came over a stream, and announce the new ones."""
         self._use_keys(unix_now)
         self.heard(sender, now)
-        taken = [change for raw in raws if (change := self._taken(raw, unix_now))]
+        taken = []
+        for raw in raws:
+            if self.is_shunned(sender, now):
+                self.drops[Drop.SHUNNED] += 1
+            elif change := self._taken(raw, unix_now, lambda: self._shunned.blame(sender, now)):
+                taken.append(change)
         for change in taken:
             self._changed(change, sender, now)
         if len(taken) <= FEW:
@@ -203,6 +213,10 @@ class Gossip:
             self._agreement.filled(now)
             self._spreader.announce([change.entry for change in taken], sender, now)
 
+    def is_shunned(self, peer: PeerId, now: float) -> bool:
+        """Say whether a peer has brought so many forged entries that it is given no stream now."""
+        return self._shunned.has(peer, now)
+
     def restore(self, raws: Iterable[bytes], now: float, unix_now: float) -> None:
         """Take the entries saved on this machine; they are not passed on."""
         self._use_keys(unix_now)
@@ -211,11 +225,21 @@ class Gossip:
             if change is not None:
                 self._learn_member(change.entry, now)
 
-    def _taken(self, raw: bytes, unix_now: float, *, is_ours: bool = False, is_asked: bool = True) -> Change | None:
+    def _taken(
+        self,
+        raw: bytes,
+        unix_now: float,
+        blame: Callable[[], None] = lambda: None,
+        *,
+        is_ours: bool = False,
+        is_asked: bool = True,
+    ) -> Change | None:
         try:
             return self.ledger.take(raw, unix_now, is_ours=is_ours, is_asked=is_asked)
         except ProtocolError as error:
             self.drops[error.drop] += 1
+            if error.drop == Drop.BAD_SIGNATURE:
+                blame()
             return None
 
     def expire(self, unix_now: float) -> list[Entry]:

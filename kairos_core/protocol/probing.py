@@ -20,6 +20,7 @@ from kairos_core.model import Address, PeerId
 from kairos_core.protocol.drops import Drop
 from kairos_core.protocol.membership import Member, Membership
 from kairos_core.protocol.news import Outbox
+from kairos_core.protocol.pace import Pace
 from kairos_core.protocol.wire import Ack, Datagram, Life, News, Ping, Probe, Reached, Tidings
 
 INTERVAL = 1.0
@@ -48,6 +49,10 @@ MISSES = 4
 
 INTRODUCE = 2
 """Unanswered probes after which a member that does not live is called by a stream: it may not know our tag yet."""
+
+CALL_RATE, CALLS = 8.0, 16.0
+"""Members called by streams each second, and at once. Where many machines start at the same moment, answers are late
+and not lost; a handshake with each would make them later still."""
 
 STALL = 0.5
 """Seconds by which a timer may be late; after that we were asleep ourselves, and answers may lie in our socket."""
@@ -80,6 +85,7 @@ class Prober:
         self._agenda: list[tuple[float, int, Member]] = []
         self._order = count()
         self._relays: dict[int, tuple[Member, int, Address, float]] = {}
+        self._calls = Pace(CALL_RATE, CALLS)
 
     # -- what comes in ------------------------------------------------------------------------------------------
 
@@ -299,7 +305,11 @@ class Prober:
                 member.next_probe = float("inf")
                 self._table.become(member, Life.DEAD)
         if member.misses == INTRODUCE and not member.alive:
-            self.call(member, now)
+            if self._calls.has(None, 1.0, now):
+                self._calls.spend(None, 1.0, now)
+                self.call(member, now)
+            else:
+                member.misses -= 1  # its turn will come
 
     def _ask_for_help(self, member: Member, nonce: int) -> None:
         for helper in self.some_living(HELPERS, without=(member.peer,)):

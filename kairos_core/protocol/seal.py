@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -95,13 +95,16 @@ def seal_to(recipients: Mapping[str, bytes], plaintext: bytes, context: bytes, r
 def is_exchange_key(public_key: bytes) -> bool:
     """Say whether a secret can be sealed to this X25519 key: not to one of low order. Source: RFC 7748, section 6.1."""
     try:
-        _PROBE.exchange(X25519PublicKey.from_public_bytes(public_key))
+        _probe().exchange(X25519PublicKey.from_public_bytes(public_key))
     except ValueError:
         return False
     return True
 
 
-_PROBE = X25519PrivateKey.from_private_bytes(bytes(range(32)))  # any key will do; it protects nothing
+@cache
+def _probe() -> X25519PrivateKey:
+    """Make a key; any will do, it protects nothing. At its first use: the library then loads another 1.5 MB."""
+    return X25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
 def open_sealed(name: str, key: X25519PrivateKey, sealed: Mapping[str, object], context: bytes) -> bytes | None:

@@ -33,6 +33,7 @@ from kairos_core.runtime.clock import NetworkTime
 from kairos_core.runtime.engines import EngineRunner
 from kairos_core.runtime.hosts import NodeBeacon, NodeTransportHost
 from kairos_core.runtime.lan import lan_addresses
+from kairos_core.runtime.memory import keep_small
 from kairos_core.runtime.networks import NetworkRunner
 from kairos_core.runtime.plugins import Plugins
 from kairos_core.runtime.pump import Pump
@@ -112,13 +113,13 @@ class Node:
         networks = NetworkRunner(self.pump, self._keyring, self.parts.networks, self._state.path)
         networks.attachments.changed = self.pump.wake
         self.reconciler.attachments = networks.attachments
-        works: list[Work] = [self.reconciler.run(), networks.run(), self._follow_addresses()]
+        works: list[Work] = [self.reconciler.run(), networks.run(), self._follow_addresses(), keep_small()]
         if self.parts.engine is not None:
             self.reconciler.engine = EngineRunner(self.parts.engine)
             self.reconciler.engine.changed = self.pump.wake
             works.append(self.reconciler.engine.run())
         beacon = NodeBeacon(self._keyring, self.pump, self.port, sessions.found)
-        beacon.waits = lambda: self.reconciler.actions.decision is None
+        beacon.waits = lambda: self.reconciler.is_waiting
         works += [self._discover(name, found, beacon) for name, found in self.parts.discoveries.items()]
         seeds = assembly.network_block(self.config).peers
         return [*works, self._dial_seeds(seeds, sessions)]

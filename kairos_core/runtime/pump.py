@@ -115,6 +115,10 @@ class Pump:
         """Note that a peer speaks on an authenticated stream."""
         self.gossip.heard(peer, time.monotonic())
 
+    def is_shunned(self, peer: PeerId) -> bool:
+        """Say whether a peer is given no stream now, since it brings forged entries."""
+        return self.gossip.is_shunned(peer, time.monotonic())
+
     def greeted(self, peer: PeerId, unix_ms: int) -> None:
         """Note what a peer's clock shows; if that changes our time, what we wrote under the old one is signed again."""
         if self.clock.heard(peer, unix_ms):

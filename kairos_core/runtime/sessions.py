@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from kairos_core.errors import ProtocolError, TransportError
 from kairos_core.interfaces import Stream, Transport
@@ -130,8 +131,8 @@ class Sessions:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -159,12 +160,12 @@ class Sessions:
         finally:
             self._inbound -= 1
 
-    async def _run(self, stream: Stream, work: object) -> None:
+    async def _run(self, stream: Stream, work: Coroutine[Any, Any, None]) -> None:
         """Run one session; whatever the peer does wrong ends it and is counted."""
         drops = self._pump.gossip.drops
         try:
             async with asyncio.timeout(SESSION_TIME):
-                await work  # type: ignore[misc]
+                await work
         except ProtocolError as error:
             drops[error.drop] += 1
         except TimeoutError:
@@ -174,7 +175,12 @@ class Sessions:
         finally:
             await stream.close()
 
+    def _check_shunned(self, stream: Stream) -> None:
+        if self._pump.is_shunned(stream.peer):
+            raise ProtocolError(Drop.SHUNNED, "stream")
+
     async def _greet(self, stream: Stream) -> None:
+        self._check_shunned(stream)
         hello = Hello(self._port, self._pump.clock.own_ms())
         await stream.send(encode_message(hello))
         answer = decode_message(await stream.receive())
@@ -237,6 +243,7 @@ class Sessions:
             if isinstance(message, Entries):
                 for at in range(0, len(message.entries), TAKEN_AT_ONCE):
                     self._pump.take_entries(message.entries[at : at + TAKEN_AT_ONCE], stream.peer)
+                    self._check_shunned(stream)
                     await asyncio.sleep(0)
             elif type(message) in asked:  # each is answered with up to the whole ledger
                 raise ProtocolError(Drop.MALFORMED, "a second offer or want")

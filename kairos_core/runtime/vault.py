@@ -41,13 +41,15 @@ class Vault:
         """`random` gives cryptographically random bytes."""
         self._pump, self._random = pump, random
         self._key = pump.gossip.identity.exchange_key("seal")
+        self._public_key = self._key.public_key().public_bytes_raw()
+        self._names: dict[PeerId, str] = {}
         self._me = self._name(pump.me)
         self._opened: dict[str, tuple[bytes, str | None]] = {}  # by place, for the entry of that id
 
     @property
     def public_key(self) -> bytes:
         """What others seal to: published with this node's `peers` entry."""
-        return self._key.public_key().public_bytes_raw()
+        return self._public_key
 
     def share(self, cluster_id: str, name: str, plaintext: str, recipients: Iterable[PeerId], view: View) -> None:
         """Let a secret of ours stand in the ledger, sealed to these peers and to us; nothing if it stands already."""
@@ -55,7 +57,7 @@ class Vault:
         to = {self._name(peer): view.nodes[peer].seal_key for peer in recipients if peer in view.nodes}
         to[self._me] = self.public_key
         current = self._pump.get(SECRETS, place)
-        if current is not None and self._names(current) == set(to) and self._open(current) == plaintext:
+        if current is not None and self._named_in(current) == set(to) and self._open(current) == plaintext:
             return
         sealed = seal_to(to, plaintext.encode(), self._context(place), self._random(64))
         self._pump.publish(SECRETS, place, sealed)
@@ -87,12 +89,15 @@ class Vault:
             self._pump.gossip.drops["unseal"] += 1
             return None
 
-    def _names(self, entry: Entry) -> set[str]:
+    def _named_in(self, entry: Entry) -> set[str]:
         to = entry.content.get("to") if isinstance(entry.content, Mapping) else None
         return set(to) if isinstance(to, Mapping) else set()
 
     def _name(self, peer: PeerId) -> str:
-        return tag_of(peer, self._pump.ledger.network).hex()
+        name = self._names.get(peer)
+        if name is None:
+            name = self._names[peer] = tag_of(peer, self._pump.ledger.network).hex()
+        return name
 
     def _context(self, place: str) -> bytes:
         return self._pump.ledger.network + place.encode()

@@ -78,7 +78,7 @@ def test_who_compares_with_one_that_is_being_filled_is_told_to_come_later(filled
     assert not [event for event in iter(other.next_event, None) if isinstance(event, SyncWanted)], "nor takes a stream"
     newcomer.synced(other.identity.peer_id, 12.5)
     later = [each for now in (14.0, 15.1, 16.2, 17.3) for each in meet(other, newcomer, now)]
-    assert [each.cells for each in later if isinstance(each, Cells)][0], "when that is over, it answers"
+    assert next(each.cells for each in later if isinstance(each, Cells)), "when that is over, it answers"
     assert other.ledger.digest == newcomer.ledger.digest
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from kairos_core.model import PeerId
-from kairos_core.runtime.clock import MAX_CLOCKS, TOLERANCE, NetworkTime
+from kairos_core.runtime.clock import MAX_CLOCKS, MORE_CLOCKS, TOLERANCE, NetworkTime
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0
@@ -75,3 +75,31 @@ def test_a_member_that_invents_peers_does_not_fill_our_memory() -> None:
     for number in range(2 * MAX_CLOCKS):
         clocks.time.heard(PeerId(number.to_bytes(32)), int(NOW * 1000))
     assert len(clocks.time._heard) == MAX_CLOCKS
+
+
+def peers(count: int) -> list[PeerId]:
+    return [PeerId(number.to_bytes(32)) for number in range(1, count + 1)]
+
+
+def test_while_all_clocks_agree_no_further_one_is_asked_for() -> None:
+    clocks = Clocks(NOW)
+    assert list(clocks.time.unheard(peers(5))) == []
+    clocks.time.heard(peers(1)[0], int((NOW + TOLERANCE - 1) * 1000))
+    assert list(clocks.time.unheard(peers(5))) == []
+
+
+def test_where_one_disagrees_those_not_heard_yet_are_asked_for() -> None:
+    clocks = Clocks(NOW)
+    for peer, wall in zip(peers(2), (NOW, NOW + DAY), strict=True):
+        clocks.time.heard(peer, int(wall * 1000))
+    assert list(clocks.time.unheard(peers(5))) == peers(5)[2:]
+
+
+def test_no_more_are_asked_for_than_decide() -> None:
+    clocks = Clocks(NOW - DAY)
+    everybody = peers(3 * MORE_CLOCKS)
+    clocks.time.heard(everybody[0], int(NOW * 1000))
+    assert list(clocks.time.unheard(everybody)) == everybody[1:MORE_CLOCKS]
+    for peer in everybody[:MORE_CLOCKS]:
+        clocks.time.heard(peer, int(NOW * 1000))
+    assert list(clocks.time.unheard(everybody)) == []

@@ -5,8 +5,9 @@ from contextlib import suppress
 import pytest
 
 from kairos_core.errors import TransportError
-from kairos_core.model import Address
+from kairos_core.model import Address, PeerId
 from kairos_core.protocol import reconciliation
+from kairos_core.protocol.shunning import FORGERIES
 from kairos_core.protocol.wire import Done, Entries, Hello, Offer, encode_message
 from kairos_core.runtime import sessions as sessions_module
 from kairos_core.runtime.clock import NetworkTime
@@ -100,6 +101,107 @@ async def test_only_so_many_peers_are_answered_at_once(world, monkeypatch):
     for stream in held:
         await stream.close()
     await world.meet(one, two)
+
+
+async def test_only_so_many_peers_are_dialled_at_once(world, monkeypatch):
+    one = await world.peer("one")
+    under_way: list[Address] = []
+    most, release = 0, asyncio.Event()
+
+    async def slow(address: Address):
+        nonlocal most
+        under_way.append(address)
+        most = max(most, len(under_way))
+        await release.wait()
+        under_way.remove(address)
+        raise TransportError("nobody is there")
+
+    one.transport.connect = slow
+    for number in range(3 * sessions_module.MAX_DIALS):
+        one.sessions.found(Address(f"10.0.0.{number}", 1))
+    await world.until(lambda: len(under_way) == sessions_module.MAX_DIALS)
+    release.set()
+    await world.until(lambda: not one.sessions._dialling)
+    assert most == sessions_module.MAX_DIALS
+
+
+async def test_a_place_that_a_session_has_left_is_given_to_the_next(world, monkeypatch):
+    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 1)
+    one, two = await world.peer("one"), await world.peer("two")
+    for _ in range(5):
+        stream = await two.connect(one)
+        await stream.close()
+        await world.until(lambda: not one.sessions._inbound)
+    assert one.drops == {}
+
+
+async def test_a_discovered_node_is_known_before_its_stream_is_open(world):
+    one, two = await world.peer("one"), await world.peer("two")
+    for peer in (one, two):
+        peer.write("peers", {"addresses": [str(peer.address)]})
+    hanging = asyncio.Event()
+    connect = one.transport.connect
+
+    async def late(address: Address):
+        await hanging.wait()
+        return await connect(address)
+
+    one.transport.connect = late
+    one.sessions.found(two.address)
+    for peer in (one, two):
+        await peer.until(lambda peer=peer: len(peer.pump.gossip.membership.alive()) == 1)
+    hanging.set()
+    await world.until(lambda: not one.sessions._dialling)
+    assert one.pump.clock._heard, "the stream is for the clocks"
+
+
+async def test_a_peer_that_brings_forged_entries_is_let_go_and_refused_for_a_while(world):
+    one, two, three = [await world.peer(name) for name in ("one", "two", "three")]
+    await world.meet(one, three)
+    two.write("reports", {"role": "worker"})
+    raw = next(iter(two.pump.entries())).raw
+    forged = tuple(raw[:-64] + bytes([n]) * 64 for n in range(200))
+    stream = await two.connect(one)
+    await stream.send(HELLO)
+    await stream.send(encode_message(Entries(forged)))
+    await ended(stream)
+    assert one.drops["bad_signature"] == FORGERIES
+    assert one.drops["shunned"] == sessions_module.TAKEN_AT_ONCE - FORGERIES + 1, "and the rest is not looked at"
+    before = one.drops["shunned"]
+    await ended(await two.connect(one))
+    assert one.drops["shunned"] == before + 1
+    one.sessions.reconcile(two.address)
+    await world.until(lambda: not one.sessions._dialling)
+    assert one.drops["shunned"] == before + 2, "nor is it dialled with more success"
+    three.write("reports", {"role": "master"})
+    await one.until(lambda: one.reads("reports", str(three.id)) is not None)
+
+
+async def test_where_clocks_disagree_further_peers_are_asked_for_theirs(world):
+    one, two, three = [await world.peer(name) for name in ("one", "two", "three")]
+    await world.meet(one, two, three)
+    late = await world.peer("late", clock=NetworkTime(lambda: time.time() - 86_400))
+    for peer in (one, two, three, late):
+        peer.write("peers", {"addresses": [str(peer.address)]})
+    late.sessions.reconcile(one.address)
+    await world.until(lambda: late.pump.clock._heard.keys() >= {one.id, two.id, three.id})
+    assert late.pump.clock.warning is not None
+
+
+async def test_where_clocks_agree_nobody_is_asked(world):
+    one, two = await world.peer("one"), await world.peer("two")
+    await world.meet(one, two)
+    await world.until(lambda: not one.sessions._dialling)
+    asked = []
+    one.pump.sync_wanted = lambda address, errand: asked.append(address)
+    one.pump._ask_the_time()
+    assert asked == []
+    one.pump.clock.heard(PeerId(b"x" * 32), 0)
+    one.pump._ask_the_time()
+    assert asked == [], "it was heard already"
+    one.pump.clock._heard.pop(two.id)
+    one.pump._ask_the_time()
+    assert asked == [two.address]
 
 
 async def test_invented_announcements_fill_no_memory(world, monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 from kairos_core.protocol.entry import Entry, pack, sign_entry
 from kairos_core.protocol.ledger import AUTHOR_BURST, draft
 from kairos_core.protocol.seal import DatagramSeal
+from kairos_core.protocol.shunning import FORGERIES, SHUNNED_FOR
 from kairos_core.protocol.wire import (
     Ack,
     Cells,
@@ -126,11 +127,37 @@ def test_forged_entries_do_not_slow_the_author_they_name() -> None:
                             victim.identity, bytes(16))  # fmt: skip
         hostile.say(Push((forged.raw,)), honest[0])
     swarm.run(1.0)
-    assert honest[0].gossip.drops["bad_signature"] == 1000
+    assert honest[0].gossip.drops["bad_signature"] == FORGERIES, "then none is worth a look at its signature"
+    assert honest[0].gossip.drops["shunned"] == 1000 - FORGERIES
     victim.write("values", "true", 1)
     swarm.run(1.0)
     assert honest[0].reads("values", "true") == 1
     assert honest[0].gossip.drops["too_fast"] == 0
+
+
+def test_a_forger_is_shunned_for_a_while_and_nobody_whom_it_names() -> None:
+    swarm, honest, hostile = honest_and_hostile(4)
+    victim, named = honest[0], honest[1]
+
+    def forge(count: int, name: SwarmNode) -> None:
+        tag = tag_of(name.peer, swarm.keyring.network)
+        for n in range(count):
+            unsigned = Entry("values", f"{swarm.now}/{n}", pack(n), name.peer, 1_800_000_000_000 << 16)
+            raw = sign_entry(unsigned, hostile.node.identity, swarm.keyring.network).raw
+            data = hostile.seal.seal(encode_datagram(tag, Push((raw,))), swarm.random.randbytes(12))
+            swarm.carry(hostile.node, data, victim.address)
+
+    forge(100, named)
+    swarm.run(1.0)
+    named.write("values", "true", 1)
+    swarm.run(1.0)
+    assert victim.reads("values", "true") == 1
+    assert victim.gossip.drops["bad_signature"] == FORGERIES
+    assert hostile.node.peer in victim.alive, "its pings are answered"
+    swarm.run(SHUNNED_FOR, step=1.0)
+    forge(1, named)
+    swarm.run(1.0)
+    assert victim.gossip.drops["bad_signature"] == FORGERIES + 1, "after that it is listened to again"
 
 
 def test_announcements_of_what_is_not_there_are_bounded_in_memory_and_answers() -> None:

@@ -23,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("kairos_core").setLevel(logging.CRITICAL)  # a thousand nodes would tell of their clocks
     if options.seed is not None:
         return _replay(options)
-    names = list(SCENARIOS) if options.scenario == "all" else [options.scenario]
+    usual = [name for name, scenario in SCENARIOS.items() if scenario.is_for_all]
+    names = usual if options.scenario == "all" else [options.scenario]
     share = shares([SCENARIOS[name] for name in names], options.seeds)
     work = {name: range(options.first, options.first + count) for name, count in share.items()}
     report = run_trial(work, options.jobs, _Progress(sum(share.values())))

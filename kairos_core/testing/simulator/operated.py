@@ -12,7 +12,6 @@ from kairos_core.testing.simulator.scenario import AGREE, boot_eagerly, heal, re
 from kairos_core.testing.simulator.world import World
 
 
-@scenario
 def new_generations(world: World) -> None:
     """Masters are given up for a new generation and come back, while the network falls apart; then all adopt."""
     nodes = boot_eagerly(world, within=0.5)
@@ -36,6 +35,9 @@ def new_generations(world: World) -> None:
         if behind:
             raise Violation(f"generation {number} was asked for, and {', '.join(behind)} never moved on")
     _adopt_all(world)
+
+
+scenario(new_generations, weight=3)
 
 
 def _lose_masters(world: World, nodes: list[SimulatedNode]) -> None:

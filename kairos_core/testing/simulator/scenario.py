@@ -28,15 +28,16 @@ class Scenario:
     play: Play
     sentence: str
     weight: int = 1  # how many seeds of an ordinary scenario one of these costs, in time
+    is_for_all: bool = True  # whether it is among those that run when none is named
 
 
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(play: Play, weight: int = 1) -> Play:
+def scenario(play: Play, weight: int = 1, *, is_for_all: bool = True) -> Play:
     """Enter a course of events among the scenarios, under the name of its function."""
     name, sentence = play.__name__, (play.__doc__ or "").splitlines()[0]
-    SCENARIOS[name] = Scenario(name, play, sentence, weight)
+    SCENARIOS[name] = Scenario(name, play, sentence, weight, is_for_all)
     return play
 
 
@@ -87,6 +88,17 @@ def heal(world: World) -> None:
     world.heal()
     world.meet_all(within=2.0)
     world.settle(AGREE)
+
+
+def begin_anew_if_lost(world: World, nodes: list[SimulatedNode]) -> None:
+    """Let the operator ask for a generation where nobody may initialise, and see it end with a cluster.
+
+    `settle` has seen to it that this is so for one reason only: the disk that was decided to make the cluster is lost,
+    and nobody can say whether it had begun.
+    """
+    if not world.watch.initialisations:
+        world.random.choice(nodes).ask_for_generation()
+        world.settle(AGREE)
 
 
 def revive(world: World, node: SimulatedNode) -> None:

@@ -4,16 +4,19 @@ looks. `Watch` looks on all the while; `World.settle` asks for agreement at the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from kairos_core.cluster.election import Rules
 from kairos_core.model import Role
 from kairos_core.testing.simulator import hostile, operated
+from kairos_core.testing.simulator.invariants import unsettled
 from kairos_core.testing.simulator.network import Conditions
 from kairos_core.testing.simulator.scenario import (
     AGREE,
     SCENARIOS,
     Scenario,
+    begin_anew_if_lost,
     boot,
     boot_eagerly,
     draw_count,
@@ -200,11 +203,7 @@ def wiped_disk(world: World) -> None:
         revive(world, victim)
         world.run(until=world.now + world.random.choice((0.3, 6.0, 9.0)))
     heal(world)
-    if not world.watch.initialisations:
-        # `settle` has seen to it that this is so for one reason only: the disk that was decided to make the cluster is
-        # lost, and nobody can say whether it had begun. The operator can.
-        world.random.choice(nodes).ask_for_generation()
-        world.settle(AGREE)
+    begin_anew_if_lost(world, nodes)
 
 
 @scenario
@@ -235,7 +234,7 @@ def ha_control_plane(world: World) -> None:
 
 
 def big_network(world: World, count: int = 200) -> None:
-    """Two hundred machines join through a few that they know, a handful of them may be masters."""
+    """Two hundred machines join through a few that they know, and some are lost; a handful may be masters."""
     world.network.conditions = Conditions((0.001, 0.03), loss=0.01)
     rules = Rules("kairos", quorum=4, nodes_to_start=7, expected=7, ha_masters=2)
     voters = [world.add(rules) for _ in range(7)]
@@ -246,7 +245,26 @@ def big_network(world: World, count: int = 200) -> None:
         world.meet(newcomer, world.random.sample(world.nodes[:-1], 2), within=1.0)
         world.run(until=world.now + 0.02)
     write(world, world.nodes, 5)
-    world.settle(2 * AGREE, pause=5.0)
+    world.settle(2 * AGREE, pause=2.0)
+    for node in world.random.sample(world.nodes[len(voters) :], count // 20):
+        node.crash()
+    write(world, world.nodes, 3)
+    world.settle(2 * AGREE, pause=2.0, complaints=unmourned)
+
+
+def unmourned(world: World) -> Iterator[str]:
+    """Yield what keeps a world that has lost machines from being at rest: who is gone must be known to be gone."""
+    gone = {node.peer for node in world.nodes if not node.is_up}
+    for node in world.up():
+        if unnoticed := gone & node.gossip.membership.alive_peers:
+            yield f"{node.name} does not know that {len(unnoticed)} of {len(gone)} are gone"
+    yield from unsettled(world)
+
+
+def thousand_machines(world: World) -> None:
+    """The same with a thousand machines. Takes minutes; runs only when it is named."""
+    big_network(world, 1000)
 
 
 scenario(big_network, weight=400)
+scenario(thousand_machines, weight=15_000, is_for_all=False)

@@ -137,7 +137,7 @@ def _runs(work: dict[str, range], jobs: int) -> Iterator[Run]:
     chunks = [
         (name, work[name][at : at + size])
         for name in names
-        for size in [1 if SCENARIOS[name].weight > 1 else CHUNK]
+        for size in [max(1, CHUNK // SCENARIOS[name].weight)]
         for at in range(0, len(work[name]), size)
     ]
     if jobs == 1:

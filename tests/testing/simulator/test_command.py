@@ -91,6 +91,6 @@ def test_a_mistake_in_the_code_counts_as_a_broken_promise() -> None:
 
 
 def test_heavy_scenarios_get_few_seeds_and_each_gets_one() -> None:
-    share = shares(list(SCENARIOS.values()), 1000)
+    share = shares([each for each in SCENARIOS.values() if each.is_for_all], 1000)
     assert sum(share.values()) == 1000
     assert share["big_network"] == 1 < share["lossy"]
