@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -38,12 +39,15 @@ class Key:
     repr: bool
 
 
-def fields(model: Model) -> dict[str, Key]:
+def fields(model: Model) -> Mapping[str, Key]:
     """Return the fields of a model by the keys under which a file may set them."""
-    return _own_fields(model) if issubclass(model, Settings) else _pydantic_fields(model)
+    if issubclass(model, Settings):
+        return _own_fields(model)  # type: ignore[arg-type]  # mypy doubts that the class can be hashed
+    return _pydantic_fields(model)
 
 
-def _own_fields(model: type[Settings]) -> dict[str, Key]:
+@lru_cache(maxsize=256)  # asked for each key and list item of a file
+def _own_fields(model: type[Settings]) -> Mapping[str, Key]:
     annotations = get_type_hints(model, include_extras=True)
     found: dict[str, Key] = {}
     for field in dataclasses.fields(model):  # type: ignore[arg-type]  # every class of Settings is one
@@ -120,7 +124,7 @@ def select(node: Node, annotation: Any) -> Any:
 
 
 def _select_keys(children: Mapping[str, Node], annotation: Any) -> dict[str, Any]:
-    known: dict[str, Key] = {}
+    known: Mapping[str, Key] = {}
     model = next(iter(models(annotation)), None)
     if model is not None:
         known = fields(model)

@@ -40,6 +40,9 @@ EAGER_BYTES = 512
 PULL_AGAIN = 1.0
 """Seconds until a missing entry is asked for again."""
 
+FETCH_AGAIN = 5.0
+"""The same over a stream, which may have to wait for others."""
+
 ANNOUNCED_RATE, ANNOUNCED_BURST = 512.0, 2048.0
 """Ids of entries from streams that are announced each second, and at once. Who joins a large ledger is given what
 all others have; and where two halves of a network meet again, digests tell the rest."""
@@ -67,6 +70,7 @@ class Spreader:
         self._send, self._drops = send, drops
         self._late: deque[tuple[float, Address, bytes]] = deque()
         self._asked: dict[bytes, float] = {}
+        self._fetched: dict[bytes, float] = {}  # the same over streams
 
     def spread(self, entry: Entry, sender: PeerId | None, now: float) -> None:
         """Pass on a new entry that was written here, or came in a datagram."""
@@ -94,14 +98,19 @@ class Spreader:
 
     def ask(self, ids: Iterable[bytes], source: Address, now: float) -> None:
         """Ask a peer for the entries that we lack and have not just asked for."""
-        missing = self._not_asked(ids, now, PULL_AGAIN)
+        missing = self._missing(ids, now, self._asked, self._fetched)
+        self._asked.update(dict.fromkeys(missing, now + PULL_AGAIN))
         for at in range(0, len(missing), _IDS):
             self._send(Pull(missing[at : at + _IDS]), source)
 
     def receive_bulk(self, member: Member, ids: Iterable[bytes], source: Address, now: float) -> None:
-        """Take an announcement of entries that only a stream carries."""
-        missing = self._not_asked(ids, now, 5 * PULL_AGAIN)
+        """Take an announcement of entries that only a stream carries.
+
+        It may be the answer to our asking: that we have asked for them by datagram brings them no nearer.
+        """
+        missing = self._missing(ids, now, self._fetched)
         if missing:
+            self._fetched.update(dict.fromkeys(missing, now + FETCH_AGAIN))
             self.fetch(member, source, missing)
 
     def receive_pull(self, member: Member, ids: Iterable[bytes], source: Address, now: float) -> None:
@@ -138,16 +147,16 @@ class Spreader:
         for address, ids in self.newcomers.to_send(now):
             self._send_ids(Have, [i for i in ids if self._ledger.find(i) is not None], address)
         self._asked = {short_id: until for short_id, until in self._asked.items() if until > now}
+        self._fetched = {short_id: until for short_id, until in self._fetched.items() if until > now}
 
     def next_timer(self) -> float:
         """Return when `handle_timer` has something to do (monotonic seconds)."""
         return min(self._late[0][0] if self._late else float("inf"), self.newcomers.due)
 
-    def _not_asked(self, ids: Iterable[bytes], now: float, patience: float) -> tuple[bytes, ...]:
-        wanted = (i for i in ids if self._ledger.find(i) is None and self._asked.get(i, 0.0) <= now)
-        missing = tuple(islice(wanted, MAX_ASKED - len(self._asked)))
-        self._asked.update(dict.fromkeys(missing, now + patience))
-        return missing
+    def _missing(self, ids: Iterable[bytes], now: float, *asked: dict[bytes, float]) -> tuple[bytes, ...]:
+        """Return those that we lack and that have not just been asked for; as many as there is room for."""
+        lacking = (i for i in ids if self._ledger.find(i) is None and all(each.get(i, 0.0) <= now for each in asked))
+        return tuple(islice(lacking, MAX_ASKED - len(asked[0])))
 
     def _announce(self, entries: list[Entry], addresses: Iterable[Address]) -> None:
         small = [entry.short_id for entry in entries if len(entry.raw) <= MAX_PUSH]

@@ -79,6 +79,11 @@ class Reconciler:
                 self._wake_in(SAVE_AGAIN)
             took = time.thread_time() - began
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether this node is one of those that decide, and nothing is decided yet."""
+        return self.spec.rules.votes and self.actions.decision is None
+
     def look(self) -> View:
         """Read the ledger as it is now."""
         alive = self._pump.gossip.membership.alive_peers

@@ -56,6 +56,8 @@ def _answer(work: Callable[[], Any], writing: int) -> None:
         with open(writing, "wb") as pipe:
             pipe.write(answer)
         code = 0
+    except KeyboardInterrupt:
+        pass  # the parent was interrupted too, and says so
     except BaseException:
         traceback.print_exc()
     finally:

@@ -119,7 +119,7 @@ class Node:
             self.reconciler.engine.changed = self.pump.wake
             works.append(self.reconciler.engine.run())
         beacon = NodeBeacon(self._keyring, self.pump, self.port, sessions.found)
-        beacon.waits = lambda: self.reconciler.actions.decision is None
+        beacon.waits = lambda: self.reconciler.is_waiting
         works += [self._discover(name, found, beacon) for name, found in self.parts.discoveries.items()]
         seeds = assembly.network_block(self.config).peers
         return [*works, self._dial_seeds(seeds, sessions)]

@@ -91,3 +91,17 @@ def test_what_a_stream_brings_is_announced_up_to_a_bound(alice: Identity, bob: I
             newcomer.take_entries(raws[at : at + 32], 10.0, UNIX, sender=Identity(b"d" * 32).peer_id)
     announced = [i for message, _ in said(newcomer) if isinstance(message, Have) for i in message.ids]
     assert ANNOUNCED_BURST - 32 <= len(announced) <= ANNOUNCED_BURST
+
+
+def test_what_is_too_large_for_datagrams_is_fetched_as_soon_as_the_comparison_finds_it(
+    alice: Identity, bob: Identity
+) -> None:
+    one, other = machine(alice), machine(bob)
+    one.met(bob.peer_id, ELSEWHERE, 0.0)
+    other.met(alice.peer_id, HERE, 0.0)
+    large = other.ledger.write(bob, draft(bob.peer_id, "values", "large", "x" * 2000), UNIX).entry
+    meet(one, other, 1.0)
+    asked = [event for event in iter(one.next_event, None) if isinstance(event, SyncWanted)]
+    assert asked == [SyncWanted(bob.peer_id, ELSEWHERE, (), (large.short_id,))]
+    meet(one, other, 2.5)  # the stream may have to wait for others: it is not asked for again at once
+    assert not [event for event in iter(one.next_event, None) if isinstance(event, SyncWanted)]

@@ -73,10 +73,18 @@ async def test_a_node_that_may_be_alone_becomes_master_and_tells_all(node):
     report = peer.reads(REPORTS, str(peer.id))
     assert (report["role"], report["engine"], report["address"]) == ("master", "ready", "192.0.2.7")
     assert set(reconciler.milestones) >= {"started", "role", "attached", "engine"}
+    assert not reconciler.is_waiting
     cluster_id = reconciler.actions.decision.cluster_id
     assert reconciler.vault.open(cluster_id, "join-token", [peer.id])
     assert disk.saved[-1].intent == cluster_id
     assert disk.saved[-1] == reconciler.actions.local.durable
+
+
+@pytest.mark.parametrize("votes", [True, False])
+async def test_only_a_node_that_decides_waits_for_a_decision(node, votes):
+    _, reconciler, _, _ = node
+    reconciler.spec = replace(reconciler.spec, rules=replace(ALONE, votes=votes))
+    assert reconciler.is_waiting == votes
 
 
 async def test_nothing_is_published_and_nothing_started_that_is_not_saved(node, world):

@@ -50,7 +50,9 @@ def test_a_few_seeds_of_each_scenario_hold(name: str) -> None:
         assert run.failure is None, f"{run.failure.reason}\nreplay: {run.failure.replay}"
 
 
-@pytest.mark.parametrize("name", ["restart_storm", "lossy", "wiped_disk"])
+@pytest.mark.parametrize(
+    "name", ["restart_storm", "lossy", "wiped_disk", "new_generations", "two_clusters_meet", "forged_entries"]
+)
 def test_a_seed_is_the_same_in_every_process(name: str) -> None:
     command = [sys.executable, "-m", "kairos_core.testing.simulator", "--scenario", name, "--seed", "5"]
     outputs = {

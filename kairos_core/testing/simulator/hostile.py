@@ -17,7 +17,16 @@ from kairos_core.protocol import buckets
 from kairos_core.protocol.entry import Entry, pack, sign_entry
 from kairos_core.testing.simulator.invariants import Violation
 from kairos_core.testing.simulator.node import SimulatedNode
-from kairos_core.testing.simulator.scenario import AGREE, first_leader, heal, revive, scenario, split, write
+from kairos_core.testing.simulator.scenario import (
+    AGREE,
+    begin_anew_if_lost,
+    first_leader,
+    heal,
+    revive,
+    scenario,
+    split,
+    write,
+)
 from kairos_core.testing.simulator.world import World
 
 
@@ -55,6 +64,7 @@ def forged_entries(world: World) -> None:
     _disturb(world, nodes, acts)
     write(world, nodes, 2)
     heal(world)
+    begin_anew_if_lost(world, nodes)
     liar.check()
 
 

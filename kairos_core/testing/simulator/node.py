@@ -87,7 +87,6 @@ class SimulatedNode:
         self._offset, self._poll_at, self._look_at, self._wake_at, self._engine_ready = 0.0, NEVER, NEVER, NEVER, NEVER
         self._dialling: set[Address] = set()
         self._runs: tuple[str | None, bool] | None = None
-        self._token: tuple[str, SecretStr | None] = ("", None)
         self._is_introduced = False
         self._restore(self.disk.entries)
         self._recall()
@@ -128,8 +127,7 @@ class SimulatedNode:
 
     def _recall(self) -> None:
         """Look for traces of an earlier self, as the reconciler does before its own entry covers them."""
-        node = self.view().nodes.get(self.peer)
-        self._keep(forgotten(self.durable, node.incarnation if node else ""))
+        self._keep(forgotten(self.durable, node.incarnation if (node := self.view().nodes.get(self.peer)) else ""))
 
     def _keep(self, durable: Durable, **changes: Any) -> None:
         self.disk.save(durable)
@@ -155,7 +153,7 @@ class SimulatedNode:
     def peer(self) -> PeerId:
         return self.identity.peer_id
 
-    me = peer
+    me = peer  # the vault's word for it
 
     @property
     def role(self) -> Role | None:
@@ -314,8 +312,8 @@ class SimulatedNode:
 
     def view(self) -> View:
         """Read the ledger as it is now."""
-        alive = self.gossip.membership.alive_peers
-        return self._reading.view(self.peer, alive, self.unix_now(), self.durable.generation)
+        alive, generation = self.gossip.membership.alive_peers, self.durable.generation
+        return self._reading.view(self.peer, alive, self.unix_now(), generation)
 
     def look(self) -> None:
         """Run the controller once and carry out what it says."""
@@ -337,26 +335,20 @@ class SimulatedNode:
         self._wake(actions.wake_at)
 
     def _local(self, view: View) -> Local:
-        local, token = self.actions.local, self._join_token(view)
-        if local.join_token is not token:
-            local = replace(local, join_token=token)
+        local = replace(self.actions.local, join_token=self._join_token(view))
         if self.world.now >= self._engine_ready:
             is_master = self.role is not None and self.role.is_master
             local = replace(local, engine=READY_MASTER if is_master else READY_WORKER)
         return local
 
     def _join_token(self, view: View) -> SecretStr | None:
-        """Open the join token of the decided cluster; once, since opening it costs more than a look."""
         decision = self.actions.decision
         if decision is None:
             return None
-        if self._token[0] != decision.cluster_id or self._token[1] is None:
-            authors = sorted(
-                roles.masters(view, decision) - {self.peer}, key=lambda peer: (peer != decision.init, peer)
-            )
-            token = self.vault.open(decision.cluster_id, "join-token", authors)
-            self._token = (decision.cluster_id, SecretStr(token) if token else None)
-        return self._token[1]
+        others = roles.masters(view, decision) - {self.peer}
+        authors = sorted(others, key=lambda peer: (peer != decision.init, peer))
+        token = self.vault.open(decision.cluster_id, "join-token", authors)
+        return SecretStr(token) if token else None
 
     def _publish(self, actions: Actions, view: View) -> None:
         for publication in actions.publish:

@@ -90,6 +90,17 @@ def heal(world: World) -> None:
     world.settle(AGREE)
 
 
+def begin_anew_if_lost(world: World, nodes: list[SimulatedNode]) -> None:
+    """Let the operator ask for a generation where nobody may initialise, and see it end with a cluster.
+
+    `settle` has seen to it that this is so for one reason only: the disk that was decided to make the cluster is lost,
+    and nobody can say whether it had begun.
+    """
+    if not world.watch.initialisations:
+        world.random.choice(nodes).ask_for_generation()
+        world.settle(AGREE)
+
+
 def revive(world: World, node: SimulatedNode) -> None:
     """Start a machine again, unless it runs, and let discovery find it."""
     if not node.is_up:

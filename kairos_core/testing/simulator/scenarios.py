@@ -16,6 +16,7 @@ from kairos_core.testing.simulator.scenario import (
     AGREE,
     SCENARIOS,
     Scenario,
+    begin_anew_if_lost,
     boot,
     boot_eagerly,
     draw_count,
@@ -202,11 +203,7 @@ def wiped_disk(world: World) -> None:
         revive(world, victim)
         world.run(until=world.now + world.random.choice((0.3, 6.0, 9.0)))
     heal(world)
-    if not world.watch.initialisations:
-        # `settle` has seen to it that this is so for one reason only: the disk that was decided to make the cluster is
-        # lost, and nobody can say whether it had begun. The operator can.
-        world.random.choice(nodes).ask_for_generation()
-        world.settle(AGREE)
+    begin_anew_if_lost(world, nodes)
 
 
 @scenario
