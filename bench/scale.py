@@ -3,7 +3,7 @@
 Three curves, of `kairos_core.testing.gossiper` in one network namespace, each on a port of its loopback, without
 loss. Bytes are IP packets as sent.
 
-nodes        networks of so many processes: join, small updates, rest, memory
+nodes        networks of so many processes: join (49 at a time), small updates, rest, memory
 entries      networks of three with a ledger of so many entries: two restore it from disk and rest, and then the third,
              empty one joins; how long until it has all, and what does that cost?
 differences  two nodes that hold the largest of these ledgers are cut off from each other, each writes five entries,
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from arena import figures, namespace, trials
+from arena.agents import Agent
 from arena.entries import write_entries
 from arena.meters import cpu_seconds, resident_bytes
 from arena.ours import OURS, Gossiper, fresh_token
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 REST = 20.0
 UPDATES = 20
 PATIENCE = 300.0
+AT_ONCE = 49
+"""Agents that join at the same moment. Each pair proves to each other that it lives, so hundreds at once would be
+tens of thousands of datagrams a second, which as many machines send easily, and two processors do not."""
+
 CUT = 1.5
 """Seconds without a connection: too short for either to count the other as dead."""
 
@@ -52,12 +57,22 @@ async def started(agents: Sequence[Gossiper]) -> AsyncIterator[namespace.Wire]:
         await asyncio.gather(*[agent.kill() for agent in agents if hasattr(agent, "process")])
 
 
+async def grow(agents: Sequence[Agent]) -> float:
+    """Let the agents join, AT_ONCE at a time; return the seconds that it took in all."""
+    took, joined = 0.0, 1
+    while joined < len(agents):
+        until = min(len(agents), joined + AT_ONCE)
+        took += await trials.join(agents[:until], joined)
+        joined = until
+    return took
+
+
 async def with_nodes(nodes: int) -> Row:
     """Measure a network of so many nodes."""
     token = fresh_token()
     side = Side("ours", [Gossiper(number, token) for number in range(nodes)])
     async with started([agent for agent in side.agents if isinstance(agent, Gossiper)]) as wire:
-        side.sample.join = await trials.join(side.agents)
+        side.sample.join = await grow(side.agents)
         await asyncio.sleep(trials.SETTLE)
         spent = await trials.measure_updates(side, wire, Plan(UPDATES, REST, 0))
         await asyncio.sleep(trials.SETTLE)

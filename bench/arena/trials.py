@@ -88,10 +88,10 @@ async def run_round(sides: Sequence[Side], wire: Wire, plan: Plan, tell: Callabl
     tell(", ".join(f"{side.name}: kill known after {side.sample.kill_detect:.2f} s" for side in sides))
 
 
-async def join(agents: Sequence[Agent]) -> float:
-    """Let all agents join the first; return the seconds until every one sees every one."""
+async def join(agents: Sequence[Agent], joined: int = 1) -> float:
+    """Let all agents but those that have joined already join the first; return the seconds until all see all."""
     began = time.monotonic()
-    await asyncio.gather(*[agent.join(agents[0]) for agent in agents[1:]])
+    await asyncio.gather(*[agent.join(agents[0]) for agent in agents[joined:]])
     return await _when_all(agents, lambda state: state.alive >= len(agents)) - began
 
 

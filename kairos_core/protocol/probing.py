@@ -249,7 +249,9 @@ class Prober:
         if late > STALL and (member.probe or member.life is Life.SUSPECT):
             member.suspected = max(member.suspected, now - self._table.suspicion + INTERVAL)
             if member.probe:
-                member.probe = (member.probe[0], now + DIRECT, member.probe[2])
+                # Of those not known to live there may be hundreds: whoever is short of time does not ask again at once.
+                patience = DIRECT if member.alive else INTERVAL * (1.0 + self._random.random())
+                member.probe = (member.probe[0], now + patience, member.probe[2])
         if member.probe and member.probe[1] <= now:
             self._unanswered(member, now)
         if member.life is Life.SUSPECT and member.suspected + self._table.suspicion <= now:
@@ -288,9 +290,11 @@ class Prober:
         member.candidates.append(member.candidates.pop(0))
         if not is_last:
             member.probe = (nonce, now + INTERVAL - DIRECT, True)
-            self._ping(member, nonce, member.candidates[0])
             if member.alive:
+                self._ping(member, nonce, member.candidates[0])
                 self._ask_for_help(member, nonce)
+            elif self._has_room(now):
+                self._ping(member, nonce, member.candidates[0])
             return
         member.probe = None
         member.misses += 1
@@ -300,7 +304,7 @@ class Prober:
                 self._tell(member.news, now)
             member.next_probe = now
         elif member.life is Life.UNKNOWN:
-            member.next_probe = now
+            member.next_probe = now + (member.misses - 1) * INTERVAL
             if member.misses >= MISSES:
                 member.next_probe = float("inf")
                 self._table.become(member, Life.DEAD)
