@@ -27,6 +27,7 @@ from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.ledger import Change, Ledger, draft
 from kairos_core.runtime.actions import MERGE_CHANGES, RESTS
 from kairos_core.runtime.clock import NetworkTime
+from kairos_core.runtime.node import LOOK_AT_ADDRESSES
 from kairos_core.runtime.pump import HOUSEKEEPING, Errand
 from kairos_core.runtime.sessions import ENOUGH, OFFERED_UNASKED, WHOLE
 from kairos_core.runtime.vault import Vault
@@ -93,6 +94,7 @@ class SimulatedNode:
         self._introduce()
         world.note(self, "starts")
         self._later(HOUSEKEEPING, self._keep_house)
+        self._later(LOOK_AT_ADDRESSES, self._follow_addresses)
         self.look()
         for member in list(self.gossip.membership.members.values()):
             if member.address is not None:
@@ -188,6 +190,11 @@ class SimulatedNode:
         self.gossip.expire(self.unix_now())
         self._renew()
         self._later(HOUSEKEEPING, self._keep_house)
+
+    def _follow_addresses(self) -> None:
+        """Introduce ourselves again, as a node does: what a wrong clock made of our entry does not stay."""
+        self._introduce()
+        self._later(LOOK_AT_ADDRESSES, self._follow_addresses)
 
     def _renew(self) -> None:
         for entry in self.ledger.renewals(self.peer, self.unix_now()):
