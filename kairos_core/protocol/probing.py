@@ -162,6 +162,7 @@ class Prober:
         before = member.life
         try:
             if not self._table.believe(member, news, now):
+                self._doubt(member, news, now)
                 return
         except ProtocolError as error:
             self._drops[error.drop] += 1
@@ -178,6 +179,19 @@ class Prober:
             self.lived(member)
             self._try_the_dead(now)
         self._schedule(member)
+
+    def _doubt(self, member: Member, news: News, now: float) -> None:
+        """Look for ourselves when others call dead or suspect a member of which we know a greater incarnation.
+
+        It refuted them, or was refuting when it went: whoever heard of that refuses their news, and would notice by
+        its own round only, after as many seconds as there are members.
+        """
+        is_outdated = news.life is not Life.ALIVE and news.incarnation < member.incarnation
+        is_due = member.probe is None and member.next_probe == float("inf") and now - member.heard > INTERVAL
+        if is_outdated and is_due and member.life is Life.ALIVE:
+            leisure = self._table.suspicion if self._table.size > JURY else 0.0  # hundreds must not ask it at once
+            member.next_probe = now + leisure * self._random.random()
+            self._schedule(member)
 
     def _try_the_dead(self, now: float) -> None:
         """Probe all the dead, since one has returned: what lay between us may have lain between us and others."""

@@ -63,6 +63,18 @@ def test_a_killed_node_is_known_dead_by_all_and_nobody_else_is(nodes: int) -> No
     assert sorted(took)[len(took) // 2] < 6.0
 
 
+@pytest.mark.parametrize(("nodes", "within"), [(3, 8.0), (60, 8.0), (100, 14.0)])
+def test_who_alone_heard_a_refutation_notices_the_death_that_followed_with_the_others(
+    nodes: int, within: float
+) -> None:
+    swarm = settled(nodes, nodes)
+    lost, witness = swarm.nodes[1], swarm.nodes[2]
+    lost.gossip._prober.incarnation += 1
+    witness.gossip.membership.members[lost.peer].incarnation += 1
+    lost.is_up = False
+    assert swarm.run(within, swarm.know_each_other)
+
+
 @pytest.mark.parametrize(("nodes", "loss", "seconds"), [(2, 0.1, 600), (3, 0.1, 600), (20, 0.1, 300)])
 def test_loss_alone_kills_nobody(nodes: int, loss: float, seconds: float) -> None:
     swarm = settled(nodes, nodes, loss=0.0)

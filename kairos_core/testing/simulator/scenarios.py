@@ -262,7 +262,7 @@ def unmourned(world: World) -> Iterator[str]:
 
 
 def thousand_machines(world: World) -> None:
-    """The same with a thousand machines. Takes minutes; runs only when it is named."""
+    """The same with a thousand machines. Takes twenty minutes; runs only when it is named."""
     big_network(world, 1000)
 
 
