@@ -58,9 +58,14 @@ class Settings:
         """Return the keys without a default."""
         return [
             each.name
-            for each in dataclasses.fields(cls)  # type: ignore[arg-type]  # every subclass is one
+            for each in settings_fields(cls)
             if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
         ]
+
+
+def settings_fields(model: type[Settings]) -> tuple[dataclasses.Field[Any], ...]:
+    """Return the fields of a class of settings: each is a dataclass, by its base and not by a decorator."""
+    return dataclasses.fields(cast("Any", model))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

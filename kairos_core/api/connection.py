@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from typing import cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -32,8 +33,9 @@ class Connection(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the kind of socket, and give the first request its time."""
+        transport = cast("asyncio.Transport", transport)  # of a stream, as the server makes it
         sock = transport.get_extra_info("socket")
         self.app_state = {"local": sock is not None and sock.family == socket.AF_UNIX}
         super().connection_made(transport)

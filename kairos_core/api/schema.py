@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, cast, dataclass_transform
 
 from kairos_core.cluster.diagnosis import Finding
 from kairos_core.model import Role
@@ -21,7 +21,7 @@ def shape(**rules: str) -> Callable[[type[Shape]], type[Shape]]:
     """Make a class the shape of an answer. `rules` are what openapi.json says of it, in pydantic's words."""
 
     def make(described: type[Shape]) -> type[Shape]:
-        described.__pydantic_config__ = rules  # type: ignore[attr-defined]  # read by pydantic alone
+        cast("Any", described).__pydantic_config__ = rules  # read by pydantic alone
         return dataclass(frozen=True)(described)
 
     return make

@@ -138,8 +138,8 @@ _INIT = """
 
 
 def _abstract_methods(interface: type) -> Iterator[str]:
-    for name, member in vars(interface).items():
-        if name in interface.__abstractmethods__:  # type: ignore[attr-defined]
+    for member in vars(interface).values():
+        if getattr(member, "__isabstractmethod__", False):
             yield dedent(inspect.getsource(member))
 
 

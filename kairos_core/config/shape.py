@@ -20,7 +20,7 @@ from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
 from kairos_core.config.document import Node
-from kairos_core.settings import SecretStr, Settings
+from kairos_core.settings import SecretStr, Settings, settings_fields
 
 Model: TypeAlias = type[BaseModel] | type[Settings]
 
@@ -42,7 +42,8 @@ class Key:
 def fields(model: Model) -> Mapping[str, Key]:
     """Return the fields of a model by the keys under which a file may set them."""
     if issubclass(model, Settings):
-        return _own_fields(model)  # type: ignore[arg-type]  # mypy doubts that the class can be hashed
+        hashable: Any = model  # which mypy doubts of a class whose instances compare
+        return _own_fields(hashable)
     return _pydantic_fields(model)
 
 
@@ -50,7 +51,7 @@ def fields(model: Model) -> Mapping[str, Key]:
 def _own_fields(model: type[Settings]) -> Mapping[str, Key]:
     annotations = get_type_hints(model, include_extras=True)
     found: dict[str, Key] = {}
-    for field in dataclasses.fields(model):  # type: ignore[arg-type]  # every class of Settings is one
+    for field in settings_fields(model):
         key = Key(annotations[field.name], field.repr)
         alias = field.metadata.get("alias", field.name)
         found[alias] = key

@@ -7,7 +7,7 @@ import pickle
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from kairos_core.errors import KairosError
 
@@ -45,7 +45,7 @@ class Apart(Generic[T]):
         is_error, value = pickle.loads(answer)  # noqa: S301
         if is_error:
             raise value
-        return value  # type: ignore[no-any-return]
+        return cast("T", value)
 
 
 def _answer(work: Callable[[], Any], writing: int) -> None:

@@ -7,6 +7,7 @@ def test_my_store_keeps_its_promises(tmp_path):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from kairos_core.interfaces import LedgerStore, StoreBatch
 
@@ -127,7 +128,8 @@ def _check_odd(make: Callable[[], LedgerStore]) -> None:
 def _check_atomic(make: Callable[[], LedgerStore]) -> None:
     store = make()
     store.save(StoreBatch(put=(("role", "a", b"1"),)))
-    broken = StoreBatch(put=(("role", "b", b"2"), ("role", "c", None)), delete=(("role", "a"),))  # type: ignore[arg-type]
+    no_bytes: Any = None
+    broken = StoreBatch(put=(("role", "b", b"2"), ("role", "c", no_bytes)), delete=(("role", "a"),))
     try:
         store.save(broken)
     except Exception:  # which error is the store's choice: the batch breaks the contract

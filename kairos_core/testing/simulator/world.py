@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from hashlib import blake2b
 from itertools import count
 from random import Random
@@ -126,7 +127,7 @@ class World:
         """Let a node discover others, each at a random moment from now."""
         for other in others:
             if other is not node:
-                self.at(self.now + self.random.uniform(0.0, within), lambda other=other: node.found(other.address))  # type: ignore[misc]
+                self.at(self.now + self.random.uniform(0.0, within), partial(node.found, other.address))
 
     def part(self, *sides: Iterable[SimulatedNode]) -> None:
         """Let nodes reach only those on their side; nodes of no side reach each other."""

@@ -6,10 +6,7 @@ import fcntl
 import logging
 import os
 import stat
-import subprocess
-import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,13 @@ from kairos_store_files.file import MIN_LOG
 
 from kairos_core import StoreBatch, StoreError
 from kairos_core.runtime.plugins import load_plugins
+from kairos_core.testing.disks import (
+    check_files_are_private,
+    check_full_disk,
+    check_second_agent_is_refused,
+    full,
+    small_disk,
+)
 from kairos_core.testing.kills import check_survives_kills
 from kairos_core.testing.stores import check_ledger_store
 
@@ -70,35 +74,14 @@ def test_it_is_offered_as_files_and_made_by_the_node(tmp_path: Path) -> None:
     assert list(offer.create({}, directory=tmp_path).load()) == []
 
 
-def test_making_a_store_touches_no_file(tmp_path: Path) -> None:
-    FilesStore(directory=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_its_files_are_for_the_agent_alone(tmp_path: Path) -> None:
+    check_files_are_private(FilesStore, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"ledger.journal", "ledger.lock"}
 
 
-def test_its_files_are_for_the_agent_alone(store: FilesStore, tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        store.save(ONE)
-    finally:
-        os.umask(before)
-    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {
-        "ledger.journal": 0o600,
-        "ledger.lock": 0o600,
-    }
-
-
-def test_a_second_agent_on_the_directory_is_refused(
-    store: FilesStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_agent_on_the_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kairos_store_files.store.LOCK_WAIT", 0.01)
-    store.save(ONE)
-    second = FilesStore(directory=tmp_path)
-    for call in (second.load, lambda: second.save(ONE)):
-        with pytest.raises(StoreError, match=r"another process holds .*\. Stop the second agent"):
-            call()
-    store.close()
-    assert second.load() == [b"signed"]
-    second.close()
+    check_second_agent_is_refused(FilesStore, tmp_path)
 
 
 # -- what a kill leaves -------------------------------------------------------------------------------------------
@@ -383,79 +366,27 @@ def test_a_snapshot_that_fails_is_put_off_and_the_batch_counts_as_saved(
     assert len(loaded(tmp_path)) == 8
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a disk of 256 KiB."""
-    disk = tmp_path / f"disk-{uuid.uuid4().hex[:8]}"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "kairos-test", disk], check=True)
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", disk], check=True)
+@pytest.mark.system
+def test_a_full_disk_loses_nothing_acknowledged_and_is_an_error_with_advice(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        check_full_disk(FilesStore, disk, least=100)
 
 
 @pytest.mark.system
-def test_a_full_disk_is_an_error_with_advice_and_nothing_acknowledged_is_lost(tiny_disk: Path) -> None:
-    store = FilesStore(directory=tiny_disk)
-    acknowledged = []
-    with pytest.raises(StoreError, match=r"the disk of .* is full \(\d+ bytes free\)\. Free some space"):  # noqa: PT012
-        for number in range(1000):
-            store.save(batch(number))
-            acknowledged.append(number)
-    assert len(acknowledged) > 100
-    assert sorted(store.load()) == entries(*acknowledged), "the running agent still reads it"
-    store.close()
-    assert loaded(tiny_disk) == entries(*acknowledged), "and so does the next one"
-
-
-@pytest.mark.system
-def test_after_space_was_freed_saving_goes_on(tiny_disk: Path) -> None:
-    ballast = tiny_disk / "ballast"
-    store = FilesStore(directory=tiny_disk)
-    store.save(ONE)
-    with suppress(OSError):
-        ballast.write_bytes(bytes(1 << 20))
-    big = StoreBatch(put=(("b", "big", b"x" * 60_000),))
-    with pytest.raises(StoreError, match="full"):
-        store.save(big)
-    ballast.unlink()
-    store.save(big)
-    assert len(store.load()) == 2
-    store.close()
-    assert len(loaded(tiny_disk)) == 2
-
-
-@pytest.mark.system
-def test_a_full_disk_at_the_first_start_is_an_error_and_leaves_no_half_ledger(tiny_disk: Path) -> None:
-    ballast = tiny_disk / "ballast"
-    with suppress(OSError):
-        ballast.write_bytes(bytes(1 << 20))
-    store = FilesStore(directory=tiny_disk)
-    with pytest.raises(StoreError):
-        store.load()
-    assert not store.path.exists()
-    ballast.unlink()
-    assert store.load() == []
-    store.close()
-
-
-@pytest.mark.system
-def test_damage_on_a_full_disk_is_found_again_until_there_is_room(tiny_disk: Path) -> None:
-    path = saved(tiny_disk, *[batch(number) for number in range(20)])
-    path.write_bytes(flip(path.read_bytes(), 3000))
-    with suppress(OSError):
-        (tiny_disk / "ballast").write_bytes(bytes(1 << 20))
-    store = FilesStore(directory=tiny_disk)
-    for _ in range(2):
-        with pytest.raises(StoreError, match="full"):
+def test_damage_on_a_full_disk_is_found_again_until_there_is_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        path = saved(disk, *[batch(number) for number in range(20)])
+        path.write_bytes(flip(path.read_bytes(), 3000))
+        store = FilesStore(directory=disk)
+        with full(disk):
+            for _ in range(2):
+                with pytest.raises(StoreError, match="full"):
+                    store.load()
+        with pytest.raises(StoreError, match="set aside"):
             store.load()
-    (tiny_disk / "ballast").unlink()
-    with pytest.raises(StoreError, match="set aside"):
-        store.load()
-    assert len(store.load()) == 19
-    assert len(list(tiny_disk.glob("*damaged*"))) == 1
-    store.close()
+        assert len(store.load()) == 19
+        assert len(list(disk.glob("*damaged*"))) == 1
+        store.close()
 
 
 def test_the_lock_goes_with_the_store_and_not_with_its_file(store: FilesStore) -> None:

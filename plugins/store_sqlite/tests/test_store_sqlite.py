@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import stat
-import subprocess
-import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +15,12 @@ from kairos_store_sqlite.store import APPLICATION, FORMAT
 
 from kairos_core import StoreBatch, StoreError
 from kairos_core.runtime.plugins import load_plugins
+from kairos_core.testing.disks import (
+    check_files_are_private,
+    check_full_disk,
+    check_second_agent_is_refused,
+    small_disk,
+)
 from kairos_core.testing.kills import check_survives_kills
 from kairos_core.testing.stores import check_ledger_store
 
@@ -50,34 +52,18 @@ def test_it_is_offered_as_sqlite_and_made_by_the_node(tmp_path: Path) -> None:
     assert list(offer.create({}, directory=tmp_path).load()) == []
 
 
-def test_making_a_store_touches_no_file(tmp_path: Path) -> None:
-    SqliteStore(directory=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_its_files_are_for_the_agent_alone(tmp_path: Path) -> None:
+    check_files_are_private(SqliteStore, tmp_path)
 
 
-def test_its_files_are_for_the_agent_alone(store: SqliteStore, tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        store.save(ONE)
-    finally:
-        os.umask(before)
-    files = list(tmp_path.iterdir())
-    assert len(files) >= 2, "the file and its WAL"
-    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-
-
-def test_a_second_agent_on_the_directory_is_refused(
-    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kairos_store_sqlite.store.LOCK_WAIT", 0.01)
+def test_the_log_of_sqlite_is_for_the_agent_alone_too(store: SqliteStore, tmp_path: Path) -> None:
     store.save(ONE)
-    second = SqliteStore(directory=tmp_path)
-    for call in (second.load, lambda: second.save(ONE)):
-        with pytest.raises(StoreError, match=r"another process holds .*ledger\.db\. Stop the second agent"):
-            call()
-    store.close()
-    assert second.load() == [b"signed"]
-    second.close()
+    assert len(list(tmp_path.iterdir())) >= 2, "the file and its WAL"
+
+
+def test_a_second_agent_on_the_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kairos_store_sqlite.store.LOCK_WAIT", 0.01)
+    check_second_agent_is_refused(SqliteStore, tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["random", "empty", "headless", "truncated", "overwritten page"])
@@ -189,59 +175,7 @@ def test_two_hundred_kills_lose_no_acknowledged_batch(tmp_path: Path) -> None:
     assert check_survives_kills("kairos_store_sqlite:SqliteStore", tmp_path) > 2000, "that was no load"
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a disk of 256 KiB."""
-    disk = tmp_path / f"disk-{uuid.uuid4().hex[:8]}"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "kairos-test", disk], check=True)
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", disk], check=True)
-
-
 @pytest.mark.system
-def test_a_full_disk_is_an_error_with_advice_and_nothing_acknowledged_is_lost(tiny_disk: Path) -> None:
-    store = SqliteStore(directory=tiny_disk)
-    acknowledged = []
-    with pytest.raises(StoreError, match=r"the disk of .* is full \(\d+ bytes free\)\. Free some space"):  # noqa: PT012
-        for n in range(1000):
-            store.save(StoreBatch(put=(("b", str(n), f"{n} ".encode() * 500),)))
-            acknowledged.append(f"{n} ".encode() * 500)
-    assert len(acknowledged) > 5
-    assert sorted(store.load()) == sorted(acknowledged), "the running agent still reads it"
-    store.close()
-    again = SqliteStore(directory=tiny_disk)
-    assert sorted(again.load()) == sorted(acknowledged), "and so does the next one"
-    again.close()
-
-
-@pytest.mark.system
-def test_after_space_was_freed_saving_goes_on(tiny_disk: Path) -> None:
-    ballast = tiny_disk / "ballast"
-    store = SqliteStore(directory=tiny_disk)
-    store.save(ONE)
-    with suppress(OSError):
-        ballast.write_bytes(bytes(1 << 20))
-    big = StoreBatch(put=(("b", "big", b"x" * 60_000),))
-    with pytest.raises(StoreError, match="full"):
-        store.save(big)
-    ballast.unlink()
-    store.save(big)
-    assert len(store.load()) == 2
-    store.close()
-
-
-@pytest.mark.system
-def test_a_full_disk_at_the_first_start_is_an_error_and_leaves_no_half_ledger(tiny_disk: Path) -> None:
-    ballast = tiny_disk / "ballast"
-    with suppress(OSError):
-        ballast.write_bytes(bytes(1 << 20))
-    store = SqliteStore(directory=tiny_disk)
-    with pytest.raises(StoreError):
-        store.load()
-    assert not store.path.exists()
-    ballast.unlink()
-    assert store.load() == []
-    store.close()
+def test_a_full_disk_loses_nothing_acknowledged_and_is_an_error_with_advice(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        check_full_disk(SqliteStore, disk)
