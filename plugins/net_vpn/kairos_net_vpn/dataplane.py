@@ -81,7 +81,7 @@ class DataPlane:
             address=ipaddress.IPv4Address(configure.address),
             mtu=configure.mtu,
             timing=configure.timing,
-            sources=Sources(os.urandom, time.time),
+            sources=Sources(os.urandom, time.time, self._endpoints.host_of),
             loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside),
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from kairos_net_vpn.cookies import CookieJar
 from kairos_net_vpn.noise import Initiated, Remote
 from kairos_net_vpn.session import Session
 
@@ -41,6 +42,7 @@ class Peer:
         "forget_at",
         "greatest_timestamp",
         "is_eager",
+        "jar",
         "keepalive_at",
         "knock_at",
         "last_handshake",
@@ -60,6 +62,7 @@ class Peer:
 
     def __init__(self, remote: Remote, mtu: int) -> None:
         self.remote = remote
+        self.jar = CookieJar(remote.public)
         self.mtu = mtu
         self.addresses: frozenset[bytes] = frozenset()
         self.candidates: tuple[Endpoint, ...] = ()
