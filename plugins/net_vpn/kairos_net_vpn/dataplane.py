@@ -82,7 +82,7 @@ class DataPlane:
             inside=Inside(frozenset({ipaddress.IPv4Address(configure.address).packed}), (inside,)),
             mtu=configure.mtu,
             timing=configure.timing,
-            sources=Sources(os.urandom, time.time),
+            sources=Sources(os.urandom, time.time, self._endpoints.host_of),
             loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside),
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from kairos_net_vpn.cookies import CookieJar
 from kairos_net_vpn.noise import Initiated, Remote
 from kairos_net_vpn.prefixes import Prefix, Prefixes
 from kairos_net_vpn.session import Session
@@ -42,6 +43,7 @@ class Peer:
         "forget_at",
         "greatest_timestamp",
         "is_eager",
+        "jar",
         "keepalive_at",
         "knock_at",
         "last_handshake",
@@ -63,6 +65,7 @@ class Peer:
 
     def __init__(self, remote: Remote, mtu: int) -> None:
         self.remote = remote
+        self.jar = CookieJar(remote.public)
         self.mtu = mtu
         self.addresses: frozenset[bytes] = frozenset()
         self.routes: tuple[Prefix, ...] = ()  # prefixes that packets are sent to it for

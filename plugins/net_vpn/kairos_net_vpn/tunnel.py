@@ -139,12 +139,14 @@ class Tunnel:
         if kind == spec.INITIATION:
             self._wake_for(self._handshakes.receive_initiation(datagram, source, now))
         elif kind == spec.RESPONSE:
-            peer = self._handshakes.receive_response(datagram, now)
+            peer = self._handshakes.receive_response(datagram, source, now)
             self._arrived(peer, source)
             self._handshakes.greet(peer, now)
             self._wake_for(peer)
+        elif kind == spec.COOKIE:
+            self._handshakes.receive_cookie(datagram, now)
         else:
-            raise Refused(VpnDrop.COOKIE if kind == spec.COOKIE else VpnDrop.UNKNOWN_KIND)
+            raise Refused(VpnDrop.UNKNOWN_KIND)
 
     def _receive_transport(self, datagram: bytes, source: Endpoint, now: float) -> bytes | None:
         if len(datagram) < spec.TRANSPORT_OVERHEAD:
