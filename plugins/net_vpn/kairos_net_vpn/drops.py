@@ -14,7 +14,6 @@ class VpnDrop(StrEnum):
 
     # packets of this machine, on their way out
     NOT_IP = "not_ip"  # neither IPv4 nor IPv6, or shorter than its header says
-    IPV6 = "ipv6"  # IPv6 inside the tunnel: not carried yet
     NO_ROUTE = "no_route"  # nobody holds the destination address (multicast and broadcast included)
     NO_SESSION = "no_session"  # a second packet came while the handshake was under way, or it never succeeded
     NO_ENDPOINT = "no_endpoint"  # the peer's underlay address is not known
