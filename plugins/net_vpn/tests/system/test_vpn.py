@@ -88,7 +88,7 @@ def test_hostile_datagrams_are_dropped_by_name_and_crash_nothing(three: Any, wai
     expected = {
         "vpn_truncated": 4,
         "vpn_unknown_kind": 1,
-        "vpn_cookie": 1,
+        "vpn_unknown_index": 1,
         "vpn_bad_mac": 1,
         "vpn_replayed": 2,
         "vpn_unseal": 1,
