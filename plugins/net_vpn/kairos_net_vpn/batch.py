@@ -27,7 +27,7 @@ SOL_UDP = socket.IPPROTO_UDP
 class Batch:
     """The buffers of up to MAX_DATAGRAMS datagrams of one size, the last of which may be shorter."""
 
-    __slots__ = ("body", "chunk", "control", "headers", "iov", "per_send", "size")
+    __slots__ = ("body", "chunk", "control", "headers", "iov", "iov_in", "per_send", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -39,6 +39,8 @@ class Batch:
         for i in range(MAX_DATAGRAMS):
             self.iov.append(heads[HEADER_SIZE * i : HEADER_SIZE * (i + 1)])
             self.iov.append(self.body[self.chunk * i : self.chunk * (i + 1)])
+        self.iov_in = self.iov[: 2 * min(MAX_DATAGRAMS, 0xFFFF // size + 1)]
+        """Where to receive: 64 KiB, the most that one receive brings."""
         self.control = [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))]
         self.per_send = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // size))
 
@@ -55,9 +57,20 @@ class Batch:
         pairs = -(-length // self.size)
         return b"".join(self.iov[: 2 * pairs])[:length]
 
-    def load(self, wire: bytes) -> None:
-        """Take datagrams that were received into a batch of another size."""
-        for i in range(-(-len(wire) // self.size)):
-            datagram = wire[i * self.size : (i + 1) * self.size]
-            self.iov[2 * i][: min(HEADER_SIZE, len(datagram))] = datagram[:HEADER_SIZE]
-            self.iov[2 * i + 1][: max(0, len(datagram) - HEADER_SIZE)] = datagram[HEADER_SIZE:]
+
+class Loose:
+    """Datagrams of any one size, copied from what was received into a batch of another size."""
+
+    __slots__ = ("body", "chunk", "headers")
+
+    def __init__(self) -> None:
+        self.chunk = 0
+        self.headers = bytearray()
+        self.body = memoryview(b"")
+
+    def load(self, wire: bytes, size: int) -> None:
+        """Take what was on the wire: datagrams of `size` bytes, the last of which may be shorter."""
+        starts = range(0, len(wire), size)
+        self.chunk = size - HEADER_SIZE
+        self.headers = bytearray().join(wire[at : at + HEADER_SIZE] for at in starts)
+        self.body = memoryview(b"".join(wire[at + HEADER_SIZE : at + size] for at in starts))

@@ -19,18 +19,20 @@ MEMORY = 0.5
 class Losses:
     """What the receiver counts of one session."""
 
-    __slots__ = ("_arrived", "_due", "_highest", "_opened", "_reported")
+    __slots__ = ("_arrived", "_due", "_highest", "_opened", "_reported", "opened")
 
     def __init__(self) -> None:
         self._highest = self._reported = -1
         self._opened = self._arrived = 0
         self._due = 0.0
+        self.opened = 0
+        """Authentic groups so far."""
 
     def note(self, counter: int, members: int) -> None:
         """Count an authentic group."""
-        if counter > self._highest:
-            self._highest = counter
+        self._highest = max(self._highest, counter)
         self._opened += 1
+        self.opened += 1
         self._arrived += members
 
     def take(self, now: float) -> tuple[int, int] | None:

@@ -42,7 +42,7 @@ class Datagrams(Protocol):
 class Head(NamedTuple):
     """The fields of a header; the number in its two parts."""
 
-    index: int
+    session: int
     kind: int
     members: int
     member: int
@@ -153,7 +153,7 @@ class Opener:
 
     def _open_groups(self, head: Head, groups: list[Group], out: memoryview) -> Iterator[memoryview]:
         kind = head.kind & KIND
-        if kind == records.SUPER:
+        if kind == records.SUPER and groups:
             yield from self._open_super(groups, out)
             return
         for group in groups:

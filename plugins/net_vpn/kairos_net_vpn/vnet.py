@@ -37,6 +37,8 @@ def check_super(frame: memoryview) -> int:
 
     What a peer sent as one is believed in nothing. Raises Refused (malformed).
     """
+    if len(frame) < VNET_HEADER + IPV4_HEADER:
+        raise Refused(VpnDrop.MALFORMED)
     flags, kind, _, gso_size, start, offset = HEADER.unpack_from(frame)
     at = VNET_HEADER + start
     is_udp = kind == GSO_UDP_L4
@@ -44,7 +46,7 @@ def check_super(frame: memoryview) -> int:
     has_room = len(frame) >= at + least and start >= IPV4_HEADER
     if not has_room or kind & ~GSO_ECN not in GSO_KINDS or not flags & NEEDS_CSUM or not gso_size:
         raise Refused(VpnDrop.MALFORMED)
-    header = at + (UDP_HEADER if is_udp else (frame[at + 12] >> 4) * 4)
+    header: int = at + (UDP_HEADER if is_udp else (frame[at + 12] >> 4) * 4)
     version = frame[VNET_HEADER] >> 4
     fits = header >= at + least and header < len(frame) and offset == (_UDP_CSUM if is_udp else _TCP_CSUM)
     if not fits or (version == 4 and start != (frame[VNET_HEADER] & 15) * 4) or (version == 6 and start < IPV6_HEADER):
