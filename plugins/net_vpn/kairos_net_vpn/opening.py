@@ -18,16 +18,15 @@ from kairos_net_vpn import records
 from kairos_net_vpn.batch import HEADER_SIZE
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.loss import Losses
-from kairos_net_vpn.records import CHACHA, KIND, LAST, MAX_MEMBERS, TAG, Cipher
+from kairos_net_vpn.records import CHACHA, KIND, LAST, MAX_GROUP, MAX_MEMBERS, TAG, Cipher
 from kairos_net_vpn.replay import ReplayWindow
 from kairos_net_vpn.vnet import VNET_HEADER, check_super, mend
 
 MAX_WAITING = 16
 """Groups of a session that wait for datagrams. Raising it tolerates more reordering, and lets whoever is on the
 path and forges datagrams make us hold more."""
-MAX_GROUP = 1 << 17
-"""Bytes of one group's ciphertext; bounds the same."""
-OUT_SIZE = 2 * MAX_GROUP
+OUT_SIZE = 4 * MAX_GROUP
+"""Bytes in the buffer that a run is opened into."""
 _MEMBERS = bytes(range(MAX_MEMBERS))
 
 
@@ -129,6 +128,9 @@ class Opener:
         """Keep one datagram of a group; return the group once it has all of them."""
         if not self._window.is_fresh(head.counter()):
             raise Refused(VpnDrop.REPLAYED)
+        size = span.tail if at == span.end - 1 else batch.chunk
+        if (head.members - 1) * size > MAX_GROUP:
+            raise Refused(VpnDrop.MALFORMED)
         raw = batch.headers[HEADER_SIZE * at : HEADER_SIZE * (at + 1)]
         raw[6] = 0
         name = bytes(raw)
@@ -138,16 +140,12 @@ class Opener:
                 del self._parts[next(iter(self._parts))]
                 self.drops[VpnDrop.INCOMPLETE] += 1
             parts = self._parts[name] = [None] * head.members
-        size = span.tail if at == span.end - 1 else batch.chunk
         parts[head.member] = bytes(batch.body[at * batch.chunk : at * batch.chunk + size])
         have = [part for part in parts if part is not None]
         if len(have) < head.members:
             return None
         del self._parts[name]
-        sealed = b"".join(have)
-        if len(sealed) > MAX_GROUP:
-            raise Refused(VpnDrop.MALFORMED)
-        return Group(head, name[4:], memoryview(sealed))
+        return Group(head, name[4:], memoryview(b"".join(have)))
 
     # -- what is in them
 
@@ -172,7 +170,7 @@ class Opener:
         """
         stride = groups[0].head.stride
         end = len(groups)
-        if (end - 1) * stride + len(groups[-1].sealed) > MAX_GROUP:
+        if (end - 1) * stride + len(groups[-1].sealed) > 2 * MAX_GROUP:
             raise Refused(VpnDrop.MALFORMED)
         size = 0
         for i in reversed(range(len(groups))):

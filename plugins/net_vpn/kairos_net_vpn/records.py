@@ -55,6 +55,8 @@ MIN_INDEX = 256
 TAG = 16
 MAX_MEMBERS = 64
 MAX_GROUPS = 255
+MAX_GROUP = 1 << 16
+"""Bytes of a group's ciphertext. Bounds what a receiver must hold for one that comes in parts."""
 MAX_COUNTER = (1 << 48) - MAX_GROUPS
 """Counters in a session: at a million groups a second they last nine years."""
 
@@ -184,9 +186,10 @@ def _cut(frame: memoryview, chunk: int, members: int) -> _Cut:
     """
     header = check_super(frame)
     unit = int.from_bytes(frame[4:6], "little") if frame[1] == GSO_UDP_L4 else 1
-    while members <= MAX_MEMBERS:
+    members = max(1, min(members, MAX_GROUP // chunk))
+    while members <= MAX_MEMBERS and members * chunk <= MAX_GROUP:
         plain = members * chunk - TAG
-        stride = min(plain - header, 0xFFFF) // unit * unit
+        stride = (plain - header) // unit * unit
         if stride > 0:
             return _Cut(members, header, stride, plain)
         members += 1
