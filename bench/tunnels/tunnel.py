@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kairos_core.testing.agents import Network, Status, launch, until
+from kairos_core.testing.agents import Agent, Network, Status, until
 from kairos_core.testing.lab import LabError, Machine, Process
 from kairos_core.testing.mesh import ping
 from tunnels.course import CABLE, Course
@@ -82,7 +82,10 @@ class Ours(Tunnel):
     name, interface = "ours", "kairos0"
 
     async def start(self, course: Course) -> None:
-        agents = await launch(course.machines, Network.new(2), auto={"enable": False})
+        network, agents = Network.new(2), [self.agent(machine) for machine in course.machines]
+        for agent in agents:
+            agent.configure(network.cloud_config(auto={"enable": False}))
+            await agent.start()
         self.daemons = [agent.process for agent in agents if agent.process is not None]
 
         def attached(seen: list[Status]) -> bool:
@@ -91,6 +94,10 @@ class Ours(Tunnel):
         seen = await until(agents, attached, PATIENCE, "a VPN between two agents")
         one, two = (str(status["me"]["address"]) for status in seen)
         self.hosts = one, two
+
+    def agent(self, machine: Machine) -> Agent:
+        """Return the agent of a machine, not started yet."""
+        return Agent(machine)
 
 
 def address_of(machine: Machine, prefix: str) -> str:

@@ -56,3 +56,17 @@ def test_a_benchmark_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, m
     while any(tmp_path.iterdir()) or any(Path(f"/proc/{pid}").exists() for pid in started):
         assert time.monotonic() < deadline, (started, list(tmp_path.iterdir()))
         time.sleep(0.05)
+
+
+def test_the_profile_says_what_each_stage_of_a_packet_costs(tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "vpn_profile.py"), "--seconds", "1", "--json", str(file)],
+        capture_output=True, text=True, timeout=100, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    sender, receiver = json.loads(file.read_text())["sides"].values()
+    for stage, side in (("tun_read", sender), ("seal", sender), ("udp_send", sender), ("open", receiver),
+                        ("udp_receive", receiver), ("tun_write", receiver)):  # fmt: skip
+        assert side[stage]["calls"] > 0.1, f"nothing was seen of {stage}"
+        assert side[stage]["inside"] > 1
