@@ -26,7 +26,7 @@ from typing import Any
 import click
 from arena.namespace import need
 from tunnels import course, stages, trials
-from tunnels.tunnel import Ours, descendants
+from tunnels.tunnel import Ours, command_line, descendants
 from vpn import run_to_the_end
 
 from kairos_core.testing.agents import Agent
@@ -72,7 +72,7 @@ async def read_probe(machine: Machine, agent: Process) -> dict[str, Any]:
 async def data_plane(agent: Process) -> int:
     """Return the process of an agent's data plane. Raises LabError."""
     for pid in descendants(await agent.pid()):
-        if b"kairos_net_vpn.dataplane" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if "kairos_net_vpn.dataplane" in command_line(pid):
             return pid
     raise LabError(f"the agent has no data plane: {agent.last_lines(3)}")
 

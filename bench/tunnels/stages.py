@@ -50,13 +50,13 @@ def table(sides: Mapping[str, Mapping[str, Stage]], unit: str) -> str:
     """Write microseconds for each unit; in each cell the call, + the interpreter until the next, and the calls."""
     lines = [f"| us for each {unit} | " + " | ".join(sides) + " |", "|---" * (len(sides) + 1) + "|"]
     for name, title in STAGES.items():
-        cells = [
-            f"{side[name].inside:.1f} + {side[name].python:.1f} ({side[name].calls:.1f} calls)"
-            for side in sides.values()
-        ]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+        lines.append(f"| {title} | " + " | ".join(_cell(side[name]) for side in sides.values()) + " |")
     lines.append("| **all** | " + " | ".join(_sum(side) for side in sides.values()) + " |")
     return "\n".join(lines)
+
+
+def _cell(stage: Stage) -> str:
+    return f"{stage.inside:.1f} + {stage.python:.1f} ({stage.calls:.1f} calls)"
 
 
 def _sum(side: Mapping[str, Stage]) -> str:

@@ -157,6 +157,13 @@ def descendants(pid: int) -> Iterator[int]:
         waiting += parents.get(child, ())
 
 
+def command_line(pid: int) -> list[str]:
+    """Return the words with which a process was started; none when it has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return []
+
+
 def _stat(pid: int) -> list[str]:
     # The name in parentheses may hold anything, so fields are counted from its end.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -25,7 +25,8 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Any:
 def probe(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The probe under another name than that by which Python imports it, with a clock that a test sets."""
     spec = importlib.util.spec_from_file_location("probe", BENCH / "tunnels" / "probe" / "sitecustomize.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     clock = SimpleNamespace(now=0)
