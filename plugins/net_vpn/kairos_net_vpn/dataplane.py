@@ -26,6 +26,7 @@ from kairos_net_vpn.handshakes import Sources
 from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, PeerStats, Ready, SetPeer, Stats
 from kairos_net_vpn.noise import Local
 from kairos_net_vpn.peer import NEVER, Endpoint
+from kairos_net_vpn.prefixes import Inside
 from kairos_net_vpn.tunnel import PeerState, Tunnel
 
 BATCH = 64
@@ -78,10 +79,10 @@ class DataPlane:
         inside = ipaddress.IPv4Network(configure.subnet)
         return Tunnel(
             local,
-            address=ipaddress.IPv4Address(configure.address),
+            inside=Inside(frozenset({ipaddress.IPv4Address(configure.address).packed}), (inside,)),
             mtu=configure.mtu,
             timing=configure.timing,
-            sources=Sources(os.urandom, time.time),
+            sources=Sources(os.urandom, time.time, self._endpoints.host_of),
             loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside),
         )
 

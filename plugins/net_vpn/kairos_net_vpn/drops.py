@@ -14,7 +14,6 @@ class VpnDrop(StrEnum):
 
     # packets of this machine, on their way out
     NOT_IP = "not_ip"  # neither IPv4 nor IPv6, or shorter than its header says
-    IPV6 = "ipv6"  # IPv6 inside the tunnel: not carried yet
     NO_ROUTE = "no_route"  # nobody holds the destination address (multicast and broadcast included)
     NO_SESSION = "no_session"  # a second packet came while the handshake was under way, or it never succeeded
     NO_ENDPOINT = "no_endpoint"  # the peer's underlay address is not known
@@ -25,12 +24,12 @@ class VpnDrop(StrEnum):
     TRUNCATED = "truncated"  # shorter than its type needs
     MALFORMED = "malformed"  # of the right type, but not of its format
     UNKNOWN_KIND = "unknown_kind"  # a type that WireGuard does not have
-    COOKIE = "cookie"  # a stock peer under load asks for a cookie: not spoken yet
+    COOKIE = "cookie"  # under load: a handshake without proof of its address got a cookie instead of an answer
     BAD_MAC = "bad_mac"  # not made for our key: a stranger, or a probe
     UNKNOWN_PEER = "unknown_peer"  # a handshake of somebody whose key is not in the ledger (yet)
     BAD_KEY = "bad_key"  # a public key that gives no shared secret
     STALE_TIMESTAMP = "stale_timestamp"  # a handshake that came before, or an older one
-    FLOODED = "flooded"  # handshakes of one peer in too short a time
+    FLOODED = "flooded"  # handshakes of one peer or address, or of all, in too short a time
     UNKNOWN_INDEX = "unknown_index"  # for a session that we do not have (any more)
     EXPIRED = "expired"  # under a session older than it may be
     REPLAYED = "replayed"  # this very datagram came before, or it is older than the window

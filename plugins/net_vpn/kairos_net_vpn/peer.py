@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from kairos_net_vpn.cookies import CookieJar
 from kairos_net_vpn.noise import Initiated, Remote
+from kairos_net_vpn.prefixes import Prefix, Prefixes
 from kairos_net_vpn.session import Session
 
 Endpoint: TypeAlias = tuple[Any, ...]
@@ -41,6 +43,7 @@ class Peer:
         "forget_at",
         "greatest_timestamp",
         "is_eager",
+        "jar",
         "keepalive_at",
         "knock_at",
         "last_handshake",
@@ -52,16 +55,21 @@ class Peer:
         "queued",
         "received",
         "remote",
+        "routes",
         "sent",
         "silence_at",
+        "sources",
         "trying_since",
         "wake",
     )
 
     def __init__(self, remote: Remote, mtu: int) -> None:
         self.remote = remote
+        self.jar = CookieJar(remote.public)
         self.mtu = mtu
         self.addresses: frozenset[bytes] = frozenset()
+        self.routes: tuple[Prefix, ...] = ()  # prefixes that packets are sent to it for
+        self.sources: Prefixes[bool] | None = None  # prefixes behind it; None: none
         self.candidates: tuple[Endpoint, ...] = ()
         self.endpoint: Endpoint | None = None  # where its last authentic datagram came from
         self.is_eager = False  # it is said to be alive: hold a session without waiting for a packet
@@ -89,6 +97,10 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"Peer({self.remote.public.hex()[:8]}, {len(self.addresses)} addresses)"
+
+    def owns(self, source: bytes) -> bool:
+        """Say whether this peer may send from this packed address (4 or 16 bytes): its own, or one behind it."""
+        return source in self.addresses or (self.sources is not None and self.sources.find(source) is True)
 
     def sessions(self) -> tuple[Session, ...]:
         return tuple(s for s in (self.current, self.previous, self.next) if s is not None)

@@ -1,4 +1,4 @@
-"""Who is who: peers by key, by inner address, and sessions by the index that a datagram carries.
+"""Who is who: peers by key, by inner address and prefix, and sessions by the index that a datagram carries.
 
 Changed by the control process and by handshakes; the packet path only looks up.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from kairos_net_vpn.peer import Peer, Pending
+from kairos_net_vpn.prefixes import Inside, Prefix, Prefixes
 from kairos_net_vpn.session import Session
 
 MAX_PEERS = 4096
@@ -17,8 +18,11 @@ MAX_PEERS = 4096
 class Table:
     """The lookup tables of a tunnel."""
 
-    def __init__(self, entropy: Callable[[int], bytes]) -> None:
-        self.routes: dict[bytes, Peer] = {}
+    def __init__(self, entropy: Callable[[int], bytes], inside: Inside) -> None:
+        self.inside = inside
+        self._addresses: dict[bytes, Peer] = {}
+        self._holders: dict[Prefix, Peer] = {}
+        self._prefixes: Prefixes[Peer] | None = None  # None: no prefix leads anywhere, which is the usual case
         self.sessions: dict[int, Session] = {}
         self.pending: dict[int, Pending] = {}
         self._peers: dict[bytes, Peer] = {}
@@ -45,17 +49,49 @@ class Table:
         self.drop_pending(peer)
         self.route(peer, frozenset())
 
-    def route(self, peer: Peer, addresses: frozenset[bytes]) -> None:
-        """Give a peer these inner addresses (4 bytes each); who had one before loses it."""
+    def find_route(self, packet: bytes) -> Peer | None:
+        """Return the peer that a packet goes to, by its destination; None when there is none.
+
+        The caller has checked that the packet has a whole IPv4 or IPv6 header.
+        """
+        destination = bytes(packet[16:20] if packet[0] >> 4 == 4 else packet[24:40])
+        return self._addresses.get(destination) or self.find_prefix(destination)
+
+    def find_prefix(self, address: bytes) -> Peer | None:
+        """Return the peer behind which a packed address lies, by the longest prefix."""
+        return self._prefixes.find(address) if self._prefixes is not None else None
+
+    def route(
+        self,
+        peer: Peer,
+        addresses: frozenset[bytes],
+        routes: tuple[Prefix, ...] = (),
+        standby: tuple[Prefix, ...] = (),
+    ) -> None:
+        """Give a peer these inner addresses (packed) and prefixes; who had one before loses it.
+
+        What lies in `standby` may come from the peer, but is not sent to it: another has the route.
+        """
         for address in peer.addresses - addresses:
-            if self.routes.get(address) is peer:
-                del self.routes[address]
+            if self._addresses.get(address) is peer:
+                del self._addresses[address]
         for address in addresses:
-            holder = self.routes.get(address)
+            holder = self._addresses.get(address)
             if holder is not None and holder is not peer:
                 holder.addresses -= {address}
-            self.routes[address] = peer
+            self._addresses[address] = peer
         peer.addresses = addresses
+        peer.sources = self.inside.sources(routes + standby) if routes or standby else None
+        if routes != peer.routes:
+            self._route_prefixes(peer, routes)
+
+    def _route_prefixes(self, peer: Peer, routes: tuple[Prefix, ...]) -> None:
+        for prefix in peer.routes:
+            if self._holders.get(prefix) is peer:
+                del self._holders[prefix]
+        self._holders.update(dict.fromkeys(routes, peer))
+        peer.routes = routes
+        self._prefixes = Prefixes(self._holders) if self._holders else None
 
     def new_index(self) -> int:
         """Return a name for a session, in use by none; random, so that it says nothing of our sessions."""

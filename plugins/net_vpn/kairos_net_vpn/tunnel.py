@@ -9,28 +9,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from kairos_net_vpn import spec
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.handshakes import Handshakes, Sources
 from kairos_net_vpn.noise import Local, Remote
 from kairos_net_vpn.peer import NEVER, Endpoint, Peer
+from kairos_net_vpn.prefixes import Inside, Prefix
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.table import MAX_PEERS, Table
 
-_IPV4_HEADER = 20
+_HEADERS = {4: 20, 6: 40}
+"""Bytes in the shortest header of each version of IP (RFC 791, RFC 8200)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerState:
-    """What the tunnel should hold of a peer; `is_eager` asks for a session without waiting for a packet."""
+    """What the tunnel should hold of a peer; `is_eager` asks for a session without waiting for a packet.
+
+    Packets for `routes` go to it; packets from `standby` may come from it.
+    """
 
     public: bytes
     candidates: tuple[Endpoint, ...]
     addresses: frozenset[bytes]
     is_eager: bool
+    routes: tuple[Prefix, ...] = ()
+    standby: tuple[Prefix, ...] = ()
 
 
 class Tunnel:
@@ -40,18 +46,18 @@ class Tunnel:
         self,
         local: Local,
         *,
-        address: IPv4Address,
+        inside: Inside,
         mtu: int,
         timing: Timing,
         sources: Sources,
         loops: Callable[[Endpoint], bool] = lambda endpoint: False,
     ) -> None:
         self.drops: Counter[VpnDrop] = Counter()
-        self.table = Table(sources.entropy)
+        self.table = Table(sources.entropy, inside)
         self.wake = NEVER
         """When to call `handle_timer` next; never later than needed."""
         self._handshakes = Handshakes(local, self.table, timing, sources)
-        self._own_address = address.packed
+        self._inside = inside
         self._mtu = mtu
         self._timing = timing
         self._loops = loops
@@ -68,7 +74,7 @@ class Tunnel:
             self.table.add(peer)
         has_moved = bool(peer.candidates) and state.candidates != peer.candidates
         peer.candidates, peer.is_eager = state.candidates, state.is_eager
-        self.table.route(peer, state.addresses)
+        self.table.route(peer, state.addresses, state.routes, state.standby)
         if has_moved and peer.is_eager and peer.endpoint not in peer.candidates:
             self._handshakes.start(peer, now, everywhere=True)
         self._handshakes.hold(peer, now)
@@ -96,9 +102,9 @@ class Tunnel:
             return None
 
     def _seal_packet(self, packet: bytes, now: float) -> tuple[bytes, Endpoint] | None:
-        if len(packet) < _IPV4_HEADER or packet[0] >> 4 != 4:
-            raise Refused(VpnDrop.IPV6 if packet and packet[0] >> 4 == 6 else VpnDrop.NOT_IP)
-        peer = self.table.routes.get(packet[16:20])
+        if len(packet) < _header_size(packet):
+            raise Refused(VpnDrop.NOT_IP)
+        peer = self.table.find_route(packet)
         if peer is None:
             raise Refused(VpnDrop.NO_ROUTE)
         session, timing = peer.current, self._timing
@@ -133,12 +139,14 @@ class Tunnel:
         if kind == spec.INITIATION:
             self._wake_for(self._handshakes.receive_initiation(datagram, source, now))
         elif kind == spec.RESPONSE:
-            peer = self._handshakes.receive_response(datagram, now)
+            peer = self._handshakes.receive_response(datagram, source, now)
             self._arrived(peer, source)
             self._handshakes.greet(peer, now)
             self._wake_for(peer)
+        elif kind == spec.COOKIE:
+            self._handshakes.receive_cookie(datagram, now)
         else:
-            raise Refused(VpnDrop.COOKIE if kind == spec.COOKIE else VpnDrop.UNKNOWN_KIND)
+            raise Refused(VpnDrop.UNKNOWN_KIND)
 
     def _receive_transport(self, datagram: bytes, source: Endpoint, now: float) -> bytes | None:
         if len(datagram) < spec.TRANSPORT_OVERHEAD:
@@ -162,14 +170,15 @@ class Tunnel:
 
     def _check(self, packet: bytes, peer: Peer) -> bytes:
         """Return the packet without its padding, if this peer may send it to us."""
-        if packet[0] >> 4 == 6:
-            raise Refused(VpnDrop.IPV6)
-        length = int.from_bytes(packet[2:4])
-        if packet[0] >> 4 != 4 or not _IPV4_HEADER <= length <= len(packet):
+        if packet[0] >> 4 == 4:
+            length, source, destination = int.from_bytes(packet[2:4]), packet[12:16], packet[16:20]
+        else:
+            length, source, destination = 40 + int.from_bytes(packet[4:6]), packet[8:24], packet[24:40]
+        if not _header_size(packet) <= length <= len(packet):
             raise Refused(VpnDrop.NOT_IP)
-        if packet[12:16] not in peer.addresses:
+        if not peer.owns(source):
             raise Refused(VpnDrop.SOURCE_MISMATCH)
-        if packet[16:20] != self._own_address:
+        if not self._inside.is_ours(destination):
             raise Refused(VpnDrop.NOT_OURS)
         return packet[:length]
 
@@ -226,6 +235,14 @@ class Tunnel:
 
     def _wake_for(self, peer: Peer) -> None:
         self.wake = min(self.wake, peer.wake)
+
+
+def _header_size(packet: bytes) -> int:
+    """Return the least bytes of a packet of its version. Raises Refused for other versions than 4 and 6."""
+    size = _HEADERS.get(packet[0] >> 4) if packet else None
+    if size is None:
+        raise Refused(VpnDrop.NOT_IP)
+    return size
 
 
 def _kind(datagram: bytes) -> int:

@@ -6,18 +6,21 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from kairos_net_vpn.handshakes import Sources
 from kairos_net_vpn.noise import Local
 from kairos_net_vpn.peer import Endpoint
+from kairos_net_vpn.prefixes import Inside
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.tunnel import PeerState, Tunnel
 
 PSK = bytes(range(32))
+SUBNETS = (ip_network("10.1.0.0/24"), ip_network("fd00::/64"))
 
 
 def ipv4(source: str, destination: str, payload: bytes = b"payload") -> bytes:
@@ -27,14 +30,21 @@ def ipv4(source: str, destination: str, payload: bytes = b"payload") -> bytes:
     return b"\x45\0" + length + b"\0\0\0\0\x40\xfd\0\0" + addresses + payload
 
 
+def ipv6(source: str, destination: str, payload: bytes = b"payload") -> bytes:
+    """Return an IPv6 packet (next header 253, as above)."""
+    addresses = IPv6Address(source).packed + IPv6Address(destination).packed
+    return b"\x60\0\0\0" + len(payload).to_bytes(2) + b"\xfd\x40" + addresses + payload
+
+
 class Node:
     """A tunnel, where it is on the wire, and the packets that came out of it."""
 
     def __init__(self, wire: Wire, number: int, psk: bytes, timing: Timing) -> None:
         self.wire, self.number = wire, number
-        self.address = f"10.1.0.{number}"
+        self.address, self.ipv6 = f"10.1.0.{number}", f"fd00::{number}"
         self.endpoint: Endpoint = (f"192.0.2.{number}", 7000)
         self.arrived: list[bytes] = []
+        self.forwards: tuple[str, ...] = ()
         self.local = Local(X25519PrivateKey.from_private_bytes(bytes([number]) * 32), psk)
         self.timing = timing
         self.restart()
@@ -43,20 +53,19 @@ class Node:
         """Forget everything, as a new process does."""
         self.tunnel = Tunnel(
             self.local,
-            address=IPv4Address(self.address),
+            inside=Inside(self.addresses, SUBNETS, tuple(map(ip_network, self.forwards))),
             mtu=1420,
             timing=self.timing,
             sources=Sources(self.wire.random.randbytes, lambda: 1.7e9 + self.wire.now),
             loops=lambda endpoint: str(endpoint[0]).startswith("10.1.0."),
         )
 
-    def meet(self, other: Node, *, is_eager: bool = True, at: Endpoint | None = None) -> None:
-        state = PeerState(
-            other.local.public,
-            (at or other.endpoint,),
-            frozenset({IPv4Address(other.address).packed}),
-            is_eager,
-        )
+    @property
+    def addresses(self) -> frozenset[bytes]:
+        return frozenset(ip_address(text).packed for text in (self.address, self.ipv6))
+
+    def meet(self, other: Node, *, is_eager: bool = True, at: Endpoint | None = None, **more: Any) -> None:
+        state = PeerState(other.local.public, (at or other.endpoint,), other.addresses, is_eager, **more)
         self.tunnel.set_peer(state, self.wire.now)
         self.flush()
 
@@ -162,3 +171,8 @@ def pair(wire: Wire) -> tuple[Node, Node]:
 @pytest.fixture
 def packet() -> Callable[..., bytes]:
     return ipv4
+
+
+@pytest.fixture
+def packet6() -> Callable[..., bytes]:
+    return ipv6

@@ -30,12 +30,13 @@ def test_a_packet_for_somebody_else_is_dropped(wire: Any, pair: Any, packet: Any
 @pytest.mark.parametrize(
     ("inner", "drop"),
     [
-        (b"\x60" + bytes(60), VpnDrop.IPV6),
+        (b"\x60" + bytes(60), VpnDrop.SOURCE_MISMATCH),  # of ::, which nobody owns
+        (b"\x60" + bytes(20), VpnDrop.NOT_IP),  # shorter than an IPv6 header
         (b"\x10" + bytes(60), VpnDrop.NOT_IP),
         (b"\x45\0\0\x10" + bytes(60), VpnDrop.NOT_IP),  # shorter than a header
         (b"\x45\0\xff\xff" + bytes(60), VpnDrop.NOT_IP),  # longer than what came
     ],
-    ids=["ipv6", "version 1", "too short", "too long"],
+    ids=["ipv6", "short ipv6", "version 1", "too short", "too long"],
 )
 def test_authentic_nonsense_is_dropped_by_name(pair: Any, inner: bytes, drop: VpnDrop) -> None:
     alice, bob = pair
@@ -49,7 +50,8 @@ def test_what_this_machine_sends_astray_is_dropped_by_name(pair: Any, packet: An
     alice.send(b"\x60" + bytes(40))
     alice.send(b"\x45")
     alice.send(b"")
-    assert alice.tunnel.drops == {VpnDrop.NO_ROUTE: 1, VpnDrop.IPV6: 1, VpnDrop.NOT_IP: 2}
+    alice.send(b"\x60" + bytes(38))
+    assert alice.tunnel.drops == {VpnDrop.NO_ROUTE: 2, VpnDrop.NOT_IP: 3}
 
 
 def test_a_peer_without_an_underlay_address_is_named(wire: Any, packet: Any) -> None:
@@ -138,18 +140,20 @@ def test_an_address_that_changes_hands_belongs_to_the_last(wire: Any, pair: Any,
     carol = wire.add()
     carol.address = bob.address
     alice.meet(carol)
-    assert alice.tunnel.table.routes == {bytes([10, 1, 0, 2]): alice.knows(carol).peer}
+    destination = packet(alice.address, "10.1.0.2")
+    assert alice.tunnel.table.find_route(destination) is alice.knows(carol).peer
     bob.send(packet("10.1.0.2", alice.address))
     wire.run(0.1)
     assert alice.tunnel.drops[VpnDrop.SOURCE_MISMATCH] == 1
 
 
-def test_a_forgotten_peer_leaves_nothing(wire: Any, pair: Any) -> None:
+def test_a_forgotten_peer_leaves_nothing(wire: Any, pair: Any, packet: Any) -> None:
     alice, bob = pair
     alice.tunnel.forget_peer(bob.local.public)
     alice.tunnel.forget_peer(bob.local.public)
     table = alice.tunnel.table
-    assert (len(table), table.routes, table.sessions, table.pending) == (0, {}, {}, {})
+    assert (len(table), table.sessions, table.pending) == (0, {}, {})
+    assert table.find_route(packet(alice.address, bob.address)) is None
     alice.tunnel.handle_timer(wire.now)
     assert alice.tunnel.wake == float("inf")
 
