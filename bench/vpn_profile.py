@@ -26,7 +26,7 @@ from typing import Any
 import click
 from arena.namespace import need
 from tunnels import course, stages, trials
-from tunnels.tunnel import Ours, command_line, descendants
+from tunnels.tunnel import Ours, data_plane
 from vpn import run_to_the_end
 
 from kairos_core.testing.agents import Agent
@@ -67,14 +67,6 @@ async def read_probe(machine: Machine, agent: Process) -> dict[str, Any]:
                 return reading
         await asyncio.sleep(0.01)
     raise LabError(f"the data plane of {machine.name} does not tell what it measured within 5 s")
-
-
-async def data_plane(agent: Process) -> int:
-    """Return the process of an agent's data plane. Raises LabError."""
-    for pid in descendants(await agent.pid()):
-        if "kairos_net_vpn.dataplane" in command_line(pid):
-            return pid
-    raise LabError(f"the agent has no data plane: {agent.last_lines(3)}")
 
 
 def units_of(test: str, value: float, seconds: float) -> tuple[float, str]:

@@ -100,6 +100,14 @@ class Ours(Tunnel):
         return Agent(machine)
 
 
+async def data_plane(agent: Process) -> int:
+    """Return the process of an agent's data plane. Raises LabError."""
+    for pid in descendants(await agent.pid()):
+        if "kairos_net_vpn.dataplane" in command_line(pid):
+            return pid
+    raise LabError(f"the agent has no data plane: {agent.last_lines(3)}")
+
+
 def address_of(machine: Machine, prefix: str) -> str:
     """Return the address of a machine in a VPN whose first three numbers are `prefix`."""
     return f"{prefix}.{machine.link.host}"
