@@ -26,7 +26,7 @@ from kairos_net_vpn.handshakes import Sources
 from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, PeerStats, Ready, SetPeer, Stats
 from kairos_net_vpn.noise import Local
 from kairos_net_vpn.peer import NEVER, Endpoint
-from kairos_net_vpn.prefixes import Inside
+from kairos_net_vpn.prefixes import Inside, Prefix
 from kairos_net_vpn.tunnel import PeerState, Tunnel
 
 BATCH = 64
@@ -76,14 +76,28 @@ class DataPlane:
 
     def _build(self, configure: Configure) -> Tunnel:
         local = Local(X25519PrivateKey.from_private_bytes(configure.private_key), configure.psk)
-        inside = ipaddress.IPv4Network(configure.subnet)
+        inside = self._inside(configure)
         return Tunnel(
             local,
-            inside=Inside(frozenset({ipaddress.IPv4Address(configure.address).packed}), (inside,)),
+            inside=inside,
             mtu=configure.mtu,
             timing=configure.timing,
             sources=Sources(os.urandom, time.time),
-            loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside),
+            loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside.subnets),
+        )
+
+    def _inside(self, configure: Configure) -> Inside:
+        addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = [ipaddress.IPv4Address(configure.address)]
+        subnets: list[Prefix] = [ipaddress.IPv4Network(configure.subnet)]
+        if configure.ipv6:
+            interface = ipaddress.IPv6Interface(configure.ipv6)
+            addresses.append(interface.ip)
+            subnets.append(interface.network)
+        return Inside(
+            frozenset(address.packed for address in addresses),
+            tuple(subnets),
+            _prefixes(configure.routes),
+            self._udp.getsockname()[1],
         )
 
     def _turn(self) -> bool:
@@ -192,8 +206,10 @@ class DataPlane:
         state = PeerState(
             message.key,
             self._endpoints.parse_all(message.endpoints),
-            frozenset(ipaddress.IPv4Address(address).packed for address in message.addresses),
+            frozenset(ipaddress.ip_address(address).packed for address in message.addresses),
             message.eager,
+            _prefixes(message.routes),
+            _prefixes(message.standby),
         )
         try:
             self._tunnel.set_peer(state, time.monotonic())
@@ -227,6 +243,10 @@ class DataPlane:
             return  # the read side sees the end
         waits = select.EPOLLOUT if self._unsent else 0
         self._epoll.modify(self._control.fileno(), select.EPOLLIN | waits)
+
+
+def _prefixes(texts: tuple[str, ...]) -> tuple[Prefix, ...]:
+    return tuple(map(ipaddress.ip_network, texts))
 
 
 def main(arguments: list[str]) -> int:

@@ -180,7 +180,9 @@ def test_a_node_that_changes_its_lan_address_is_followed(three: Any, wait: Any) 
         other.reaches(bob, 5)
         key = bob.entry["key"]
         at = f"192.0.2.200:{bob.entry['port']}"
-        wait(lambda other=other, key=key, at=at: other.status["peers"][key]["endpoint"] == at, 5, "followed")
+        wait(
+            lambda other=other, key=key, at=at: other.status["peers"].get(key, {}).get("endpoint") == at, 5, "followed"
+        )
     wait(lambda: bob.entry["hosts"] == ["192.0.2.200"], 5, "published")
 
 
