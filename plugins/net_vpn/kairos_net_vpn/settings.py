@@ -31,9 +31,12 @@ def _as_text(value: object) -> object:
 _Text = Annotated[str, Before(_as_text)]
 
 
-def _is_network(subnet: object) -> IPv4Network:
+# What runs before the types gives text: of a file's values (strict JSON) the types take nothing else.
+
+
+def _is_network(subnet: object) -> str:
     try:
-        return IPv4Network(str(subnet))
+        return str(IPv4Network(str(subnet)))
     except ValueError as error:
         raise ValueError(f"{error}; write the network itself, like 10.1.0.0/24") from None
 
@@ -44,21 +47,21 @@ def _has_room(subnet: IPv4Network) -> IPv4Network:
     return subnet
 
 
-def _as_prefixes(value: object) -> tuple[Prefix, ...]:
+def _as_prefixes(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError("expected a list of networks, like [192.168.5.0/24]")
     return tuple(dict.fromkeys(map(_as_prefix, value)))
 
 
-def _as_prefix(text: object) -> Prefix:
+def _as_prefix(text: object) -> str:
     try:
-        return ip_network(str(text))
+        return str(ip_network(str(text)))
     except ValueError as error:
         raise ValueError(f"{error}; write the network itself, like 192.168.5.0/24") from None
 
 
-def _as_policy(value: object) -> tuple[Prefix, ...]:
-    words: dict[object, tuple[Prefix, ...]] = {"none": (), "all": EVERYTHING}
+def _as_policy(value: object) -> tuple[str, ...]:
+    words: dict[str, tuple[str, ...]] = {"none": (), "all": tuple(map(str, EVERYTHING))}
     if isinstance(value, str):
         if value not in words:
             raise ValueError(f"{value!r} is not a policy: write none, all, or a list of networks")

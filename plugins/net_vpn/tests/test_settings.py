@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from kairos_net_vpn.settings import VpnSettings, inner_mtu
+from kairos_net_vpn.subnets import EVERYTHING
 from pydantic import TypeAdapter, ValidationError
 
 
@@ -82,6 +83,14 @@ def test_routes_and_policies_are_networks_of_both_families() -> None:
     for written, expected in (("none", []), ("all", ["0.0.0.0/0", "::/0"]), (["10.0.0.0/8"], ["10.0.0.0/8"]), ([], [])):
         accepted = VpnSettings.checked({"accept_routes": written}).accept_routes
         assert [str(prefix) for prefix in accepted] == expected
+
+
+def test_networks_are_read_from_a_file_too() -> None:
+    text = '{"subnet": "10.2.0.0/24", "routes": ["192.168.5.0/24", "2001:db8::/48"], "accept_routes": "all"}'
+    settings = TypeAdapter(VpnSettings).validate_json(text, strict=True)  # as a configuration is read
+    assert settings.pool == IPv4Network("10.2.0.0/24")
+    assert [str(route) for route in settings.routes] == ["192.168.5.0/24", "2001:db8::/48"]
+    assert settings.accept_routes == EVERYTHING
 
 
 def test_a_router_is_written_as_the_reference_does_with_or_without_a_length() -> None:
