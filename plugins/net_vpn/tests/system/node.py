@@ -81,19 +81,20 @@ async def read_others(host: FileHost, settings: VpnSettings) -> None:
     seen: dict[Path, str] = {}
     while True:
         for path in host.file.parent.glob("*.json"):
-            text = path.read_text()
+            alive = not path.with_suffix(".dead").exists()  # what gossip would have found out
+            text = f"{alive}{path.read_text()}"
             if path != host.file and seen.get(path) != text:
                 seen[path] = text
-                take(host.ledger, json.loads(text), settings)
+                take(host.ledger, json.loads(text.removeprefix(str(alive))), settings, alive=alive)
         await asyncio.sleep(0.05)
 
 
-def take(ledger: SharedLedger, document: Any, settings: VpnSettings) -> None:
+def take(ledger: SharedLedger, document: Any, settings: VpnSettings, *, alive: bool = True) -> None:
     peer = PeerId.parse(document["peer"])
     value = {**document["vpn"], "key": base64.b64decode(document["vpn"]["key"])}
     for address in document["leases"]:
         ledger.lease(settings.pool, IPv4Address(address), peer)
-    ledger.link(PeerLink(peer, Address(document["underlay"], 7373), alive=True))
+    ledger.link(PeerLink(peer, Address(document["underlay"], 7373), alive=alive))
     ledger.write("vpn", peer, value)
 
 
