@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
+from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.spec import Timing
 
 VERSION = 1
@@ -30,6 +31,7 @@ class Configure:
     subnet: str
     mtu: int
     timing: Timing = field(default_factory=Timing)
+    allowed: Offloads = field(default_factory=Offloads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class SetPeer:
     endpoints: tuple[str, ...]
     addresses: tuple[str, ...]
     eager: bool = True
+    records: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class Stats:
 
     peers: tuple[PeerStats, ...]
     drops: Mapping[str, int]
+    offloads: Offloads = field(default_factory=Offloads)
+    """What the packet path uses now."""
 
 
 Message: TypeAlias = Configure | SetPeer | ForgetPeer | Ask | Ready | Stats
@@ -88,7 +93,7 @@ _KINDS: dict[str, type[Any]] = {
     "stats": Stats,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-_NESTED = {"timing": Timing, "peers": PeerStats}
+_NESTED = {"timing": Timing, "peers": PeerStats, "allowed": Offloads, "offloads": Offloads}
 _BYTES = frozenset({"private_key", "psk", "key"})
 
 

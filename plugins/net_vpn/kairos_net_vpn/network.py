@@ -13,7 +13,8 @@ from kairos_net_vpn.device import TunDevice, open_udp
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.lan import Lan, read_lan
 from kairos_net_vpn.messages import Configure
-from kairos_net_vpn.roster import TOPIC, View, make_roster
+from kairos_net_vpn.offloads import Offloads
+from kairos_net_vpn.roster import RECORDS, TOPIC, View, make_roster
 from kairos_net_vpn.settings import VpnSettings, inner_mtu
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.supervisor import Supervisor
@@ -28,9 +29,12 @@ _log = logging.getLogger(__name__)
 class Vpn(Network):
     """An encrypted network between the nodes, with an address of its own for each."""
 
-    def __init__(self, settings: VpnSettings | None = None, *, timing: Timing | None = None) -> None:
+    def __init__(
+        self, settings: VpnSettings | None = None, *, timing: Timing | None = None, allowed: Offloads | None = None
+    ) -> None:
         self._settings = settings or VpnSettings()
         self._timing = timing or Timing()
+        self._allowed = allowed or Offloads()
 
     def attach(self, host: NetworkHost) -> AbstractAsyncContextManager[Attachment]:
         """Bring the tunnel up on entry and take it down on exit. Raises NetworkError on entry."""
@@ -45,7 +49,7 @@ class Vpn(Network):
         address = await self._lease(host)
         lan = read_lan(settings.interface)
         inner = IPv4Interface(f"{address}/{settings.pool.prefixlen}")
-        device = TunDevice(settings.interface, inner, inner_mtu(lan.mtu, settings.mtu))
+        device = TunDevice(settings.interface, inner, inner_mtu(lan.mtu, settings.mtu), vnet=self._allowed.vnet)
         with open_udp(settings.port, _remembered_port(host)) as udp:
             supervisor = Supervisor(self._configuration(host, address, lan), udp, device, _counter(host))
             member = _Member(host, settings, supervisor, address, port=udp.getsockname()[1], lan=lan)
@@ -76,6 +80,7 @@ class Vpn(Network):
             subnet=str(self._settings.pool),
             mtu=inner_mtu(lan.mtu, self._settings.mtu),
             timing=self._timing,
+            allowed=self._allowed,
         )
 
 
@@ -121,7 +126,12 @@ class _Member:
             self._host.publish(TOPIC, {"key": self._key})
 
     def _publish(self) -> None:
-        reached = {"port": self._port, "address": str(self._address), "hosts": list(self._lan.hosts)}
+        reached = {
+            "records": RECORDS,
+            "port": self._port,
+            "address": str(self._address),
+            "hosts": list(self._lan.hosts),
+        }
         self._host.publish(TOPIC, {"key": self._key, **reached})
 
     async def _follow(self) -> None:

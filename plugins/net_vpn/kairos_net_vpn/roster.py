@@ -1,8 +1,8 @@
 """From what the ledger says to what the data plane needs. Pure: the same statements give the same peers.
 
 A node's topic entry: `{"key": X25519 public key, "port": UDP port, "address": "10.1.0.7", "hosts":
-["192.0.2.7"]}`. It is signed by its author, so the key is bound to the identity. Which inner addresses a peer
-owns is not taken from it, but from the leases.
+["192.0.2.7"], "records": 1}`. It is signed by its author, so the key is bound to the identity. Which inner
+addresses a peer owns is not taken from it, but from the leases.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from kairos_net_vpn.messages import SetPeer
 from kairos_net_vpn.peer import MAX_CANDIDATES
 
 TOPIC = "vpn"
+RECORDS = 1
+"""The version of records.py that a node opens; without the field it is a stock WireGuard peer."""
 KEY_SIZE = 32
 MAX_HOSTS = 8
 """Addresses taken from one entry; more would let one entry make us knock at many doors."""
@@ -29,6 +31,7 @@ class Entry:
     key: bytes
     port: int | None
     hosts: tuple[str, ...]
+    records: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def parse_entry(value: Mapping[str, Any]) -> Entry | None:
         return None
     if not isinstance(hosts, list | tuple) or not all(isinstance(host, str) for host in hosts):
         return None
-    return Entry(key, port, tuple(hosts[:MAX_HOSTS]))
+    return Entry(key, port, tuple(hosts[:MAX_HOSTS]), value.get("records") == RECORDS)
 
 
 def _peer(peer: PeerId, entry: Entry, link: PeerLink | None, view: View) -> SetPeer:
@@ -92,6 +95,7 @@ def _peer(peer: PeerId, entry: Entry, link: PeerLink | None, view: View) -> SetP
         endpoints=tuple(str(endpoint) for endpoint in _endpoints(entry, link, view)),
         addresses=addresses,
         eager=link.alive if link is not None else True,
+        records=entry.records,
     )
 
 
@@ -134,4 +138,5 @@ def _join(one: SetPeer, other: SetPeer) -> SetPeer:
         endpoints=tuple(dict.fromkeys(one.endpoints + other.endpoints))[:MAX_CANDIDATES],
         addresses=tuple(dict.fromkeys(one.addresses + other.addresses)),
         eager=one.eager or other.eager,
+        records=one.records and other.records,
     )
