@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kairos_net_vpn.batch import HEADER_SIZE, Batch, Loose
-from kairos_net_vpn.opening import OUT_SIZE, Datagrams, Span
+from kairos_net_vpn.opening import OUT_SIZE
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.peer import Endpoint
 from kairos_net_vpn.records import MIN_INDEX
+from kairos_net_vpn.runs import Datagrams, Span
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
