@@ -29,7 +29,7 @@ from kairos_net_vpn.noise import Local
 from kairos_net_vpn.offloads import Offloads, has_aes
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.peer import NEVER
-from kairos_net_vpn.prefixes import Inside
+from kairos_net_vpn.prefixes import Inside, Prefix
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import PeerState, Tunnel
 from kairos_net_vpn.underlay import Underlay
@@ -77,16 +77,30 @@ class DataPlane:
     def _build(self, configure: Configure) -> Tunnel:
         self._uses_aes = configure.allowed.aes and has_aes()
         local = Local(X25519PrivateKey.from_private_bytes(configure.private_key), configure.psk)
-        inside = ipaddress.IPv4Network(configure.subnet)
+        inside = self._inside(configure)
         return Tunnel(
             local,
-            inside=Inside(frozenset({ipaddress.IPv4Address(configure.address).packed}), (inside,)),
+            inside=inside,
             mtu=configure.mtu,
             timing=configure.timing,
             sources=Sources(os.urandom, time.time, self._endpoints.host_of),
-            loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside),
+            loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside.subnets),
             headers=self._endpoints.header_size,
             chacha=not self._uses_aes,
+        )
+
+    def _inside(self, configure: Configure) -> Inside:
+        addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = [ipaddress.IPv4Address(configure.address)]
+        subnets: list[Prefix] = [ipaddress.IPv4Network(configure.subnet)]
+        if configure.ipv6:
+            interface = ipaddress.IPv6Interface(configure.ipv6)
+            addresses.append(interface.ip)
+            subnets.append(interface.network)
+        return Inside(
+            frozenset(address.packed for address in addresses),
+            tuple(subnets),
+            _prefixes(configure.routes),
+            self._udp.getsockname()[1],
         )
 
     def _turn(self) -> bool:
@@ -155,8 +169,10 @@ class DataPlane:
         state = PeerState(
             message.key,
             self._endpoints.parse_all(message.endpoints),
-            frozenset(ipaddress.IPv4Address(address).packed for address in message.addresses),
+            frozenset(ipaddress.ip_address(address).packed for address in message.addresses),
             message.eager,
+            _prefixes(message.routes),
+            _prefixes(message.standby),
             records=message.records,
         )
         try:
@@ -193,6 +209,10 @@ class DataPlane:
             return  # the read side sees the end
         waits = select.EPOLLOUT if self._unsent else 0
         self._epoll.modify(self._control.fileno(), select.EPOLLIN | waits)
+
+
+def _prefixes(texts: tuple[str, ...]) -> tuple[Prefix, ...]:
+    return tuple(map(ipaddress.ip_network, texts))
 
 
 def main(arguments: list[str]) -> int:

@@ -22,8 +22,10 @@ MAX_LINE = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """The first message: who this node is. `address` is its inner one, `subnet` what lies inside the
-    tunnel."""
+    """The first message: who this node is. `address` is its inner one, `subnet` what lies inside the tunnel.
+
+    `ipv6` is both for IPv6 (`fd12:3456:789a::a01:5/64`), empty without it; `routes` are networks behind this node.
+    """
 
     private_key: bytes = field(repr=False)
     psk: bytes = field(repr=False)
@@ -31,17 +33,24 @@ class Configure:
     subnet: str
     mtu: int
     timing: Timing = field(default_factory=Timing)
+    ipv6: str = ""
+    routes: tuple[str, ...] = ()
     allowed: Offloads = field(default_factory=Offloads)
 
 
 @dataclass(frozen=True, slots=True)
 class SetPeer:
-    """A peer, or what it has become: its public key, where it may be, which inner addresses are its own."""
+    """A peer, or what it has become: its public key, where it may be, which inner addresses are its own.
+
+    Packets for `routes` go to it; packets from `standby` may come from it.
+    """
 
     key: bytes
     endpoints: tuple[str, ...]
     addresses: tuple[str, ...]
     eager: bool = True
+    routes: tuple[str, ...] = ()
+    standby: tuple[str, ...] = ()
     records: bool = False
 
 

@@ -6,18 +6,21 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 from kairos_core import Attachment, Network, NetworkError, NetworkHost, PeerId
 from kairos_net_vpn.device import TunDevice, open_udp
 from kairos_net_vpn.drops import VpnDrop
-from kairos_net_vpn.lan import Lan, read_lan
+from kairos_net_vpn.forwarding import prepare
+from kairos_net_vpn.lan import Lan, interface_of, read_lan
 from kairos_net_vpn.messages import Configure
 from kairos_net_vpn.offloads import Offloads
-from kairos_net_vpn.roster import RECORDS, TOPIC, View, make_roster
+from kairos_net_vpn.roster import RECORDS, TOPIC, Policy, View, make_roster
+from kairos_net_vpn.routes import Routes
 from kairos_net_vpn.settings import VpnSettings, inner_mtu
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.supervisor import Supervisor
+from kairos_net_vpn.ula import PURPOSE, ula_address, ula_subnet
 
 UPKEEP = 5.0
 """Seconds between two looks at the counters and at this machine's own addresses. Lowering it notices a new
@@ -46,13 +49,15 @@ class Vpn(Network):
         if not settings.create:
             yield Attachment()
             return
-        address = await self._lease(host)
         lan = read_lan(settings.interface)
-        inner = IPv4Interface(f"{address}/{settings.pool.prefixlen}")
-        device = TunDevice(settings.interface, inner, inner_mtu(lan.mtu, settings.mtu), vnet=self._allowed.vnet)
+        _require_free_pool(settings, lan)
+        address = await self._lease(host)
+        _require_free_address(settings, address)
+        device = self._device(host, address, lan)
+        prepare(settings.routes, switch_on=settings.forward)
         with open_udp(settings.port, _remembered_port(host)) as udp:
-            supervisor = Supervisor(self._configuration(host, address, lan), udp, device, _counter(host))
-            member = _Member(host, settings, supervisor, address, port=udp.getsockname()[1], lan=lan)
+            supervisor = Supervisor(self._configuration(host, device, lan), udp, device, _counter(host))
+            member = _Member(host, settings, supervisor, device, port=udp.getsockname()[1], lan=lan)
             try:
                 await supervisor.start()
                 async with member.working():
@@ -63,7 +68,13 @@ class Vpn(Network):
 
     async def _lease(self, host: NetworkHost) -> IPv4Address:
         settings = self._settings
-        address = await host.lease(settings.pool, settings.wanted)
+        try:
+            address = await host.lease(settings.pool, settings.wanted)
+        except NetworkError as error:
+            if settings.wanted is None or not settings.leases:
+                raise
+            _log.warning("taking another address, as env.DHCP allows: %s", error)
+            return await host.lease(settings.pool)
         if settings.wanted is not None and not settings.leases and address != settings.wanted:
             holder = host.leases(settings.pool).get(settings.wanted)
             raise NetworkError(
@@ -72,13 +83,23 @@ class Vpn(Network):
             )
         return address
 
-    def _configuration(self, host: NetworkHost, address: IPv4Address, lan: Lan) -> Configure:
+    def _device(self, host: NetworkHost, address: IPv4Address, lan: Lan) -> TunDevice:
+        settings, ipv6 = self._settings, None
+        if settings.ipv6:
+            subnet = ula_subnet(host.secret(PURPOSE))
+            ipv6 = IPv6Interface((ula_address(subnet, address), subnet.prefixlen))
+        ipv4 = IPv4Interface((address, settings.pool.prefixlen))
+        return TunDevice(settings.interface, ipv4, inner_mtu(lan.mtu, settings.mtu), ipv6, vnet=self._allowed.vnet)
+
+    def _configuration(self, host: NetworkHost, device: TunDevice, lan: Lan) -> Configure:
         return Configure(
             private_key=host.identity.exchange_key("vpn").private_bytes_raw(),
             psk=host.secret("vpn psk"),
-            address=str(address),
+            address=str(device.address.ip),
             subnet=str(self._settings.pool),
             mtu=inner_mtu(lan.mtu, self._settings.mtu),
+            ipv6=str(device.ipv6 or ""),
+            routes=tuple(map(str, self._settings.routes)),
             timing=self._timing,
             allowed=self._allowed,
         )
@@ -93,16 +114,17 @@ class _Member:
         host: NetworkHost,
         settings: VpnSettings,
         supervisor: Supervisor,
-        address: IPv4Address,
+        device: TunDevice,
         *,
         port: int,
         lan: Lan,
     ) -> None:
         self._host = host
-        self._pool = settings.pool
-        self._interface = settings.interface
+        self._settings = settings
+        self._policy = Policy(settings.accept_routes, settings.router, settings.routes)
         self._supervisor = supervisor
-        self._address = address
+        self._device = device
+        self._routes = Routes(device.name)
         self._port = port
         self._lan = lan
         self._key = host.identity.exchange_key("vpn").public_key().public_bytes_raw()
@@ -126,13 +148,9 @@ class _Member:
             self._host.publish(TOPIC, {"key": self._key})
 
     def _publish(self) -> None:
-        reached = {
-            "records": RECORDS,
-            "port": self._port,
-            "address": str(self._address),
-            "hosts": list(self._lan.hosts),
-        }
-        self._host.publish(TOPIC, {"key": self._key, **reached})
+        reached = {"port": self._port, "address": str(self._device.address.ip), "hosts": list(self._lan.hosts)}
+        offered = {"ipv6": self._device.ipv6 is not None, "routes": list(map(str, self._settings.routes))}
+        self._host.publish(TOPIC, {"key": self._key, "records": RECORDS, **reached, **offered})
 
     async def _follow(self) -> None:
         changes = self._host.changes()
@@ -144,10 +162,10 @@ class _Member:
         while True:
             await asyncio.sleep(UPKEEP)
             await self._supervisor.stats()
-            lan = read_lan(self._interface)
-            if lan.hosts != self._lan.hosts:
-                self._lan = lan
+            before, self._lan = self._lan, read_lan(self._device.name)
+            if self._lan.hosts != before.hosts:
                 self._publish()
+            self._routes.mend()
             self._refresh()
 
     def _refresh(self) -> None:
@@ -156,10 +174,14 @@ class _Member:
             me=host.identity.peer_id,
             own_key=self._key,
             own_hosts=frozenset(self._lan.hosts),
-            pool=self._pool,
+            pool=self._settings.pool,
             entries=host.published(TOPIC),
             links=host.links(),
-            leases=host.leases(self._pool),
+            leases=host.leases(self._settings.pool),
+            ula=self._device.ipv6.network if self._device.ipv6 is not None else None,
+            policy=self._policy,
+            networks=self._lan.networks,
+            routed=self._routes.wanted,
         )
         roster = make_roster(view)
         for peer in sorted(roster.unusable - self._unusable):
@@ -167,6 +189,7 @@ class _Member:
             host.dropped(f"vpn_{VpnDrop.BAD_TOPIC}")
         self._unusable = roster.unusable
         self._supervisor.set_peers(roster.peers)
+        self._routes.follow(roster.choice)
 
 
 async def _persist(what: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -177,6 +200,25 @@ async def _persist(what: str, work: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             _log.exception("%s of the VPN failed; trying again in 1 s", what)
         await asyncio.sleep(1)
+
+
+def _require_free_pool(settings: VpnSettings, lan: Lan) -> None:
+    """Refuse a pool that this machine's own networks overlap: part of either could not be reached."""
+    for network in lan.networks:
+        if network.prefix.version == 4 and network.prefix.overlaps(settings.pool):
+            raise NetworkError(
+                f"the VPN's addresses {settings.pool} overlap the network {network}, so one would hide the other. "
+                "Set another p2p.vpn.subnet, the same on all nodes."
+            )
+
+
+def _require_free_address(settings: VpnSettings, address: IPv4Address) -> None:
+    interface = interface_of(address, settings.interface)
+    if interface is not None:
+        raise NetworkError(
+            f"the VPN address {address} is on {interface} of this machine already. Remove it there, or set another "
+            "one in p2p.vpn.env.ADDRESS."
+        )
 
 
 def _remembered_port(host: NetworkHost) -> int:

@@ -53,10 +53,14 @@ class Table:
     def find_route(self, packet: bytes | memoryview) -> Peer | None:
         """Return the peer that a packet goes to, by its destination; None when there is none.
 
-        The caller has checked that the packet has a whole IPv4 or IPv6 header.
+        The caller has checked that the packet has a whole IPv4 or IPv6 header. A datagram of the tunnel itself
+        goes to no prefix: it would come back, larger, without end.
         """
         destination = bytes(packet[16:20] if packet[0] >> 4 == 4 else packet[24:40])
-        return self._addresses.get(destination) or self.find_prefix(destination)
+        peer = self._addresses.get(destination)
+        if peer is not None or self._prefixes is None or self.inside.is_own_datagram(packet):
+            return peer
+        return self._prefixes.find(destination)
 
     def find_prefix(self, address: bytes) -> Peer | None:
         """Return the peer behind which a packed address lies, by the longest prefix."""

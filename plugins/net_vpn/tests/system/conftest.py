@@ -99,11 +99,11 @@ class Machine:
     def has_interface(self, name: str = "kairos0") -> bool:
         return name in self.run("ip", "-br", "link")
 
-    def pings(self, other: Machine, *options: str) -> bool:
+    def pings(self, other: Any, *options: str) -> bool:
         """Say whether one ping is answered within a second; with options, whether none is lost."""
         return " 0% packet loss" in self.run("ping", "-n", "-W1", *(options or ("-c1",)), other.address, check=False)
 
-    def reaches(self, other: Machine, seconds: float = 5.0) -> None:
+    def reaches(self, other: Any, seconds: float = 5.0) -> None:
         wait(lambda: self.pings(other), seconds, f"{self.namespace} pings {other.namespace}")
 
 
@@ -144,6 +144,27 @@ class Lab:
 @pytest.fixture(name="wait")
 def wait_fixture() -> Callable[..., Any]:
     return wait
+
+
+@pytest.fixture(name="run")
+def run_fixture() -> Callable[..., str]:
+    return run
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a Python program in the namespace of a machine; it ends with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(machine: Any, source: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = ["ip", "netns", "exec", machine.namespace, sys.executable, "-c", source, *arguments]
+        started.append(subprocess.Popen(command))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(10)
 
 
 @pytest.fixture
