@@ -85,6 +85,7 @@ class DataPlane:
             timing=configure.timing,
             sources=Sources(os.urandom, time.time, self._endpoints.host_of),
             loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside.subnets),
+            headers=self._endpoints.header_size,
             chacha=not self._uses_aes,
         )
 
