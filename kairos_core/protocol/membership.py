@@ -5,6 +5,13 @@ Source: Das, Gupta, Motivala 2002, "SWIM", section 4.2; suspicion and the order 
 the worse; only the member itself raises its incarnation, and so refutes what is said of it. What we see with our own
 eyes (an answer to our fresh nonce, a message on an authenticated stream) comes before what others say.
 
+News may be lost on its way to one of a thousand. So each ping carries a census of the living, which two that see the
+same peers alive compute alike: the exclusive or of their tags. Where one peer makes the difference, the two censuses
+differ by its very tag, and whoever finds it there looks for itself. Where many differ, a census of all says nothing;
+so the nonce of the ping draws a sample: all, or about a half, a quarter, … of them. However many differ, up to a
+hundred or so, a sample in six or better holds just one. Source: Eppstein, Goodrich, Uyeda, Varghese 2011, "What's the
+Difference?", section 3.2 (strata; ours have one cell, and are drawn anew each time).
+
 Liveness stays beside the ledger and never enters a merge. `probing` asks the questions; this table only remembers.
 """
 
@@ -18,7 +25,7 @@ from math import log10
 from kairos_core.errors import ProtocolError
 from kairos_core.model import Address, PeerId
 from kairos_core.protocol.drops import Drop
-from kairos_core.protocol.wire import Life, News
+from kairos_core.protocol.wire import TAG, Life, News
 
 SUSPICION = 1.2
 """Seconds, times log10 of the members, at least 1.5, that a suspect has to refute. Raising it forgives more loss and
@@ -29,6 +36,12 @@ MIN_SUSPICION = 1.5
 
 MAX_CANDIDATES = 8
 """Addresses tried for one peer. Stops a member from making us send to addresses of its choosing."""
+
+DEPTHS = 8
+"""Sizes of a census's sample, from all of the living down to one in 128. Raising it finds the differences between two
+that differ in more than a hundred peers, and a single one later: it shows in a quarter of the pings now."""
+
+_MASK = (1 << 64) - 1
 
 MAX_LEAP = 1 << 20
 """By how much news may raise a known incarnation. One is the wall time of a start in seconds, so this is 12 days.
@@ -87,6 +100,7 @@ class Membership:
         self._ours = ours
         self._by_tag: dict[bytes, Member] = {}
         self._ring: list[bytes] = []  # the tags of the living, in order
+        self._census = int.from_bytes(ours)  # of the whole ring and us
         self._alive_peers: frozenset[PeerId] | None = None  # made again when somebody dies or comes back
 
     def add(self, peer: PeerId, tag: bytes, addresses: Sequence[Address]) -> tuple[Member, bool]:
@@ -138,6 +152,32 @@ class Membership:
         at = bisect_left(self._ring, self._ours)
         return self.living(at - 1), self.living(at % len(self._ring))
 
+    def census(self, nonce: int) -> bytes:
+        """Return the exclusive or of the tags of the living, ours too, in the sample that a nonce draws.
+
+        The nonce's last three bits are the sample's depth; the others, with a one behind, are a factor. The tags whose
+        product with it, modulo 2^64, is below 2^(64 - depth) are in the sample. Costs 0.1 us for each that lives.
+        """
+        depth = nonce % DEPTHS
+        if depth == 0:
+            return self._census.to_bytes(TAG)
+        factor, bound = nonce // DEPTHS << 1 | 1, 1 << (64 - depth)
+        counted = 0
+        for tag in (*self._ring, self._ours):
+            number = int.from_bytes(tag)
+            if number * factor & _MASK < bound:
+                counted ^= number
+        return counted.to_bytes(TAG)
+
+    def odd_one(self, nonce: int, census: bytes) -> Member | None:
+        """Return the member that lives for us and not for whoever sent this census, or the other way round.
+
+        None where nothing differs, or too much to say what. Two differences are taken for a third tag with a
+        probability of the members in 2^64.
+        """
+        differs = int.from_bytes(self.census(nonce)) ^ int.from_bytes(census)
+        return self._by_tag.get(differs.to_bytes(TAG)) if differs else None
+
     @property
     def suspicion(self) -> float:
         """Seconds that a suspect has now."""
@@ -148,6 +188,7 @@ class Membership:
         was_alive, member.life = member.alive, life
         if member.alive is not was_alive:
             self._alive_peers = None
+            self._census ^= int.from_bytes(member.tag)
         if member.alive and not was_alive:
             insort(self._ring, member.tag)
         elif was_alive and not member.alive:

@@ -112,6 +112,7 @@ class Prober:
     def receive_ping(self, member: Member, ping: Ping, source: Address, now: float) -> None:
         """Answer a ping. It proves nothing by itself (it may be a replay), but makes us ask."""
         self.receive_news(ping.news, now)
+        self._compare(ping, now)
         self._send(Ack(ping.nonce, self.incarnation, self.digest(), self._outbox.to_carry(_told(member))), source)
         if member.life is not Life.ALIVE:
             member.learn([source])
@@ -191,6 +192,16 @@ class Prober:
         if is_outdated and is_due and member.life is Life.ALIVE:
             leisure = self._table.suspicion if self._table.size > JURY else 0.0  # hundreds must not ask it at once
             member.next_probe = now + leisure * self._random.random()
+            self._schedule(member)
+
+    def _compare(self, ping: Ping, now: float) -> None:
+        """Look for ourselves at a member that lives for us and not for the sender, or the other way round.
+
+        Most differences are news on its way; so we wait for it, and what comes of it ends the waiting.
+        """
+        member = self._table.odd_one(ping.nonce, ping.census)
+        if member is not None and member.probe is None and member.next_probe == float("inf"):
+            member.next_probe = now + self._table.suspicion * (1.0 + self._random.random())
             self._schedule(member)
 
     def _try_the_dead(self, now: float) -> None:
@@ -348,7 +359,7 @@ class Prober:
 
     def _ping(self, member: Member, nonce: int, address: Address) -> None:
         carried = self._outbox.to_carry(_told(member))
-        self._send(Ping(nonce, self.incarnation, self.digest(), carried), address)
+        self._send(Ping(nonce, self.incarnation, self._table.census(nonce), carried), address)
 
     def _tell(self, news: News, now: float) -> None:
         self._outbox.add(news, self._table.size, now)

@@ -2,8 +2,8 @@
 
 A datagram, inside its seal, is `kind u8 | sender tag 8 B | body`:
 
-    1 PING     nonce u32 | incarnation u32 | digest 8 B | news*   is this peer alive, and do our ledgers agree?
-    2 ACK      the same                       the answer to a PING, with its nonce
+    1 PING     nonce u32 | incarnation u32 | census 8 B | news*   are you alive, and do you see the same peers alive?
+    2 ACK      nonce u32 | incarnation u32 | digest 8 B | news*   the answer, with its nonce: and do our ledgers agree?
     3 PUSH     (length u16 | entry)*          new entries
     4 HAVE     (short id 8 B)*                new entries that the sender holds, for those who missed the PUSH
     5 PULL     (short id 8 B)*                send me these
@@ -17,7 +17,8 @@ A datagram, inside its seal, is `kind u8 | sender tag 8 B | body`:
     12 WHO     nonce u32 | incarnation u32 | digest 8 B   an ACK to a stranger's PING: PUSH me your entry in `peers`
 
 and news is `state u8 | incarnation u32 | tag 8 B`. A tag stands for a peer id; it keeps a ping at 58 bytes. Liveness
-is believed only from an answer that carries a fresh nonce, so a replayed datagram proves nothing.
+is believed only from an answer that carries a fresh nonce, so a replayed datagram proves nothing. A census is the
+exclusive or of the tags of those that the sender sees alive, in the sample that the nonce draws (`membership`).
 
 A stream message is a msgpack array whose first element is its kind:
 
@@ -90,7 +91,7 @@ class News:
 class Ping:
     nonce: int
     incarnation: int
-    digest: bytes
+    census: bytes
     news: tuple[News, ...] = ()
 
 
@@ -176,8 +177,8 @@ def encode_datagram(tag: bytes, message: Datagram) -> bytes:
 
 def _body(message: Datagram) -> tuple[int, bytes]:  # noqa: PLR0911 - one line for each kind
     match message:
-        case Ping(nonce, incarnation, digest, news):
-            return 1, _PING.pack(nonce, incarnation, digest) + _joined(news)
+        case Ping(nonce, incarnation, census, news):
+            return 1, _PING.pack(nonce, incarnation, census) + _joined(news)
         case Ack(nonce, incarnation, digest, news):
             return 2, _PING.pack(nonce, incarnation, digest) + _joined(news)
         case Push(entries):
@@ -229,8 +230,8 @@ def _headed(layout: struct.Struct, body: bytes) -> tuple[tuple[Any, ...], bytes]
 
 
 def _decode_ping(body: bytes) -> tuple[int, int, bytes, tuple[News, ...]]:
-    (nonce, incarnation, digest), rest = _headed(_PING, body)
-    return nonce, incarnation, digest, _decode_news(rest)
+    (nonce, incarnation, sum_of_state), rest = _headed(_PING, body)
+    return nonce, incarnation, sum_of_state, _decode_news(rest)
 
 
 def _decode_news(body: bytes) -> tuple[News, ...]:

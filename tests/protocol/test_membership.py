@@ -1,4 +1,10 @@
+from collections.abc import Iterable
+from itertools import count
+from random import Random
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kairos_core.errors import ProtocolError
 from kairos_core.model import Address, PeerId
@@ -68,6 +74,48 @@ def test_the_ring_of_the_living_goes_by_tags_and_closes() -> None:
     membership.forget(three.peer)
     assert membership.neighbours() == (None, None)
     assert membership.size == 1
+
+
+PEERS = [PeerId(bytes([number]) * 32) for number in range(1, 40)]
+TAGS = [Random(number).randbytes(8) for number in range(1, 40)]
+
+
+def seeing(us: bytes, alive: Iterable[int]) -> Membership:
+    membership = Membership(us)
+    for number, tag in enumerate(TAGS):
+        if tag != us:
+            member, _ = membership.add(PEERS[number], tag, [])
+            if number in alive:
+                membership.become(member, Life.ALIVE)
+    return membership
+
+
+@given(st.sets(st.integers(2, 38)), st.integers(2, 38), st.integers(0, (1 << 32) - 1))
+def test_the_census_of_two_differs_by_the_very_peer_that_lives_for_one_only(
+    alive: set[int], odd: int, nonce: int
+) -> None:
+    one, other = seeing(TAGS[0], alive | {0, 1}), seeing(TAGS[1], (alive | {0, 1}) ^ {odd})
+    assert one.odd_one(nonce, seeing(TAGS[1], alive | {0, 1}).census(nonce)) is None, "they see the same"
+    for each, census in ((one, other.census(nonce)), (other, one.census(nonce))):
+        found = each.odd_one(nonce, census)
+        assert found in (None, each.by_tag(TAGS[odd]))
+        assert found is not None or nonce % 8, "a census of the whole misses nobody"
+
+
+@given(st.sets(st.integers(2, 38)), st.sets(st.integers(2, 38)), st.integers(0, 1 << 32))
+def test_whatever_differs_is_found_one_by_one(ours: set[int], theirs: set[int], seed: int) -> None:
+    one, other = seeing(TAGS[0], ours | {1}), seeing(TAGS[1], theirs | {0})
+    random = Random(seed)
+    for pings in count(1):
+        if not ours ^ theirs:
+            break
+        assert pings < 2_000, "a ping in six or better finds one"
+        nonce = random.getrandbits(32)
+        found = one.odd_one(nonce, other.census(nonce))
+        if found is not None:
+            assert TAGS.index(found.tag) in ours ^ theirs
+            ours ^= {TAGS.index(found.tag)}
+            one.become(found, Life.DEAD if found.alive else Life.ALIVE)
 
 
 def test_suspects_have_more_time_in_larger_networks() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from kairos_core.protocol.agreement import GIVEN
+from kairos_core.protocol.wire import Life
 from kairos_core.testing.swarm import Swarm, SwarmNode
 
 pytestmark = pytest.mark.simulation
@@ -72,6 +73,21 @@ def test_who_alone_heard_a_refutation_notices_the_death_that_followed_with_the_o
     lost.gossip._prober.incarnation += 1
     witness.gossip.membership.members[lost.peer].incarnation += 1
     lost.is_up = False
+    assert swarm.run(within, swarm.know_each_other)
+
+
+@pytest.mark.parametrize(("nodes", "gone", "within"), [(200, 1, 25.0), (200, 5, 60.0)])
+def test_who_heard_nothing_of_the_deaths_learns_of_them_by_the_census(nodes: int, gone: int, within: float) -> None:
+    swarm = settled(nodes, nodes)
+    deaf, lost = swarm.nodes[0], swarm.nodes[1 : 1 + gone]
+    for node in lost:
+        node.is_up = False
+    assert swarm.run(60.0, swarm.know_each_other)
+    swarm.run(60.0)  # nobody carries the news any more
+    prober, table = deaf.gossip._prober, deaf.gossip.membership
+    for node in lost:
+        table.become(table.members[node.peer], Life.ALIVE)
+    prober._round = [member for member in table.alive() if member.peer not in {node.peer for node in lost}]
     assert swarm.run(within, swarm.know_each_other)
 
 

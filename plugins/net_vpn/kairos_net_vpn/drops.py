@@ -24,16 +24,17 @@ class VpnDrop(StrEnum):
     TRUNCATED = "truncated"  # shorter than its type needs
     MALFORMED = "malformed"  # of the right type, but not of its format
     UNKNOWN_KIND = "unknown_kind"  # a type that WireGuard does not have
-    COOKIE = "cookie"  # a stock peer under load asks for a cookie: not spoken yet
+    COOKIE = "cookie"  # under load: a handshake without proof of its address got a cookie instead of an answer
     BAD_MAC = "bad_mac"  # not made for our key: a stranger, or a probe
     UNKNOWN_PEER = "unknown_peer"  # a handshake of somebody whose key is not in the ledger (yet)
     BAD_KEY = "bad_key"  # a public key that gives no shared secret
     STALE_TIMESTAMP = "stale_timestamp"  # a handshake that came before, or an older one
-    FLOODED = "flooded"  # handshakes of one peer in too short a time
+    FLOODED = "flooded"  # handshakes of one peer or address, or of all, in too short a time
     UNKNOWN_INDEX = "unknown_index"  # for a session that we do not have (any more)
     EXPIRED = "expired"  # under a session older than it may be
     REPLAYED = "replayed"  # this very datagram came before, or it is older than the window
     UNSEAL = "unseal"  # authentication failed: altered, forged, or under another token
+    INCOMPLETE = "incomplete"  # a datagram of the same group was lost
     # packets that a peer sealed
     SOURCE_MISMATCH = "source_mismatch"  # its source address is not this peer's
     NOT_OURS = "not_ours"  # its destination is not this node

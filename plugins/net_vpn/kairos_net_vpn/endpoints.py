@@ -46,6 +46,11 @@ class Endpoints:
         host = _unmapped(endpoint)
         return f"[{host}]:{endpoint[1]}" if ":" in host else f"{host}:{endpoint[1]}"
 
+    def host_of(self, endpoint: Endpoint) -> bytes:
+        """Name the host of an endpoint: an IPv4 address, or the network of 64 bits that one IPv6 host owns."""
+        address = ipaddress.ip_address(_unmapped(endpoint))
+        return address.packed if address.version == 4 else address.packed[:8]
+
     def is_inside(self, endpoint: Endpoint, subnets: tuple[Prefix, ...]) -> bool:
         """Say whether an endpoint lies in the VPN's own subnets."""
         address = ipaddress.ip_address(_unmapped(endpoint))

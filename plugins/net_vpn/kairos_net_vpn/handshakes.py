@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kairos_net_vpn import noise
+from kairos_net_vpn import noise, spec
+from kairos_net_vpn.cookies import Gate
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.noise import Local, SessionKeys
 from kairos_net_vpn.peer import NEVER, Endpoint, Peer, Pending
@@ -16,10 +17,14 @@ from kairos_net_vpn.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where randomness and wall time come from: `os.urandom` and `time.time`, or a test's own."""
+    """Where randomness and wall time come from: `os.urandom` and `time.time`, or a test's own.
+
+    `host_of` names the host of an endpoint, which has one ration of handshakes.
+    """
 
     entropy: Callable[[int], bytes]
     unix_now: Callable[[], float]
+    host_of: Callable[[Endpoint], bytes] = lambda endpoint: str(endpoint[0]).encode()
 
 
 class Handshakes:
@@ -32,6 +37,7 @@ class Handshakes:
         self._table = table
         self._timing = timing
         self._sources = sources
+        self._gate = Gate(local.public, sources.entropy)
         self._last_stamp = b""
 
     # -- our initiative
@@ -80,6 +86,7 @@ class Handshakes:
         seed, stamp = self._sources.entropy(32), self._stamp()
         message, initiated = noise.initiate(self.local, peer.remote, seed=seed, timestamp=stamp, index=index)
         self._table.expect(Pending(peer, index, initiated))
+        message = peer.jar.prove(message, now)
         for endpoint in destinations:
             self.outbox.append((message, endpoint))
             peer.has_sent(len(message))
@@ -116,6 +123,8 @@ class Handshakes:
         Where it came from is not taken as the peer's endpoint: it may be a replay from before our start. The
         peer's first datagram under the new session tells.
         """
+        noise.check(self.local, message, spec.INITIATION_SIZE)
+        self._pass_gate(message, source, now)
         knock = noise.read_initiation(self.local, message)
         peer = self._table.find(knock.public)
         if peer is None:
@@ -131,21 +140,42 @@ class Handshakes:
         response, keys = noise.respond(self.local, peer.remote, knock, seed=seed, index=index)
         self._table.stand_by(Session(peer, keys, index=index, is_initiator=False, now=now))
         self._keep_until(peer, now)
-        self.outbox.append((response, source))
+        self.outbox.append((peer.jar.prove(response, now), source))
         peer.has_received(len(message))
         peer.has_sent(len(response))
         return peer
 
-    def receive_response(self, message: bytes, now: float) -> Peer:
+    def receive_response(self, message: bytes, source: Endpoint, now: float) -> Peer:
         """Finish a handshake of ours. Raises Refused, and goes on waiting for an authentic response."""
-        index = noise.receiver_of(self.local, message)
-        pending = self._table.pending.get(index)
+        noise.check(self.local, message, spec.RESPONSE_SIZE)
+        pending = self._table.pending.get(noise.receiver_of(message))
         if pending is None:
             raise Refused(VpnDrop.UNKNOWN_INDEX)
+        self._pass_gate(message, source, now)
         keys = noise.read_response(self.local, pending.initiated, message)
         pending.peer.has_received(len(message))
         self._finish(pending, keys, now)
         return pending.peer
+
+    def _pass_gate(self, message: bytes, source: Endpoint, now: float) -> None:
+        """Raises Refused (cookie, flooded) for a message that costs too much now; a cookie is on its way then."""
+        reply = self._gate.admit(message, repr(source).encode(), self._sources.host_of(source), now)
+        if reply is not None:
+            self.outbox.append((reply, source))
+            raise Refused(VpnDrop.COOKIE)
+
+    def receive_cookie(self, message: bytes, now: float) -> None:
+        """Keep the cookie that a peer under load gave us for our initiation or response. Raises Refused.
+
+        Nothing is sent again at once: the next try comes when its time has come (paper, section 5.4.7).
+        """
+        if len(message) != spec.COOKIE_SIZE:
+            raise Refused(VpnDrop.TRUNCATED if len(message) < spec.COOKIE_SIZE else VpnDrop.MALFORMED)
+        index = noise.receiver_of(message)
+        named = self._table.pending.get(index) or self._table.sessions.get(index)
+        if named is None:
+            raise Refused(VpnDrop.UNKNOWN_INDEX)
+        named.peer.jar.take(message, now)
 
     def _finish(self, pending: Pending, keys: SessionKeys, now: float) -> None:
         session = Session(pending.peer, keys, index=pending.index, is_initiator=True, now=now)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
+from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.spec import Timing
 
 VERSION = 1
@@ -32,6 +33,7 @@ class Configure:
     subnet: str
     mtu: int
     timing: Timing = field(default_factory=Timing)
+    allowed: Offloads = field(default_factory=Offloads)
     ipv6: str = ""
     routes: tuple[str, ...] = ()
 
@@ -47,6 +49,7 @@ class SetPeer:
     endpoints: tuple[str, ...]
     addresses: tuple[str, ...]
     eager: bool = True
+    records: bool = False
     routes: tuple[str, ...] = ()
     standby: tuple[str, ...] = ()
 
@@ -84,6 +87,8 @@ class Stats:
 
     peers: tuple[PeerStats, ...]
     drops: Mapping[str, int]
+    offloads: Offloads = field(default_factory=Offloads)
+    """What the packet path uses now."""
 
 
 Message: TypeAlias = Configure | SetPeer | ForgetPeer | Ask | Ready | Stats
@@ -97,7 +102,7 @@ _KINDS: dict[str, type[Any]] = {
     "stats": Stats,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-_NESTED = {"timing": Timing, "peers": PeerStats}
+_NESTED = {"timing": Timing, "peers": PeerStats, "allowed": Offloads, "offloads": Offloads}
 _BYTES = frozenset({"private_key", "psk", "key"})
 
 

@@ -14,7 +14,8 @@ from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.forwarding import prepare
 from kairos_net_vpn.lan import Lan, interface_of, read_lan
 from kairos_net_vpn.messages import Configure
-from kairos_net_vpn.roster import TOPIC, Policy, View, make_roster
+from kairos_net_vpn.offloads import Offloads
+from kairos_net_vpn.roster import RECORDS, TOPIC, Policy, View, make_roster
 from kairos_net_vpn.routes import Routes
 from kairos_net_vpn.settings import VpnSettings, inner_mtu
 from kairos_net_vpn.spec import Timing
@@ -31,9 +32,12 @@ _log = logging.getLogger(__name__)
 class Vpn(Network):
     """An encrypted network between the nodes, with an address of its own for each."""
 
-    def __init__(self, settings: VpnSettings | None = None, *, timing: Timing | None = None) -> None:
+    def __init__(
+        self, settings: VpnSettings | None = None, *, timing: Timing | None = None, allowed: Offloads | None = None
+    ) -> None:
         self._settings = settings or VpnSettings()
         self._timing = timing or Timing()
+        self._allowed = allowed or Offloads()
 
     def attach(self, host: NetworkHost) -> AbstractAsyncContextManager[Attachment]:
         """Bring the tunnel up on entry and take it down on exit. Raises NetworkError on entry."""
@@ -85,7 +89,8 @@ class Vpn(Network):
             subnet = ula_subnet(host.secret(PURPOSE))
             ipv6 = IPv6Interface((ula_address(subnet, address), subnet.prefixlen))
         ipv4 = IPv4Interface((address, settings.pool.prefixlen))
-        return TunDevice(settings.interface, ipv4, inner_mtu(lan.mtu, settings.mtu), ipv6)
+        mtu = inner_mtu(lan.mtu, settings.mtu)
+        return TunDevice(settings.interface, ipv4, mtu, ipv6, vnet=self._allowed.vnet)
 
     def _configuration(self, host: NetworkHost, device: TunDevice, lan: Lan) -> Configure:
         return Configure(
@@ -97,6 +102,7 @@ class Vpn(Network):
             ipv6=str(device.ipv6 or ""),
             routes=tuple(map(str, self._settings.routes)),
             timing=self._timing,
+            allowed=self._allowed,
         )
 
 
@@ -145,7 +151,7 @@ class _Member:
     def _publish(self) -> None:
         reached = {"port": self._port, "address": str(self._device.address.ip), "hosts": list(self._lan.hosts)}
         offered = {"ipv6": self._device.ipv6 is not None, "routes": list(map(str, self._settings.routes))}
-        self._host.publish(TOPIC, {"key": self._key, **reached, **offered})
+        self._host.publish(TOPIC, {"key": self._key, "records": RECORDS, **reached, **offered})
 
     async def _follow(self) -> None:
         changes = self._host.changes()

@@ -1,7 +1,8 @@
 """The handshake: Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s as WireGuard uses it. Pure values, no state of a peer.
 
     initiator                                        responder
-    initiate()  ->  initiation (148 bytes)  ->       read_initiation()   who knocks?
+    initiate()  ->  initiation (148 bytes)  ->       check()             is it for us?
+                                                     read_initiation()   who knocks?
                                                      admit()             is it really that peer? when?
     read_response()  <-  response (92 bytes)  <-     respond()           both ends now have SessionKeys
 
@@ -25,7 +26,6 @@ from kairos_net_vpn import spec
 from kairos_net_vpn.drops import Refused, VpnDrop
 
 _NONCE = bytes(12)  # every handshake key is used once
-_NO_COOKIE = bytes(spec.MAC)
 _INITIATION = struct.Struct("<II32s48s28s16s16s")
 _RESPONSE = struct.Struct("<III32s16s16s16s")
 
@@ -102,7 +102,8 @@ class Transcript:
 
 
 class Local:
-    """This node's static key and the network's pre-shared key. Shows only the public half."""
+    """This node's static key and the network's pre-shared key, the one of all peers without their own. Shows only
+    the public half."""
 
     __slots__ = ("_mac1", "_psk", "private", "public")
 
@@ -127,13 +128,17 @@ class Local:
 
 
 class Remote:
-    """A peer's static public key, and what is computed from it once instead of at every handshake."""
+    """A peer's static public key, and what is computed from it once instead of at every handshake.
 
-    __slots__ = ("_mac1", "public", "shared")
+    `psk` is the secret of this pair; None takes the network's.
+    """
 
-    def __init__(self, local: Local, public: bytes) -> None:
+    __slots__ = ("_mac1", "psk", "public", "shared")
+
+    def __init__(self, local: Local, public: bytes, psk: bytes | None = None) -> None:
         """Raises Refused (bad_key) for a key that gives no shared secret."""
         self.public = public
+        self.psk = local.psk if psk is None else psk
         self.shared = _exchange(local.private, public)
         self._mac1 = _hash(spec.LABEL_MAC1 + public)
 
@@ -141,7 +146,8 @@ class Remote:
         return f"Remote({self.public.hex()[:8]})"
 
     def with_macs(self, message: bytes) -> bytes:
-        return message + _mac(self._mac1, message) + _NO_COOKIE
+        """Return a message that shows who it is for; it carries no cookie yet (see CookieJar)."""
+        return message + _mac(self._mac1, message) + spec.NO_PROOF
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,7 @@ class Initiated:
 
     transcript: Transcript = field(repr=False)
     ephemeral: X25519PrivateKey = field(repr=False)
+    psk: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +193,14 @@ def initiate(local: Local, remote: Remote, *, seed: bytes, timestamp: bytes, ind
     static = transcript.seal(key, local.public)
     stamp = transcript.seal(transcript.mix_key(remote.shared), timestamp)
     message = struct.pack("<II32s48s28s", spec.INITIATION, index, public, static, stamp)
-    return remote.with_macs(message), Initiated(transcript, ephemeral)
+    return remote.with_macs(message), Initiated(transcript, ephemeral, remote.psk)
 
 
 def read_initiation(local: Local, message: bytes) -> Knock:
-    """Find out who knocks. Costs one key exchange. Raises Refused (truncated, malformed, bad_mac, unseal)."""
-    _check_size(message, spec.INITIATION_SIZE)
-    local.check_mac1(message)
+    """Find out who knocks. Costs one key exchange. Raises Refused (unseal, bad_key).
+
+    The caller has checked size and mac1 with `check`.
+    """
     _, index, ephemeral, static, stamp, _, _ = _INITIATION.unpack(message)
     transcript = Transcript(local.public)
     transcript.absorb_ephemeral(ephemeral)
@@ -213,7 +221,7 @@ def respond(local: Local, remote: Remote, knock: Knock, *, seed: bytes, index: i
     transcript.absorb_ephemeral(public)
     transcript.mix(_exchange(ephemeral, knock.ephemeral))
     transcript.mix(_exchange(ephemeral, remote.public))
-    empty = transcript.seal(transcript.mix_psk(local.psk), b"")
+    empty = transcript.seal(transcript.mix_psk(remote.psk), b"")
     message = struct.pack("<III32s16s", spec.RESPONSE, index, knock.remote_index, public, empty)
     receive, send = _expand(transcript.chain, b"", 2)
     return remote.with_macs(message), SessionKeys(send, receive, knock.remote_index)
@@ -222,7 +230,7 @@ def respond(local: Local, remote: Remote, knock: Knock, *, seed: bytes, index: i
 def read_response(local: Local, initiated: Initiated, message: bytes) -> SessionKeys:
     """Finish what `initiate` began. Raises Refused (unseal); `initiated` is not changed by a bad message.
 
-    The caller has checked size and mac1 with `receiver_of`.
+    The caller has checked size and mac1 with `check`.
     """
     _, index, _, public, empty, _, _ = _RESPONSE.unpack(message)
     transcript = Transcript(local.public)
@@ -230,24 +238,25 @@ def read_response(local: Local, initiated: Initiated, message: bytes) -> Session
     transcript.absorb_ephemeral(public)
     transcript.mix(_exchange(initiated.ephemeral, public))
     transcript.mix(_exchange(local.private, public))
-    transcript.open(transcript.mix_psk(local.psk), empty)
+    transcript.open(transcript.mix_psk(initiated.psk), empty)
     send, receive = _expand(transcript.chain, b"", 2)
     return SessionKeys(send, receive, index)
 
 
-def receiver_of(local: Local, message: bytes) -> int:
-    """Return which of our handshakes a response answers. Raises Refused (truncated, malformed, bad_mac)."""
-    _check_size(message, spec.RESPONSE_SIZE)
+def check(local: Local, message: bytes, size: int) -> None:
+    """See that a handshake message has its size and is for us. Raises Refused (truncated, malformed, bad_mac)."""
+    if len(message) != size:
+        raise Refused(VpnDrop.TRUNCATED if len(message) < size else VpnDrop.MALFORMED)
     local.check_mac1(message)
-    return int.from_bytes(message[8:12], "little")
+
+
+def receiver_of(message: bytes) -> int:
+    """Return which of our handshakes a response or a cookie answers; the caller has checked its size."""
+    start = 4 if message[0] == spec.COOKIE else 8
+    return int.from_bytes(message[start : start + 4], "little")
 
 
 def tai64n(unix_now: float) -> bytes:
     """Write a time so that later ones compare greater as bytes. Source: D. J. Bernstein, TAI64N."""
     seconds, fraction = divmod(unix_now, 1)
     return struct.pack(">QI", (1 << 62) + 10 + int(seconds), int(fraction * 1e9))
-
-
-def _check_size(message: bytes, size: int) -> None:
-    if len(message) != size:
-        raise Refused(VpnDrop.TRUNCATED if len(message) < size else VpnDrop.MALFORMED)

@@ -77,7 +77,7 @@ class Inside:
         barred = dict.fromkeys((*NEVER_ROUTED, *self.subnets), False)
         return Prefixes({**dict.fromkeys(prefixes, True), **barred})
 
-    def is_own_datagram(self, packet: bytes) -> bool:
+    def is_own_datagram(self, packet: bytes | memoryview) -> bool:
         """Say whether a packet is a datagram of the tunnel itself, which a route has led back into it."""
         if packet[0] >> 4 == 4:
             protocol, header = packet[9], (packet[0] & 15) * 4

@@ -1,9 +1,9 @@
 """From what the ledger says to what the data plane needs. Pure: the same statements give the same peers.
 
 A node's topic entry: `{"key": X25519 public key, "port": UDP port, "address": "10.1.0.7", "hosts":
-["192.0.2.7"], "ipv6": true, "routes": ["192.168.5.0/24"]}`. It is signed by its author, so the key is bound to
-the identity. Which inner addresses a peer owns is not taken from it, but from the leases; which networks lie
-behind it is, as far as the policy here allows.
+["192.0.2.7"], "records": 1, "ipv6": true, "routes": ["192.168.5.0/24"]}`. It is signed by its author, so the key
+is bound to the identity. Which inner addresses a peer owns is not taken from it, but from the leases; which networks
+lie behind it is, as far as the policy here allows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from kairos_net_vpn.subnets import MAX_ROUTES, Choice, Offer, Rules, choose
 from kairos_net_vpn.ula import ula_address
 
 TOPIC = "vpn"
+RECORDS = 1
+"""The version of records.py that a node opens; without the field it is a stock WireGuard peer."""
 KEY_SIZE = 32
 MAX_HOSTS = 8
 """Addresses taken from one entry; more would let one entry make us knock at many doors."""
@@ -35,6 +37,7 @@ class Entry:
     key: bytes
     port: int | None
     hosts: tuple[str, ...]
+    records: bool = False
     has_ipv6: bool = False
     routes: tuple[Prefix, ...] = ()
 
@@ -132,7 +135,14 @@ def parse_entry(value: Mapping[str, Any]) -> Entry | None:
     routes = value.get("routes", ())
     if not isinstance(routes, list | tuple) or not all(isinstance(route, str) for route in routes):
         return None
-    return Entry(key, port, tuple(hosts[:MAX_HOSTS]), value.get("ipv6") is True, tuple(_prefixes(routes[:MAX_ROUTES])))
+    return Entry(
+        key,
+        port,
+        tuple(hosts[:MAX_HOSTS]),
+        records=value.get("records") == RECORDS,
+        has_ipv6=value.get("ipv6") is True,
+        routes=tuple(_prefixes(routes[:MAX_ROUTES])),
+    )
 
 
 def _prefixes(texts: Iterable[str]) -> Iterator[Prefix]:
@@ -148,6 +158,7 @@ def _peer(peer: PeerId, entry: Entry, link: PeerLink | None, view: View, choice:
         endpoints=tuple(str(endpoint) for endpoint in _endpoints(entry, link, view, choice)),
         addresses=tuple(str(address) for lease in leases for address in _addresses(lease, entry, view)),
         eager=_is_alive(link),
+        records=entry.records,
         routes=tuple(map(str, choice.routes.get(peer, ()))),
         standby=tuple(map(str, choice.standby.get(peer, ()))),
     )
@@ -201,6 +212,7 @@ def _join(one: SetPeer, other: SetPeer) -> SetPeer:
         endpoints=tuple(dict.fromkeys(one.endpoints + other.endpoints))[:MAX_CANDIDATES],
         addresses=tuple(dict.fromkeys(one.addresses + other.addresses)),
         eager=one.eager or other.eager,
+        records=one.records and other.records,
         routes=tuple(dict.fromkeys(one.routes + other.routes)),
         standby=tuple(dict.fromkeys(one.standby + other.standby)),
     )

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 CONSTRUCTION = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"
 IDENTIFIER = b"WireGuard v1 zx2c4 Jason@zx2c4.com"
 LABEL_MAC1 = b"mac1----"
+LABEL_COOKIE = b"cookie--"
 
 INITIATION, RESPONSE, COOKIE, TRANSPORT = 1, 2, 3, 4
 INITIATION_SIZE, RESPONSE_SIZE, COOKIE_SIZE = 148, 92, 64
@@ -24,6 +25,10 @@ TRANSPORT_HEADER = 16
 TAG = 16
 TRANSPORT_OVERHEAD = TRANSPORT_HEADER + TAG
 MAC = 16
+NO_PROOF = bytes(MAC)
+"""The mac2 of a message without a cookie."""
+COOKIE_LIFE = 120.0
+"""Seconds for which a cookie, and the secret that cookies are made with, hold."""
 PADDING = 16
 
 REKEY_AFTER_MESSAGES = 1 << 60

@@ -33,6 +33,7 @@ def initiation(index: int = 7) -> tuple[bytes, noise.Initiated]:
 
 
 def response(message: bytes, responder: Local = BOB) -> tuple[bytes, noise.SessionKeys]:
+    noise.check(responder, message, spec.INITIATION_SIZE)
     knock = noise.read_initiation(responder, message)
     remote = Remote(responder, knock.public)
     noise.admit(knock, remote)
@@ -82,6 +83,22 @@ def test_another_token_fails_at_the_response() -> None:
     assert refused.value.drop is VpnDrop.UNSEAL
 
 
+def test_a_psk_of_two_peers_takes_the_place_of_the_networks() -> None:
+    alone = bytes(range(32))
+    remote = Remote(ALICE, BOB.public, alone)
+    message, initiated = noise.initiate(
+        ALICE, remote, seed=vectors.EPHEMERAL_INITIATOR, timestamp=vectors.TIMESTAMP, index=7
+    )
+    refused_answer, _ = response(message)  # under the network's
+    with pytest.raises(Refused):
+        noise.read_response(ALICE, initiated, refused_answer)
+    knock = noise.read_initiation(BOB, message)
+    peer = Remote(BOB, ALICE.public, alone)
+    noise.admit(knock, peer)
+    answer, keys = noise.respond(BOB, peer, knock, seed=vectors.EPHEMERAL_RESPONDER, index=9)
+    assert noise.read_response(ALICE, initiated, answer).send == keys.receive
+
+
 def test_a_refused_response_leaves_the_handshake_open_for_the_right_one() -> None:
     message, initiated = initiation()
     good, _ = response(message)
@@ -93,7 +110,7 @@ def test_a_refused_response_leaves_the_handshake_open_for_the_right_one() -> Non
 
 def test_a_message_for_another_key_is_refused_by_one_hash() -> None:
     with pytest.raises(Refused) as refused:
-        noise.read_initiation(ALICE, initiation()[0])
+        noise.check(ALICE, initiation()[0], spec.INITIATION_SIZE)
     assert refused.value.drop is VpnDrop.BAD_MAC
 
 
@@ -105,10 +122,9 @@ def test_a_key_without_a_shared_secret_is_refused() -> None:
 
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused_by_name(data: bytes) -> None:
-    with pytest.raises(Refused):
-        noise.read_initiation(BOB, data)
-    with pytest.raises(Refused):
-        noise.receiver_of(BOB, data)
+    for size in (spec.INITIATION_SIZE, spec.RESPONSE_SIZE):
+        with pytest.raises(Refused):
+            noise.check(BOB, data, size)
 
 
 @given(st.integers(0, 148 + MAC_END - 1), st.integers(1, 255))

@@ -99,11 +99,11 @@ class Machine:
     def has_interface(self, name: str = "kairos0") -> bool:
         return name in self.run("ip", "-br", "link")
 
-    def pings(self, other: Machine, *options: str) -> bool:
+    def pings(self, other: Any, *options: str) -> bool:
         """Say whether one ping is answered within a second; with options, whether none is lost."""
         return " 0% packet loss" in self.run("ping", "-n", "-W1", *(options or ("-c1",)), other.address, check=False)
 
-    def reaches(self, other: Machine, seconds: float = 5.0) -> None:
+    def reaches(self, other: Any, seconds: float = 5.0) -> None:
         wait(lambda: self.pings(other), seconds, f"{self.namespace} pings {other.namespace}")
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -88,7 +86,7 @@ def test_hostile_datagrams_are_dropped_by_name_and_crash_nothing(three: Any, wai
     expected = {
         "vpn_truncated": 4,
         "vpn_unknown_kind": 1,
-        "vpn_cookie": 1,
+        "vpn_unknown_index": 1,
         "vpn_bad_mac": 1,
         "vpn_replayed": 2,
         "vpn_unseal": 1,
@@ -213,53 +211,6 @@ def test_no_secret_is_in_arguments_environment_or_log(three: Any) -> None:
         for secret in secrets:
             for form in (secret, secret.hex().encode(), base64.b64encode(secret)):
                 assert form not in shown
-
-
-def test_a_stock_wireguard_peer_talks_with_a_node(lab: Any, wait: Any) -> None:
-    if shutil.which("wireguard-go") is None or shutil.which("wg") is None:
-        pytest.skip("wireguard-go is not installed: apt-get install wireguard-go wireguard-tools")
-    alice, stock = lab.add(), lab.add()
-    identity = Identity(bytes([stock.number]) * 32)
-    private = identity.exchange_key("vpn")
-    public = base64.b64encode(private.public_key().public_bytes_raw()).decode()
-    entry = {"key": public, "port": 51820, "address": stock.address, "hosts": [stock.underlay]}
-    document = {
-        "peer": str(identity.peer_id),
-        "underlay": stock.underlay,
-        "leases": [stock.address],
-        "vpn": entry,
-    }
-    (lab.directory / f"{stock.number}.json").write_text(json.dumps(document))
-    alice.start()
-    config = lab.directory / "wg.conf"
-    config.touch(0o600)
-    config.write_text(
-        "[Interface]\nListenPort = 51820\n"
-        f"PrivateKey = {base64.b64encode(private.private_bytes_raw()).decode()}\n"
-        f"[Peer]\nPublicKey = {alice.entry['key']}\nAllowedIPs = {alice.address}/32\n"
-        f"PresharedKey = {base64.b64encode(SharedLedger().secret('vpn psk')).decode()}\n"
-        f"Endpoint = {alice.underlay}:{alice.entry['port']}\n"
-    )
-    interface = f"{lab.prefix}w"[-15:]  # its control socket lies in /var/run/wireguard, which all namespaces share
-    daemon = subprocess.Popen(
-        ["ip", "netns", "exec", stock.namespace, "wireguard-go", "-f", interface],
-        env={**os.environ, "WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": "error"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait(lambda: stock.has_interface(interface), 10, "wireguard-go is up")
-        wait(lambda: Path(f"/var/run/wireguard/{interface}.sock").exists(), 5, "its control socket")
-        stock.run("wg", "setconf", interface, str(config))
-        stock.run("ip", "addr", "add", f"{stock.address}/24", "dev", interface)
-        stock.run("ip", "link", "set", interface, "up", "mtu", "1420")
-        stock.reaches(alice, 10)
-        assert alice.pings(stock, "-c5", "-i0.2")
-        assert stock.pings(alice, "-c3", "-i0.2", "-s1392")
-        assert "vpn_unseal" not in alice.status["drops"]
-    finally:
-        daemon.terminate()
-        daemon.wait(10)
 
 
 # -- what this machine has against it

@@ -1,0 +1,92 @@
+"""The race course: two machines of a lab and the cable between them.
+
+Without loss the cable is one veth pair. With loss a bridge in a namespace of its own is between the two, and drops
+there, each way: at the sender nftables would act before segmentation and at the receiver after GRO, where one drop
+takes a whole buffer of 64 KiB. For the same reason loss implies the profile `wire`.
+
+default   the cable as the kernel makes it: buffers of 64 KiB cross it whole
+wire      TSO, GSO and USO off and GRO on, at both ends: nothing longer than 1500 bytes crosses it
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from kairos_core.testing.lab import Lab, LabError, Machine
+from kairos_core.testing.lab.link import ipv4_of, ipv6_of, mac_of
+from kairos_core.testing.lab.namespaces import must_run
+
+PROFILES = ("default", "wire")
+CABLE = "eth0"
+_WIRE = ("tso", "off", "gso", "off", "tx-udp-segmentation", "off", "gro", "on")
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Two machines that reach each other by `CABLE`; the first is the client of each test."""
+
+    one: Machine
+    two: Machine
+
+    @property
+    def machines(self) -> tuple[Machine, Machine]:
+        return self.one, self.two
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        """Their addresses on the cable."""
+        return self.one.ipv4, self.two.ipv4
+
+
+async def lay(lab: Lab, profile: str, *, lossy: bool) -> Course:
+    """Add two machines to the lab and lay the cable. Raises LabError."""
+    course = Course(await lab.add("left"), await lab.add("right"))
+    if not lossy:
+        await _join_directly(course)
+    for machine in course.machines:
+        if profile == "wire":
+            await machine.run("ethtool", "-K", CABLE, *_WIRE)
+    return course
+
+
+async def lose(course: Course, percent: float) -> None:
+    """Lose this share of the frames that enter the bridge from either machine; 0 ends it.
+
+    Raises LabError on a course that was laid without loss in mind.
+    """
+    hub = course.one.link.hub
+    shown = await must_run([*hub.enter("net"), "ip", "-json", "link", "show", "master", "br0"])
+    ports = [link["ifname"] for link in json.loads(shown)]
+    if len(ports) != len(course.machines):
+        raise LabError(f"the course has {len(ports)} ports on its bridge, not two: lay it with lossy=True")
+    devices = ", ".join(f'"{port}"' for port in ports)
+    chain = [
+        f"type filter hook ingress devices = {{ {devices} }} priority 0; policy accept;",
+        f"numgen random mod 100000 < {round(percent * 1000)} drop" if percent else "",
+    ]
+    # Declaring the table first lets the delete succeed when there was none; nft applies a file as one change.
+    rules = ["table netdev course", "delete table netdev course", "table netdev course {", "chain cable {", *chain]
+    rules += ["}", "}", ""]
+    await must_run([*hub.enter("net"), "nft", "-f", "-"], stdin="\n".join(rules))
+
+
+async def _join_directly(course: Course) -> None:
+    """Replace the cables to the bridge by one between the two machines."""
+    ends = []
+    for machine in course.machines:
+        await machine.run("ip", "link", "delete", CABLE)
+        ends.append(f"{CABLE} address {mac_of(machine.link.host)} netns {machine.pid}")
+    hub = course.one.link.hub
+    await must_run([*hub.enter("net"), "ip", "link", "add", *f"{ends[0]} type veth peer name {ends[1]}".split()])
+    for machine in course.machines:
+        host = machine.link.host
+        # Duplicate address detection would cost a second; addresses are unique by number.
+        for words in (
+            f"link set {CABLE} addrgenmode none",
+            f"address add {ipv4_of(host)}/24 brd + dev {CABLE}",
+            f"address add {ipv6_of(host)}/64 dev {CABLE} nodad",
+            f"address add fe80::{host:x}/64 dev {CABLE} nodad",
+            f"link set {CABLE} up",
+        ):
+            await machine.run("ip", *words.split())
