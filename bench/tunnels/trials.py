@@ -38,7 +38,7 @@ _MIXTURE = str(Path(__file__).with_name("mixture.py"))
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one test of one VPN gave: its value, the seconds it took, and the processor seconds of all its daemons."""
+    """What one test of one VPN gave: its value, the seconds of load, and the processor seconds of all daemons."""
 
     value: float
     seconds: float
@@ -96,7 +96,8 @@ async def measure(name: str, course: Course, tunnel: Tunnel, others: Sequence[Tu
     after = {each.name: await each.traffic(course) for each in (tunnel, *others)}
     if stray := strays(tunnel.name, before, after):
         raise LabError(f"{name} over {tunnel.name} went through {stray} too: its underlay must be the cable alone")
-    return Sample(value, took, after[tunnel.name].cpu - before[tunnel.name].cpu)
+    # iperf3 and its like need a while to start and end, in which nothing is carried; ping ends when it has its answers.
+    return Sample(value, took if name == "rtt" else seconds, after[tunnel.name].cpu - before[tunnel.name].cpu)
 
 
 def strays(name: str, before: dict[str, Traffic], after: dict[str, Traffic]) -> str | None:

@@ -80,9 +80,11 @@ class Ours(Tunnel):
     """
 
     name, interface = "ours", "kairos0"
+    agents: list[Agent]
 
     async def start(self, course: Course) -> None:
-        network, agents = Network.new(2), [self.agent(machine) for machine in course.machines]
+        network = Network.new(2)
+        agents = self.agents = [self.agent(machine) for machine in course.machines]
         for agent in agents:
             agent.configure(network.cloud_config(auto={"enable": False}))
             await agent.start()

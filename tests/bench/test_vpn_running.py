@@ -70,3 +70,19 @@ def test_the_profile_says_what_each_stage_of_a_packet_costs(tmp_path: Path) -> N
                         ("udp_receive", receiver), ("tun_write", receiver)):  # fmt: skip
         assert side[stage]["calls"] > 0.1, f"nothing was seen of {stage}"
         assert side[stage]["inside"] > 1
+
+
+def test_a_short_soak_with_loss_stands_and_counts_what_happened(tmp_path: Path) -> None:
+    file = tmp_path / "soak.json"
+    words = ("--minutes", "0.3", "--roam", "8", "--mbits", "5", "--json", str(file))
+    subprocess.run(
+        [sys.executable, str(BENCH / "soak.py"), *words],
+        capture_output=True, text=True, timeout=100, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    found = json.loads(file.read_text())
+    assert found["roamings"] >= 1
+    assert found["broken"] == ""
+    assert set(found["rss_mb"]) == {f"{side} {what}" for side in ("left", "right") for what in ("agent", "data plane")}
+    assert all(20 < size < 200 for size in found["rss_mb"].values())
+    # Whether the path stood still for too long is for the soak to say, over an hour on a quiet machine.
+    assert set(found["longest_silence"]) == {"udp", "tcp"}

@@ -85,6 +85,7 @@ class DataPlane:
             timing=configure.timing,
             sources=Sources(os.urandom, time.time, self._endpoints.host_of),
             loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside.subnets),
+            headers=self._endpoints.header_size,
             chacha=not self._uses_aes,
         )
 
@@ -170,9 +171,9 @@ class DataPlane:
             self._endpoints.parse_all(message.endpoints),
             frozenset(ipaddress.ip_address(address).packed for address in message.addresses),
             message.eager,
+            _prefixes(message.routes),
+            _prefixes(message.standby),
             records=message.records,
-            routes=_prefixes(message.routes),
-            standby=_prefixes(message.standby),
         )
         try:
             self._tunnel.set_peer(state, time.monotonic())

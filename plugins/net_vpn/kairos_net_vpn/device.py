@@ -23,8 +23,8 @@ _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_TUN_EXCL = 0x0001, 0x1000, 0x4000, 0x8
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFMTU = 0x8916, 0x891C, 0x8922
 _IFF_UP = 1
-_NO_GENERATED_ADDRESS = "1"  # IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
 _RTM_NEWLINK, _NLM_F_REQUEST, _IFLA_GSO_MAX_SIZE = 16, 1, 41
+_NO_GENERATED_ADDRESS = "1"  # IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT = 10, 23, 0
 
@@ -149,16 +149,6 @@ def configure(name: str, address: IPv4Interface, mtu: int) -> None:
         set_interface(_SIOCSIFFLAGS, struct.pack("H", flags | _IFF_UP))
 
 
-def configure_ipv6(name: str, address: IPv6Interface) -> None:
-    """Give the interface an IPv6 address and the route to its prefix (struct in6_ifreq, linux/ipv6.h). Raises OSError.
-
-    Nobody probes for duplicates here: a TUN device does no neighbour discovery.
-    """
-    request = struct.pack("=16sIi", address.packed, address.network.prefixlen, socket.if_nametoindex(name))
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, _SIOCSIFADDR, request)
-
-
 def limit_segments(name: str) -> None:
     """Ask the kernel for super-packets of at most GSO_MAX_SIZE bytes; where it does not know how, they are larger.
 
@@ -169,6 +159,16 @@ def limit_segments(name: str) -> None:
     header = struct.pack("=IHHII", 16 + len(message), _RTM_NEWLINK, _NLM_F_REQUEST, 1, 0)
     with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as route:
         route.send(header + message)
+
+
+def configure_ipv6(name: str, address: IPv6Interface) -> None:
+    """Give the interface an IPv6 address and the route to its prefix (struct in6_ifreq, linux/ipv6.h). Raises OSError.
+
+    Nobody probes for duplicates here: a TUN device does no neighbour discovery.
+    """
+    request = struct.pack("=16sIi", address.packed, address.network.prefixlen, socket.if_nametoindex(name))
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCSIFADDR, request)
 
 
 def _socket_address(address: IPv4Address) -> bytes:

@@ -56,6 +56,10 @@ class Endpoints:
         address = ipaddress.ip_address(_unmapped(endpoint))
         return any(address in subnet for subnet in subnets)
 
+    def header_size(self, endpoint: Endpoint) -> int:
+        """Return the bytes of IP and UDP headers around a datagram to an endpoint."""
+        return 48 if ":" in _unmapped(endpoint) else 28
+
 
 def _unmapped(endpoint: Endpoint) -> str:
     host = str(endpoint[0])

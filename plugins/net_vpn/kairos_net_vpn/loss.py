@@ -28,12 +28,12 @@ class Losses:
         self.opened = 0
         """Authentic groups so far."""
 
-    def note(self, counter: int, members: int) -> None:
-        """Count an authentic group."""
+    def note(self, counter: int, groups: int, datagrams: int) -> None:
+        """Count authentic groups, of which the last has this counter."""
         self._highest = max(self._highest, counter)
-        self._opened += 1
-        self.opened += 1
-        self._arrived += members
+        self._opened += groups
+        self.opened += groups
+        self._arrived += datagrams
 
     def take(self, now: float) -> tuple[int, int] | None:
         """Return groups lost and datagrams arrived since the last report, if one is due and something came."""

@@ -33,9 +33,9 @@ class Configure:
     subnet: str
     mtu: int
     timing: Timing = field(default_factory=Timing)
-    allowed: Offloads = field(default_factory=Offloads)
     ipv6: str = ""
     routes: tuple[str, ...] = ()
+    allowed: Offloads = field(default_factory=Offloads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class SetPeer:
     endpoints: tuple[str, ...]
     addresses: tuple[str, ...]
     eager: bool = True
-    records: bool = False
     routes: tuple[str, ...] = ()
     standby: tuple[str, ...] = ()
+    records: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class Peer:
         # records
         self.records = False  # it is a Kairos node that opens them
         self.chacha = False  # seal them with ChaCha20-Poly1305
-        self.datagram = mtu + spec.TRANSPORT_OVERHEAD  # bytes in each of their datagrams
+        self.datagram = mtu + spec.TRANSPORT_OVERHEAD  # bytes in each of their datagrams: what the path takes whole
         self.members = Members()
         self.drops: Counter[VpnDrop] = Counter()  # the tunnel's
         # sessions

@@ -76,19 +76,24 @@ def derive_cipher(key: bytes, *, chacha: bool) -> Cipher:
     return ChaCha20Poly1305(derived) if chacha else AESGCM(derived)
 
 
-@lru_cache(maxsize=2048)
-def _columns(members: int, count: int) -> tuple[bytes, bytes, bytes, int]:
+@lru_cache(maxsize=4096)
+def _columns(members: int, count: int, group: int) -> tuple[bytes, bytes, bytes, int]:
     """Return the bytes 5, 6 and 7 of `count` headers, and which datagram begins the last group."""
     last = (count - 1) // members * members
     sizes = bytes([members]) * last + bytes([count - last]) * (count - last)
-    return sizes, bytes(i % members for i in range(count)), bytes(i // members for i in range(count)), last
+    groups = bytes((group + i // members) & 0xFF for i in range(count))
+    return sizes, bytes(i % members for i in range(count)), groups, last
 
 
-def lay_headers(head: bytes | bytearray, members: int, count: int) -> bytearray:
-    """Return the headers of a record of `count` datagrams, one byte column at a time; `head` is the first one's."""
+def lay_headers(head: bytes | bytearray, members: int, count: int, *, is_last: bool) -> bytearray:
+    """Return the headers of `count` datagrams of a record, one byte column at a time; `head` is the first one's.
+
+    With `is_last` the record ends with them. Costs 1 us.
+    """
     headers = bytearray(head) * count
-    headers[5::16], headers[6::16], headers[7::16], last = _columns(members, count)
-    headers[HEADER_SIZE * last + 4 :: 16] = _COLUMN[head[4] | LAST][: count - last]
+    headers[5::16], headers[6::16], headers[7::16], last = _columns(members, count, head[7])
+    if is_last:
+        headers[HEADER_SIZE * last + 4 :: 16] = _COLUMN[head[4] | LAST][: count - last]
     return headers
 
 
@@ -116,7 +121,7 @@ class Sealer:
         if count > MAX_DATAGRAMS or groups > MAX_GROUPS:
             raise Refused(VpnDrop.OVERSIZED)
         head = self._index + _NONCE.pack(self._flags | SUPER, cut.members, 0, 0, cut.stride, self.counter)[:12]
-        headers = lay_headers(head, cut.members, count)
+        headers = lay_headers(head, cut.members, count, is_last=True)
         batch.headers[: len(headers)] = headers
         self.counter += groups
         self._seal_slices(slot, length, batch, cut)

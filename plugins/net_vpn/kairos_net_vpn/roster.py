@@ -1,9 +1,9 @@
 """From what the ledger says to what the data plane needs. Pure: the same statements give the same peers.
 
 A node's topic entry: `{"key": X25519 public key, "port": UDP port, "address": "10.1.0.7", "hosts":
-["192.0.2.7"], "records": 1, "ipv6": true, "routes": ["192.168.5.0/24"]}`. It is signed by its author, so the key
-is bound to the identity. Which inner addresses a peer owns is not taken from it, but from the leases; which networks
-lie behind it is, as far as the policy here allows.
+["192.0.2.7"], "records": 1, "ipv6": true, "routes": ["192.168.5.0/24"]}`. It is signed by its author, so the key is
+bound to the identity. Which inner addresses a peer owns is not taken from it, but from the leases; which networks lie
+behind it is, as far as the policy here allows.
 """
 
 from __future__ import annotations
@@ -161,6 +161,7 @@ def _peer(peer: PeerId, entry: Entry, link: PeerLink | None, view: View, choice:
         records=entry.records,
         routes=tuple(map(str, choice.routes.get(peer, ()))),
         standby=tuple(map(str, choice.standby.get(peer, ()))),
+        records=entry.records,
     )
 
 
@@ -212,7 +213,7 @@ def _join(one: SetPeer, other: SetPeer) -> SetPeer:
         endpoints=tuple(dict.fromkeys(one.endpoints + other.endpoints))[:MAX_CANDIDATES],
         addresses=tuple(dict.fromkeys(one.addresses + other.addresses)),
         eager=one.eager or other.eager,
-        records=one.records and other.records,
         routes=tuple(dict.fromkeys(one.routes + other.routes)),
         standby=tuple(dict.fromkeys(one.standby + other.standby)),
+        records=one.records and other.records,
     )

@@ -8,10 +8,9 @@ from typing import Annotated
 
 from kairos_core import After, Before, Settings, Shown, setting
 from kairos_net_vpn.prefixes import NEVER_ROUTED, Prefix
+from kairos_net_vpn.spec import OVERHEAD
 from kairos_net_vpn.subnets import EVERYTHING, MAX_ROUTES, SHORTEST
 
-OVERHEAD = 80
-"""Bytes around an inner packet at most: IPv6 header 40, UDP header 8, transport header 16, tag 16."""
 MAX_MTU = 1500 - OVERHEAD
 """1420: an inner packet then fits an Ethernet frame over IPv4 and IPv6. Larger ones would be fragmented
 wherever one link on the way has the usual 1500, which halves the throughput."""

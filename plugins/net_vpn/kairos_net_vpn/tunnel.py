@@ -17,7 +17,7 @@ from kairos_net_vpn.noise import Local, Remote
 from kairos_net_vpn.peer import NEVER, Endpoint, Peer
 from kairos_net_vpn.prefixes import Inside, Prefix
 from kairos_net_vpn.session import Session
-from kairos_net_vpn.spec import Timing
+from kairos_net_vpn.spec import OVERHEAD, Timing
 from kairos_net_vpn.table import MAX_PEERS, Table
 from kairos_net_vpn.vnet import VNET_HEADER, segment
 
@@ -43,7 +43,11 @@ class PeerState:
 
 
 class Tunnel:
-    """All peers of this node. `loops` says whether a source endpoint lies inside the tunnel itself."""
+    """All peers of this node.
+
+    `loops` says whether a source endpoint lies inside the tunnel itself, `headers` how many bytes of IP and UDP
+    headers a datagram has on the way to an endpoint; `chacha` chooses the cipher of the records that we seal.
+    """
 
     def __init__(  # noqa: PLR0913 - what a tunnel is made of, each named at the call
         self,
@@ -54,6 +58,7 @@ class Tunnel:
         timing: Timing,
         sources: Sources,
         loops: Callable[[Endpoint], bool] = lambda endpoint: False,
+        headers: Callable[[Endpoint], int] = lambda endpoint: 48,
         chacha: bool = False,
     ) -> None:
         self.drops: Counter[VpnDrop] = Counter()
@@ -66,8 +71,7 @@ class Tunnel:
         self._timing = timing
         self._loops = loops
         self._chacha = chacha
-        self.datagram = mtu + spec.TRANSPORT_OVERHEAD
-        """Bytes in a datagram of a record: what a WireGuard datagram of a whole packet has."""
+        self._headers = headers
 
     # -- control
 
@@ -231,6 +235,7 @@ class Tunnel:
             if self._loops(source):
                 raise Refused(VpnDrop.LOOPED)
             peer.endpoint = source
+            peer.datagram = self._mtu + OVERHEAD - self._headers(source)
         self._wake_for(peer)
 
     def _queue(self, peer: Peer, packet: bytes, now: float) -> None:

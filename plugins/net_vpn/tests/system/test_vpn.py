@@ -184,6 +184,25 @@ def test_a_node_that_changes_its_lan_address_is_followed(three: Any, wait: Any) 
     wait(lambda: bob.entry["hosts"] == ["192.0.2.200"], 5, "published")
 
 
+_NOTICE = """
+import asyncio, subprocess, time
+from kairos_net_vpn.moves import AddressChanges
+async def main():
+    changes = AddressChanges()
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.1, lambda: subprocess.Popen(["ip", "addr", "add", "192.0.2.99/24", "dev", "eth0"]).wait())
+    began = time.monotonic()
+    await changes.wait(20)
+    changes.close()
+    print(time.monotonic() - began)
+asyncio.run(main())
+"""
+
+
+def test_the_kernel_tells_when_an_address_changes(lab: Any) -> None:
+    assert 0.1 < float(lab.add().python(_NOTICE)) < 3
+
+
 def test_a_narrow_lan_gets_a_narrow_tunnel(lab: Any) -> None:
     alice, bob = lab.add(mtu=1450), lab.add(mtu=1450)
     for machine in (alice, bob):
