@@ -158,7 +158,6 @@ def _peer(peer: PeerId, entry: Entry, link: PeerLink | None, view: View, choice:
         endpoints=tuple(str(endpoint) for endpoint in _endpoints(entry, link, view, choice)),
         addresses=tuple(str(address) for lease in leases for address in _addresses(lease, entry, view)),
         eager=_is_alive(link),
-        records=entry.records,
         routes=tuple(map(str, choice.routes.get(peer, ()))),
         standby=tuple(map(str, choice.standby.get(peer, ()))),
         records=entry.records,
