@@ -84,7 +84,7 @@ class DataPlane:
             mtu=configure.mtu,
             timing=configure.timing,
             sources=Sources(os.urandom, time.time, self._endpoints.host_of),
-            loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside.subnets),
+            loops=lambda endpoint: inside.holds(self._endpoints.address_of(endpoint)),
             headers=self._endpoints.header_size,
             chacha=not self._uses_aes,
         )
