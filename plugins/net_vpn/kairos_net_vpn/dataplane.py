@@ -24,7 +24,7 @@ from kairos_net_vpn.drops import Refused
 from kairos_net_vpn.endpoints import Endpoints
 from kairos_net_vpn.handshakes import Sources
 from kairos_net_vpn.inbound import Inbound
-from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, PeerStats, Ready, SetPeer, Stats
+from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Moved, PeerStats, Ready, SetPeer, Stats
 from kairos_net_vpn.noise import Local
 from kairos_net_vpn.offloads import Offloads, has_aes
 from kairos_net_vpn.outbound import Outbound
@@ -162,6 +162,8 @@ class DataPlane:
             self._set_peer(message)
         elif isinstance(message, ForgetPeer):
             self._tunnel.forget_peer(message.key)
+        elif isinstance(message, Moved):
+            self._tunnel.greet_all(time.monotonic())
         elif isinstance(message, Ask):
             self._reply(self._stats(time.monotonic()))
 
