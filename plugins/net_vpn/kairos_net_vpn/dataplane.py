@@ -26,7 +26,7 @@ from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.endpoints import Endpoints
 from kairos_net_vpn.handshakes import Sources
 from kairos_net_vpn.inbound import Inbound
-from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, PeerStats, Ready, SetPeer, Stats
+from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Moved, PeerStats, Ready, SetPeer, Stats
 from kairos_net_vpn.noise import Local
 from kairos_net_vpn.offloads import Offloads, has_aes
 from kairos_net_vpn.outbound import Outbound
@@ -98,7 +98,7 @@ class DataPlane:
             mtu=configure.mtu,
             timing=configure.timing,
             sources=Sources(os.urandom, time.time, self._endpoints.host_of),
-            loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside.subnets),
+            loops=lambda endpoint: inside.holds(self._endpoints.address_of(endpoint)),
             headers=self._endpoints.header_size,
             chacha=not self._uses_aes,
         )
@@ -150,6 +150,8 @@ class DataPlane:
                 self._set_peer(message)
             elif isinstance(message, ForgetPeer):
                 self._tunnel.forget_peer(message.key)
+            elif isinstance(message, Moved):
+                self._tunnel.greet_all(time.monotonic())
             elif isinstance(message, Ask):
                 self._control.reply(self._stats(time.monotonic()))
         except ValueError:  # a message, but with an address or a key that is none

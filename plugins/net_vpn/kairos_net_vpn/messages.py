@@ -72,6 +72,11 @@ class ForgetPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """This machine has other addresses now: peers must hear from it where it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """Ask for Stats; each question gets one answer, in order."""
 
@@ -117,12 +122,13 @@ class Stats:
     """What the packet path uses now."""
 
 
-Message: TypeAlias = Configure | SetPeer | ForgetPeer | Ask | Leave | Claim | Ready | Stats
+Message: TypeAlias = Configure | SetPeer | ForgetPeer | Moved | Ask | Leave | Claim | Ready | Stats
 
 _KINDS: dict[str, type[Any]] = {
     "configure": Configure,
     "set": SetPeer,
     "forget": ForgetPeer,
+    "moved": Moved,
     "ask": Ask,
     "leave": Leave,
     "claim": Claim,

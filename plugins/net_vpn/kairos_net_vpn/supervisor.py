@@ -14,7 +14,7 @@ from kairos_core import NetworkError
 from kairos_net_vpn import messages
 from kairos_net_vpn.device import TunDevice
 from kairos_net_vpn.drops import VpnDrop
-from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Leave, Ready, SetPeer, Stats
+from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Leave, Moved, Ready, SetPeer, Stats
 from kairos_net_vpn.program import name_of_program
 from kairos_net_vpn.succession import Adopted, Heritage
 
@@ -109,6 +109,10 @@ class Supervisor:
     def _remembered(self) -> frozenset[bytes]:
         """Return the peers that the data plane had before this agent, and keeps although nothing is known of them."""
         return self._inherited if asyncio.get_running_loop().time() < self._remembered_until else frozenset()
+
+    def has_moved(self) -> None:
+        """Tell the data plane that this machine's addresses have changed."""
+        self._tell(Moved())
 
     async def stats(self) -> Stats | None:
         """Ask for statistics, and count the drops since the last time; None while there is no data plane.
