@@ -60,6 +60,11 @@ class ForgetPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """This machine has other addresses now: peers must hear from it where it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """Ask for Stats; each question gets one answer, in order."""
 
@@ -91,12 +96,13 @@ class Stats:
     """What the packet path uses now."""
 
 
-Message: TypeAlias = Configure | SetPeer | ForgetPeer | Ask | Ready | Stats
+Message: TypeAlias = Configure | SetPeer | ForgetPeer | Moved | Ask | Ready | Stats
 
 _KINDS: dict[str, type[Any]] = {
     "configure": Configure,
     "set": SetPeer,
     "forget": ForgetPeer,
+    "moved": Moved,
     "ask": Ask,
     "ready": Ready,
     "stats": Stats,

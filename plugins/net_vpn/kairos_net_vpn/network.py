@@ -164,10 +164,11 @@ class _Member:
     async def _keep_up(self) -> None:
         while True:
             await self._moves.wait(UPKEEP)
-            await self._supervisor.stats()
             before, self._lan = self._lan, read_lan(self._device.name)
             if self._lan.hosts != before.hosts:
+                self._supervisor.has_moved()
                 self._publish()
+            await self._supervisor.stats()
             self._routes.mend()
             self._refresh()
 
