@@ -41,7 +41,7 @@ class Inbound:
                 return
             length, size, source = received
             batch: Datagrams = self._batch
-            if size != self._batch.size and length > self._batch.size:
+            if size != self._batch.size and length > min(size, self._batch.size):
                 self._loose.load(self._batch.flat(length), size)
                 batch = self._loose
             opened = self._take(batch, (length, size), source, now)
