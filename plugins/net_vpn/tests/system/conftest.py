@@ -95,6 +95,11 @@ class Machine:
         entry: dict[str, Any] = document["vpn"]
         return entry
 
+    def way_to(self, other: Machine) -> dict[str, Any]:
+        """Return what the data plane says of a peer: endpoint, path, mtu."""
+        way: dict[str, Any] = self.status["peers"].get(other.entry["key"], {})
+        return way
+
     def drops(self, name: str) -> int:
         return int(self.status["drops"].get(name, 0))
 
