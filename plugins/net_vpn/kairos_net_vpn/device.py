@@ -32,12 +32,11 @@ BUFFER = 4 << 20
 """Bytes of the socket's buffers: 30 ms of a saturated gigabit link, for as long as the data plane is not
 scheduled. Raising it loses less in a burst and delays more."""
 
-_log = logging.getLogger(__name__)
-
-
 GSO_MAX_SIZE = 60000
 """Bytes in a super-packet that the kernel hands over: what fits one send of 64 KiB once it is sealed. Raising it needs
 two."""
+
+_log = logging.getLogger(__name__)
 
 
 class TunDevice:
@@ -77,12 +76,22 @@ class TunDevice:
             ) from error
         return self._descriptor
 
+    def adopt(self, descriptor: int) -> None:
+        """Take a descriptor of the device that an agent before us made, addresses and routes included."""
+        self.close()
+        self._descriptor = descriptor
+        with suppress(OSError):  # deleted meanwhile: `ensure` will see it
+            self._index = socket.if_nametoindex(self.name)
+        self._configure_ipv6()
+
     def _configure_ipv6(self) -> None:
         if self.ipv6 is None:
             return
         try:
             configure_ipv6(self.name, self.ipv6)
         except OSError as error:
+            if error.errno == errno.EEXIST:
+                return
             _log.warning("the tunnel %s goes without IPv6: %s", self.name, error.strerror)
             self.ipv6 = None
 

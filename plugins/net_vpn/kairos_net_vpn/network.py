@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 from kairos_core import Attachment, Network, NetworkError, NetworkHost, PeerId
+from kairos_net_vpn import succession
 from kairos_net_vpn.device import TunDevice, open_udp
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.forwarding import prepare
@@ -20,6 +22,7 @@ from kairos_net_vpn.roster import RECORDS, TOPIC, Policy, View, make_roster
 from kairos_net_vpn.routes import Routes
 from kairos_net_vpn.settings import VpnSettings, inner_mtu
 from kairos_net_vpn.spec import Timing
+from kairos_net_vpn.succession import Heritage
 from kairos_net_vpn.supervisor import Supervisor
 from kairos_net_vpn.ula import PURPOSE, ula_address, ula_subnet
 
@@ -47,6 +50,7 @@ class Vpn(Network):
     @asynccontextmanager
     async def _attach(self, host: NetworkHost) -> AsyncIterator[Attachment]:
         settings = self._settings
+        await succession.dismiss_others(host.state_directory, settings.interface if settings.create else "")
         if not settings.create:
             yield Attachment()
             return
@@ -56,16 +60,21 @@ class Vpn(Network):
         _require_free_address(settings, address)
         device = self._device(host, address, lan)
         prepare(settings.routes, switch_on=settings.forward)
-        with open_udp(settings.port, _remembered_port(host)) as udp:
-            supervisor = Supervisor(self._configuration(host, device, lan), udp, device, _counter(host))
+        configure = self._configuration(host, device, lan)
+        heritage = await succession.claim(host.state_directory, configure)
+        if heritage is not None:
+            device.adopt(heritage.tun)
+        with _sockets(host, settings, heritage) as (udp, door):
+            supervisor = Supervisor(configure, udp, device, _counter(host), door=door)
             member = _Member(host, settings, supervisor, device, port=udp.getsockname()[1], lan=lan)
             try:
-                await supervisor.start()
+                await supervisor.start(heritage)
                 async with member.working():
                     yield Attachment(settings.interface, str(address)) if settings.use else Attachment()
             finally:
                 await supervisor.close()
                 device.close()
+                succession.remove_door(host.state_directory, settings.interface)
 
     async def _lease(self, host: NetworkHost) -> IPv4Address:
         settings = self._settings
@@ -103,6 +112,8 @@ class Vpn(Network):
             routes=tuple(map(str, self._settings.routes)),
             timing=self._timing,
             allowed=self._allowed,
+            interface=self._settings.interface,
+            port=self._settings.port,
         )
 
 
@@ -164,10 +175,11 @@ class _Member:
     async def _keep_up(self) -> None:
         while True:
             await self._moves.wait(UPKEEP)
-            await self._supervisor.stats()
             before, self._lan = self._lan, read_lan(self._device.name)
             if self._lan.hosts != before.hosts:
+                self._supervisor.has_moved()
                 self._publish()
+            await self._supervisor.stats()
             self._routes.mend()
             self._refresh()
 
@@ -222,6 +234,21 @@ def _require_free_address(settings: VpnSettings, address: IPv4Address) -> None:
             f"the VPN address {address} is on {interface} of this machine already. Remove it there, or set another "
             "one in p2p.vpn.env.ADDRESS."
         )
+
+
+@contextmanager
+def _sockets(
+    host: NetworkHost, settings: VpnSettings, heritage: Heritage | None
+) -> Iterator[tuple[socket.socket, socket.socket | None]]:
+    """Give the data plane's UDP socket and its door, inherited or new. Raises NetworkError."""
+    if heritage is not None:
+        with heritage.udp, heritage.door:
+            yield heritage.udp, heritage.door
+        return
+    with open_udp(settings.port, _remembered_port(host)) as udp:
+        door = succession.open_door(host.state_directory, settings.interface)
+        with door or nullcontext():
+            yield udp, door
 
 
 def _remembered_port(host: NetworkHost) -> int:

@@ -26,6 +26,10 @@ from kairos_net_vpn.vnet import VNET_HEADER, segment
 _HEADERS = {4: 20, 6: 40}
 """Bytes in the shortest header of each version of IP (RFC 791, RFC 8200)."""
 
+GREETINGS = 3
+"""Empty packets to each peer after a move. With one in a hundred lost, a peer that hears none of them is one in a
+million; it is told by the ledger then. Raising it costs 60 bytes each."""
+
 
 @dataclass(frozen=True, slots=True)
 class PeerState:
@@ -98,6 +102,12 @@ class Tunnel:
 
     def forget_peer(self, public: bytes) -> None:
         self.table.remove(public)
+
+    def greet_all(self, now: float) -> None:
+        """Send every peer with a session empty packets: by these it follows us to where we are now."""
+        for peer in self.table:
+            for _ in range(GREETINGS):
+                self._send_keepalive(peer, now)
 
     def take_outbox(self) -> list[tuple[bytes, Endpoint]]:
         """Return the handshake messages, keepalives and probes to send now, each once."""
