@@ -87,11 +87,12 @@ class Paths:
             peer.wake = now
 
     def heard(self, peer: Peer, source: Endpoint, now: float) -> None:
-        """Note an authentic datagram."""
+        """Note an authentic datagram. Once the path is in doubt only a PONG helps: the other direction may be dead."""
         if source == peer.endpoint:
             path = peer.path
             path.heard_at = now
-            path.check_at, path.rounds = NEVER, 0
+            if not path.rounds:
+                path.check_at = NEVER
 
     def follow(self, peer: Peer, source: Endpoint, now: float) -> None:
         """Go to where a peer sends data from. Raises Refused (looped, relay_forged)."""
