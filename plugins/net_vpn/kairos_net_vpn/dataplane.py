@@ -8,6 +8,7 @@ process. This process in turn outlives an agent that was killed, for the next on
 
 from __future__ import annotations
 
+import base64
 import errno
 import ipaddress
 import os
@@ -20,6 +21,7 @@ import time
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from kairos_net_vpn import messages
+from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.confinement import give_up_privileges, shut_files
 from kairos_net_vpn.control import Control, Estate
 from kairos_net_vpn.drops import Refused, VpnDrop
@@ -30,12 +32,12 @@ from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Moved, PeerStats
 from kairos_net_vpn.noise import Local
 from kairos_net_vpn.offloads import Offloads, has_aes
 from kairos_net_vpn.outbound import Outbound
-from kairos_net_vpn.peer import NEVER
+from kairos_net_vpn.paths import Underground
+from kairos_net_vpn.peer import NEVER, Peer
 from kairos_net_vpn.prefixes import Inside, Prefix
 from kairos_net_vpn.program import name_of_program
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import PeerState, Tunnel
-from kairos_net_vpn.underlay import Underlay
 
 DEVICE_GONE = 3
 """The exit code when somebody deleted the TUN device."""
@@ -60,7 +62,7 @@ class DataPlane:
         self._tunnel = self._build(configure)
         self._control.drops = drops = self._tunnel.drops
         self._device = Tun(self._tun, configure.allowed, drops)
-        self._underlay = Underlay(self._udp, configure.allowed, drops)
+        self._underlay = Carriage(self._udp, configure.allowed, self._tunnel, time.monotonic)
         self._outbound = Outbound(self._tunnel, self._device, self._underlay)
         self._inbound = Inbound(self._tunnel, self._device, self._underlay, self._outbound)
         self._epoll.register(self._tun, select.EPOLLIN)
@@ -98,8 +100,11 @@ class DataPlane:
             mtu=configure.mtu,
             timing=configure.timing,
             sources=Sources(os.urandom, time.time, self._endpoints.host_of),
-            loops=lambda endpoint: inside.holds(self._endpoints.address_of(endpoint)),
-            headers=self._endpoints.header_size,
+            underground=Underground(
+                headers=self._endpoints.header_size,
+                describe=self._endpoints.format,
+                loops=lambda endpoint: inside.holds(self._endpoints.address_of(endpoint)),
+            ),
             chacha=not self._uses_aes,
         )
 
@@ -176,16 +181,23 @@ class DataPlane:
         peers = tuple(
             PeerStats(
                 peer.remote.public,
-                self._endpoints.format(peer.endpoint) if peer.endpoint else None,
+                self._endpoints.format(peer.endpoint) if peer.endpoint and not peer.relay else None,
                 None if peer.last_handshake is None else now - peer.last_handshake,
                 peer.sent,
                 peer.received,
+                *self._path(peer),
             )
             for peer in self._tunnel.table
         )
         device, underlay = self._device, self._underlay
         used = Offloads(device.vnet, device.tso, device.uso, underlay.gso, underlay.gro, self._uses_aes)
         return Stats(peers, {drop.value: count for drop, count in self._tunnel.drops.items()}, used)
+
+    def _path(self, peer: Peer) -> tuple[str | None, int | None]:
+        """Return how a peer is reached, and the path MTU once it is known."""
+        if peer.relay is not None:
+            return f"relay {base64.b64encode(peer.relay).decode()}", None
+        return "direct" if peer.endpoint else None, peer.path.mtu.found
 
 
 def _now() -> float:

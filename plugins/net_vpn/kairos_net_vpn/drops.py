@@ -36,6 +36,14 @@ class VpnDrop(StrEnum):
     REPLAYED = "replayed"  # this very datagram came before, or it is older than the window
     UNSEAL = "unseal"  # authentication failed: altered, forged, or under another token
     INCOMPLETE = "incomplete"  # a datagram of the same group was lost
+    # paths and relays
+    PROBE_FLOOD = "probe_flood"  # a peer asks too often whether its path works
+    UNASKED = "unasked"  # an answer to a question that was not asked, or is long forgotten
+    NO_RELAY = "no_relay"  # the peer through which another is reached is not there (any more)
+    RELAY_REFUSED = "relay_refused"  # asked to relay to a peer that we do not reach directly, or that is no node
+    RELAY_FLOOD = "relay_flood"  # more to relay between two peers than they may
+    RELAY_LOOP = "relay_loop"  # a relayed datagram asks to be relayed
+    RELAY_FORGED = "relay_forged"  # a relay names another origin than the peer that sealed it
     # packets that a peer sealed
     SOURCE_MISMATCH = "source_mismatch"  # its source address is not this peer's
     NOT_OURS = "not_ours"  # its destination is not this node

@@ -9,10 +9,15 @@ from kairos_net_vpn import noise, spec
 from kairos_net_vpn.cookies import Gate
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.noise import Local, SessionKeys
+from kairos_net_vpn.path import Via
+from kairos_net_vpn.paths import require_target
 from kairos_net_vpn.peer import NEVER, Endpoint, Peer, Pending
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.table import Table
+
+RELAY_FROM = 2
+"""Attempts without an answer until others are asked to pass the initiation on: after 0.75 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Handshakes:
         self._sources = sources
         self._gate = Gate(local.public, sources.entropy)
         self._last_stamp = b""
+        self.relays: Callable[[Peer, int, float], list[Endpoint]] = lambda peer, turn, now: []
+        """Ways to a peer through others, a few each turn."""
 
     # -- our initiative
 
@@ -79,7 +86,9 @@ class Handshakes:
         return peer.current is not None and now < peer.current.born + self._timing.reject_after
 
     def _initiate(self, peer: Peer, now: float) -> None:
-        destinations = peer.destinations()
+        destinations = list(peer.destinations())
+        if peer.records and peer.attempts >= RELAY_FROM:
+            destinations += self.relays(peer, peer.attempts - RELAY_FROM, now)
         if not destinations:
             return
         index = self._table.new_index()
@@ -87,7 +96,7 @@ class Handshakes:
         message, initiated = noise.initiate(self.local, peer.remote, seed=seed, timestamp=stamp, index=index)
         self._table.expect(Pending(peer, index, initiated))
         message = peer.jar.prove(message, now)
-        for endpoint in destinations:
+        for endpoint in dict.fromkeys(destinations):
             self.outbox.append((message, endpoint))
             peer.has_sent(len(message))
 
@@ -129,6 +138,7 @@ class Handshakes:
         peer = self._table.find(knock.public)
         if peer is None:
             raise Refused(VpnDrop.UNKNOWN_PEER)
+        require_target(source, peer)
         stamp = noise.admit(knock, peer.remote)
         if stamp <= peer.greatest_timestamp:
             return self._doubt(peer, now)
@@ -169,7 +179,8 @@ class Handshakes:
 
     def _pass_gate(self, message: bytes, source: Endpoint, now: float) -> None:
         """Raises Refused (cookie, flooded) for a message that costs too much now; a cookie is on its way then."""
-        reply = self._gate.admit(message, repr(source).encode(), self._sources.host_of(source), now)
+        host = source.relay if isinstance(source, Via) else self._sources.host_of(source)
+        reply = self._gate.admit(message, repr(source).encode(), host, now)
         if reply is not None:
             self.outbox.append((reply, source))
             raise Refused(VpnDrop.COOKIE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from kairos_net_vpn import sides
 from kairos_net_vpn.batch import HEADER_SIZE, Batch, Loose
+from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.opening import OUT_SIZE
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.peer import Endpoint
@@ -11,7 +13,6 @@ from kairos_net_vpn.runs import Datagrams, Span
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
-from kairos_net_vpn.underlay import Underlay
 
 SINGLES = 32
 """Receives of one datagram before the other direction has its turn; of many, one. Raising it saves a call of epoll in
@@ -25,12 +26,13 @@ SIZES = 4
 class Inbound:
     """Receives datagrams, opens what is in them, and writes the frames that the peer may send to us."""
 
-    def __init__(self, tunnel: Tunnel, tun: Tun, underlay: Underlay, outbound: Outbound) -> None:
+    def __init__(self, tunnel: Tunnel, tun: Tun, underlay: Carriage, outbound: Outbound) -> None:
         self._tunnel, self._tun, self._underlay, self._outbound = tunnel, tun, underlay, outbound
         self._batches: dict[int, Batch] = {}
         self._batch = self._learn(USUAL)
         self._iov = self._batch.one  # as the last receive was, so will be the next
         self._loose = Loose()
+        self._relayed = Loose()
         self._out = memoryview(bytearray(OUT_SIZE))
 
     def read(self, now: float) -> None:
@@ -98,20 +100,43 @@ class Inbound:
         opened = opener.losses.opened
         for frame in opener.open(batch, span, self._out):
             if not is_ours and not self._tunnel.has_arrived(session, size, source, now):
+                opener.sides = []
                 return False
             is_ours = True
             admitted = self._tunnel.admit(frame, session.peer)
             if admitted is not None:
                 self._tun.write(admitted)
+        said, opener.sides = opener.sides, []
         if not is_ours and opener.losses.opened != opened:
-            self._tunnel.has_arrived(session, size, source, now, is_data=False)
+            is_data = any(map(sides.is_data, said))
+            is_probe = bool(said) and not is_data
+            if not self._tunnel.has_arrived(session, size, source, now, is_data=is_data, is_probe=is_probe):
+                return False
+        for plain in said:
+            self._take_side(session, plain, source, now)
         self._exchange_reports(session, now)
         return is_ours
+
+    def _take_side(self, session: Session, plain: bytes, source: Endpoint, now: float) -> None:
+        """Take a side message; what is in a RELAYED as if it had come by itself."""
+        kind = plain[0] if plain else 0
+        if kind == sides.RELAY:
+            self._underlay.forward(session, plain, source)
+        elif kind == sides.RELAYED:
+            found = self._underlay.unwrap(session, plain, source)
+            if found is not None:
+                tale, via = found
+                self._relayed.load(tale.wire, tale.size)
+                self._take(self._relayed, (len(tale.wire), tale.size), via, now)
+        else:
+            self._tunnel.receive_side(session, plain, source, now)
 
     def _exchange_reports(self, session: Session, now: float) -> None:
         peer, opener = session.peer, session.opener
         if opener.report is not None:
             peer.members.learn(*opener.report)
+            if opener.report[0] > opener.report[1]:
+                self._tunnel.paths.doubt_size(peer, now)
             opener.report = None
         report = opener.losses.take(now)
         if report is not None and peer.current is not None and peer.endpoint is not None:

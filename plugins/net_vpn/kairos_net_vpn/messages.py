@@ -102,14 +102,19 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class PeerStats:
-    """`handshake` is the age of the newest session in seconds (None: none yet), `sent` and `received`
-    bytes."""
+    """`handshake` is the age of the newest session in seconds (None: none yet), `sent` and `received` bytes.
+
+    `path` is `direct`, or `relay` and the public key of the peer that relays (None: not reached yet); `mtu` is the
+    path's, from the IP header on (None: not found out).
+    """
 
     key: bytes
     endpoint: str | None
     handshake: float | None
     sent: int
     received: int
+    path: str | None = None
+    mtu: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from kairos_net_vpn.records import (
     MAX_GROUP,
     PACKETS,
     REPORT,
+    SIDE,
     SUPER,
     TAG,
     Cipher,
@@ -38,7 +39,7 @@ OUT_SIZE = 4 * MAX_GROUP
 class Opener:
     """Opens what the peer seals in one session; counts what it refuses in `drops`."""
 
-    __slots__ = ("_aes", "_chacha", "_gatherer", "_window", "drops", "losses", "report")
+    __slots__ = ("_aes", "_chacha", "_gatherer", "_window", "drops", "losses", "report", "sides")
 
     def __init__(self, key: bytes, drops: Counter[VpnDrop]) -> None:
         self._aes: Cipher = derive_cipher(key, chacha=False)
@@ -49,6 +50,8 @@ class Opener:
         self.losses = Losses()
         self.report: tuple[int, int] | None = None
         """What the peer last reported of our records; whoever reads it clears it."""
+        self.sides: list[bytes] = []
+        """Side messages; whoever reads them clears them after each call of `open`."""
 
     def open(self, batch: Datagrams, span: Span, out: memoryview) -> Iterator[memoryview]:
         """Yield the frames in some datagrams of a batch; all of them carry this session's index. Never raises.
@@ -82,6 +85,8 @@ class Opener:
             yield from _entries(out[: shorter - TAG])
         elif kind == REPORT:
             self.report = read_report(out[: shorter - TAG])
+        elif kind == SIDE:
+            self.sides.append(bytes(out[: shorter - TAG]))
         else:
             raise Refused(VpnDrop.MALFORMED)
 

@@ -15,11 +15,12 @@ from kairos_net_vpn.cookies import CookieJar
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.loss import Members
 from kairos_net_vpn.noise import Initiated, Remote
+from kairos_net_vpn.path import Path, Via
 from kairos_net_vpn.prefixes import Prefix, Prefixes
 from kairos_net_vpn.session import Session
 
 Endpoint: TypeAlias = tuple[Any, ...]
-"""A socket address of the underlay, as the socket takes and gives it; compared, never looked into."""
+"""A socket address of the underlay, as the socket takes and gives it; compared, never looked into. Or a Via."""
 
 NEVER = float("inf")
 MAX_CANDIDATES = 8
@@ -58,6 +59,7 @@ class Peer:
         "members",
         "mtu",
         "next",
+        "path",
         "pending",
         "previous",
         "queued",
@@ -87,6 +89,7 @@ class Peer:
         self.chacha = False  # seal them with ChaCha20-Poly1305
         self.datagram = mtu + spec.TRANSPORT_OVERHEAD  # bytes in each of their datagrams: what the path takes whole
         self.members = Members()
+        self.path = Path()
         self.drops: Counter[VpnDrop] = Counter()  # the tunnel's
         # sessions
         self.current: Session | None = None
@@ -117,6 +120,11 @@ class Peer:
         """Say whether this peer may send from this packed address (4 or 16 bytes): its own, or one behind it."""
         return source in self.addresses or (self.sources is not None and self.sources.find(source) is True)
 
+    @property
+    def relay(self) -> bytes | None:
+        """The public key of the peer through which this one is reached; None without one."""
+        return self.endpoint.relay if isinstance(self.endpoint, Via) else None
+
     def sessions(self) -> tuple[Session, ...]:
         return tuple(s for s in (self.current, self.previous, self.next) if s is not None)
 
@@ -142,4 +150,4 @@ class Peer:
             self.wake = min(self.wake, answer_until)
 
     def next_timer(self) -> float:
-        return min(self.knock_at, self.keepalive_at, self.silence_at, self.forget_at)
+        return min(self.knock_at, self.keepalive_at, self.silence_at, self.forget_at, self.path.next_timer())

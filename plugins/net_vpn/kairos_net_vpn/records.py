@@ -5,7 +5,7 @@ into `members` datagrams, all of one size but the last. Every datagram starts wi
 
     offset  size  field
     0       4     index    receiver's name of the session, little endian, 256 or more: WireGuard's types are 1 to 4
-    4       1     kind     bits 0-1: PACKETS, SUPER, REPORT; LAST 0x40: the record's last group; CHACHA 0x80
+    4       1     kind     bits 0-1: PACKETS, SUPER, REPORT, SIDE; LAST 0x40: the record's last group; CHACHA 0x80
     5       1     members  datagrams in this group, 1 to 64
     6       1     member   which of them this is, from 0
     7       1     group    which group of the record, from 0
@@ -21,6 +21,7 @@ it is authenticated, the index by the key it selects. Counters never repeat in a
     PACKETS  entries [u16 length, little endian][frame]: small packets, each whole, a few in a datagram
     SUPER    [headers of the super-packet][slice of its payload]: slice g begins `stride x g` bytes in
     REPORT   [u32 groups lost][u32 datagrams arrived], little endian: what the peer saw of us in the last second
+    SIDE     a message of sides.py: probes of a path, datagrams to be relayed
 
 All groups of a SUPER are full datagrams, so one send with UDP_SEGMENT carries them. Frames have the virtio
 header of `vnet.py` before them. Sizes on an IPv4 path with MTU 1500, a TCP super-packet, members = 8:
@@ -49,7 +50,7 @@ from kairos_net_vpn.batch import HEADER_SIZE, MAX_DATAGRAMS, Batch
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.vnet import GSO_UDP_L4, check_super
 
-PACKETS, SUPER, REPORT = 0, 1, 2
+PACKETS, SUPER, REPORT, SIDE = 0, 1, 2, 3
 KIND, LAST, CHACHA = 0x03, 0x40, 0x80
 MIN_INDEX = 256
 TAG = 16
@@ -160,6 +161,22 @@ class Sealer:
         sealed = self._seal_group(REPORT, 0, _REPORT.pack(min(lost, 0xFFFFFFFF), min(arrived, 0xFFFFFFFF)), (batch, 0))
         self.counter += 1
         return sealed
+
+    def seal_side(self, plain: bytes, size: int) -> list[memoryview]:
+        """Seal a side message in datagrams of at most `size` bytes; return header and body of each in turn.
+
+        It has at most MAX_GROUP bytes with its tag, and takes at most MAX_MEMBERS datagrams.
+        """
+        chunk = size - HEADER_SIZE
+        members = -(-(len(plain) + TAG) // chunk)
+        nonce = _NONCE.pack(self._flags | SIDE, members, 0, 0, 0, self.counter)[:12]
+        self.counter += 1
+        sealed = memoryview(self._cipher.encrypt(nonce, plain, None))
+        iov: list[memoryview] = []
+        for member in range(members):
+            head = self._index + nonce[:2] + bytes([member]) + nonce[3:]
+            iov += memoryview(head), sealed[member * chunk : (member + 1) * chunk]
+        return iov
 
     def _seal_group(self, kind: int, group: int, plain: bytes, place: tuple[Batch, int]) -> list[memoryview]:
         batch, first = place

@@ -7,17 +7,19 @@ refused is counted by name.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from kairos_net_vpn import spec
+from kairos_net_vpn import sides, spec
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.handshakes import Handshakes, Sources
 from kairos_net_vpn.noise import Local, Remote
+from kairos_net_vpn.path import Via
+from kairos_net_vpn.paths import Paths, Underground
 from kairos_net_vpn.peer import NEVER, Endpoint, Peer
 from kairos_net_vpn.prefixes import Inside, Prefix
+from kairos_net_vpn.relaying import Relaying
 from kairos_net_vpn.session import Session
-from kairos_net_vpn.spec import OVERHEAD, Timing
+from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.table import MAX_PEERS, Table
 from kairos_net_vpn.vnet import VNET_HEADER, segment
 
@@ -49,8 +51,7 @@ class PeerState:
 class Tunnel:
     """All peers of this node.
 
-    `loops` says whether a source endpoint lies inside the tunnel itself, `headers` how many bytes of IP and UDP
-    headers a datagram has on the way to an endpoint; `chacha` chooses the cipher of the records that we seal.
+    `underground` is what is known of endpoints; `chacha` chooses the cipher of the records that we seal.
     """
 
     def __init__(  # noqa: PLR0913 - what a tunnel is made of, each named at the call
@@ -61,8 +62,7 @@ class Tunnel:
         mtu: int,
         timing: Timing,
         sources: Sources,
-        loops: Callable[[Endpoint], bool] = lambda endpoint: False,
-        headers: Callable[[Endpoint], int] = lambda endpoint: 48,
+        underground: Underground | None = None,
         chacha: bool = False,
     ) -> None:
         self.drops: Counter[VpnDrop] = Counter()
@@ -73,9 +73,11 @@ class Tunnel:
         self._inside = inside
         self._mtu = mtu
         self._timing = timing
-        self._loops = loops
         self._chacha = chacha
-        self._headers = headers
+        self._underground = underground or Underground()
+        self.paths = Paths(self.table, self._underground, sources.entropy, self._handshakes.has_session)
+        self.relaying = Relaying(self.table, self.paths.can_relay)
+        self._handshakes.relays = self.paths.relays
 
     # -- control
 
@@ -93,6 +95,8 @@ class Tunnel:
         self.table.route(peer, state.addresses, state.routes, state.standby)
         if has_moved and peer.is_eager and peer.endpoint not in peer.candidates:
             self._handshakes.start(peer, now, everywhere=True)
+        if has_moved:
+            self.paths.has_candidates(peer, now)
         self._handshakes.hold(peer, now)
         self._wake_for(peer)
 
@@ -106,10 +110,10 @@ class Tunnel:
                 self._send_keepalive(peer, now)
 
     def take_outbox(self) -> list[tuple[bytes, Endpoint]]:
-        """Return the handshake messages and keepalives to send now, each once."""
-        outbox = self._handshakes.outbox
-        taken = outbox.copy()
-        outbox.clear()
+        """Return the handshake messages, keepalives and probes to send now, each once."""
+        taken = self._handshakes.outbox + self.paths.outbox
+        self._handshakes.outbox.clear()
+        self.paths.outbox.clear()
         return taken
 
     # -- the packet path
@@ -141,6 +145,8 @@ class Tunnel:
         """Note that data left under a session: it may be time for a new one."""
         peer, timing = session.peer, self._timing
         peer.has_sent(size, data_until=now + timing.silence)
+        if peer.records:
+            self.paths.has_sent(peer, now)
         if session.sent >= spec.REKEY_AFTER_MESSAGES or (
             session.is_initiator and now >= session.born + timing.rekey_after
         ):
@@ -159,13 +165,14 @@ class Tunnel:
         return None
 
     def _receive_handshake(self, kind: int, datagram: bytes, source: Endpoint, now: float) -> None:
-        if self._loops(source):
+        if type(source) is not Via and self._underground.loops(source):
             raise Refused(VpnDrop.LOOPED)
         if kind == spec.INITIATION:
             self._wake_for(self._handshakes.receive_initiation(datagram, source, now))
         elif kind == spec.RESPONSE:
             peer = self._handshakes.receive_response(datagram, source, now)
-            self._arrived(peer, source)
+            self._arrived(peer, source, now)
+            self.paths.settle(peer, now)
             self._handshakes.greet(peer, now)
             self._wake_for(peer)
         elif kind == spec.COOKIE:
@@ -197,21 +204,35 @@ class Tunnel:
             raise Refused(VpnDrop.EXPIRED)
         return session
 
-    def has_arrived(self, session: Session, size: int, source: Endpoint, now: float, *, is_data: bool = True) -> bool:
-        """Note that authentic records came; say whether what is in them may be taken."""
+    def has_arrived(  # noqa: PLR0913 - what is known of datagrams that came
+        self,
+        session: Session,
+        size: int,
+        source: Endpoint,
+        now: float,
+        *,
+        is_data: bool = True,
+        is_probe: bool = False,
+    ) -> bool:
+        """Note that authentic records came; say whether what is in them may be taken. A probe changes no endpoint."""
         try:
-            self._has_arrived(session, size, source, now, is_data=is_data)
+            self._has_arrived(session, size, source, now, is_data=is_data, is_probe=is_probe)
         except Refused as refused:
             self.drops[refused.drop] += 1
             return False
         return True
 
-    def _has_arrived(self, session: Session, size: int, source: Endpoint, now: float, *, is_data: bool) -> None:
+    def _has_arrived(  # noqa: PLR0913 - as above
+        self, session: Session, size: int, source: Endpoint, now: float, *, is_data: bool, is_probe: bool = False
+    ) -> None:
         peer = session.peer
-        self._arrived(peer, source)
+        if not is_probe or peer.endpoint is None:
+            self._arrived(peer, source, now)
+        self.paths.heard(peer, source, now)
         peer.has_received(size, answer_until=now + self._timing.keepalive if is_data else None)
         if session is peer.next:
             self._handshakes.confirm(session, now)
+            self.paths.settle(peer, now)
             self._handshakes.greet(peer, now)
         elif session.is_initiator and session is peer.current and self._is_ageing(session, now):
             self._handshakes.start(peer, now)
@@ -239,13 +260,21 @@ class Tunnel:
             raise Refused(VpnDrop.NOT_OURS)
         return length
 
-    def _arrived(self, peer: Peer, source: Endpoint) -> None:
+    def receive_side(self, session: Session, plain: bytes, source: Endpoint, now: float) -> None:
+        """Take a PING or a PONG. Never raises."""
+        try:
+            if sides.kind_of(plain) == sides.PING:
+                self.paths.receive_ping(session, plain, source, now)
+            else:
+                self.paths.receive_pong(session, plain, now)
+        except Refused as refused:
+            self.drops[refused.drop] += 1
+        self._wake_for(session.peer)
+
+    def _arrived(self, peer: Peer, source: Endpoint, now: float) -> None:
         """Follow a peer to where its authentic datagram came from, but never into the tunnel itself."""
         if source != peer.endpoint:
-            if self._loops(source):
-                raise Refused(VpnDrop.LOOPED)
-            peer.endpoint = source
-            peer.datagram = self._mtu + OVERHEAD - self._headers(source)
+            self.paths.follow(peer, source, now)
         self._wake_for(peer)
 
     def _queue(self, peer: Peer, packet: bytes, now: float) -> None:
@@ -279,6 +308,7 @@ class Tunnel:
         if peer.silence_at <= now:
             peer.silence_at = NEVER
             self._handshakes.start(peer, now)
+        self.paths.handle_timer(peer, now)
         if peer.knock_at <= now:
             lost = self._handshakes.knock(peer, now)
             if lost is not None:

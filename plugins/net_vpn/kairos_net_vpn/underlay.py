@@ -23,6 +23,9 @@ _UNSUPPORTED = frozenset({errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPR
 """What a send with UDP_SEGMENT says where the device cannot: EIO without checksum offload, EINVAL where a datagram
 is larger than the path's MTU."""
 
+_DISCOVER = ((socket.IPPROTO_IP, 10), (socket.IPPROTO_IPV6, 23))  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
+_PMTUDISC_DONT, _PMTUDISC_PROBE = 0, 3  # linux/in.h
+
 _DROPS = {
     errno.EMSGSIZE: VpnDrop.OVERSIZED,
     errno.EAGAIN: VpnDrop.SEND_FULL,
@@ -60,6 +63,19 @@ class Underlay:
             self._udp.sendmsg((datagram,), (), 0, endpoint)
         except OSError as error:
             self._drops[_DROPS.get(error.errno or 0, VpnDrop.UNREACHABLE)] += 1
+
+    def send_whole(self, datagram: bytes, endpoint: Endpoint | None) -> None:
+        """Send a datagram that nobody on the way may fragment; where it is too large for our interface, it is lost."""
+        for level, option in _DISCOVER:
+            _set(self._udp, option, _PMTUDISC_PROBE, level)
+        try:
+            self._udp.sendmsg((datagram,), (), 0, endpoint)
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                self._drops[_DROPS.get(error.errno or 0, VpnDrop.UNREACHABLE)] += 1
+        finally:
+            for level, option in _DISCOVER:
+                _set(self._udp, option, _PMTUDISC_DONT, level)
 
     def send_batch(self, batch: Batch, length: int, endpoint: Endpoint | None) -> int:
         """Send the datagrams whose bodies are the first `length` bytes of a batch's; return bytes on the wire."""
@@ -118,9 +134,9 @@ def _has_gso(udp: socket.socket) -> bool:
     return True
 
 
-def _set(udp: socket.socket, option: int, value: int) -> bool:
+def _set(udp: socket.socket, option: int, value: int, level: int = SOL_UDP) -> bool:
     try:
-        udp.setsockopt(SOL_UDP, option, value)
+        udp.setsockopt(level, option, value)
     except OSError:
         return False
     return True

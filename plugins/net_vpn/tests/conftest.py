@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from kairos_net_vpn.handshakes import Sources
 from kairos_net_vpn.noise import Local
+from kairos_net_vpn.paths import Underground
 from kairos_net_vpn.peer import Endpoint
 from kairos_net_vpn.prefixes import Inside
 from kairos_net_vpn.spec import Timing
@@ -59,7 +60,7 @@ class Node:
             mtu=1420,
             timing=self.timing,
             sources=Sources(self.wire.random.randbytes, lambda: 1.7e9 + self.wire.now + self.clock),
-            loops=lambda endpoint: str(endpoint[0]).startswith("10.1.0."),
+            underground=Underground(loops=lambda endpoint: str(endpoint[0]).startswith("10.1.0.")),
         )
 
     @property

@@ -76,6 +76,12 @@ class Machine:
         self.process.wait(20)
         self.process = None
 
+    def cut_power(self) -> None:
+        """End the agent, and the data plane that would outlive it."""
+        dataplane = self.status["pid"]
+        self.kill()
+        os.kill(dataplane, signal.SIGKILL)
+
     @property
     def log(self) -> Path:
         return self.lab.directory / f"{self.number}.log"
@@ -94,6 +100,11 @@ class Machine:
         document = json.loads((self.lab.directory / f"{self.number}.json").read_text())
         entry: dict[str, Any] = document["vpn"]
         return entry
+
+    def way_to(self, other: Machine) -> dict[str, Any]:
+        """Return what the data plane says of a peer: endpoint, path, mtu."""
+        way: dict[str, Any] = self.status["peers"].get(other.entry["key"], {})
+        return way
 
     def drops(self, name: str) -> int:
         return int(self.status["drops"].get(name, 0))

@@ -112,7 +112,12 @@ async def report(host: FileHost, attachment: Any) -> None:
             "drops": host.drops,
             "offloads": asdict(stats.offloads) if stats else {},
             "peers": {
-                base64.b64encode(peer.key).decode(): {"endpoint": peer.endpoint, "handshake": peer.handshake}
+                base64.b64encode(peer.key).decode(): {
+                    "endpoint": peer.endpoint,
+                    "handshake": peer.handshake,
+                    "path": peer.path,
+                    "mtu": peer.mtu,
+                }
                 for peer in (stats.peers if stats else ())
             },
         }

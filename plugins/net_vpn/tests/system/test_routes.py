@@ -207,7 +207,7 @@ def test_another_node_takes_over_when_the_first_dies_and_answers_come_by_either(
     alice.start(accept_routes="all")
     wait(lambda: pings(alice, HOST), 5, "the host answers")
     wait(lambda: f"through peer {Identity(bytes([first.number]) * 32).peer_id}" in alice.log.read_text(), 5, "lowest")
-    first.kill()
+    first.cut_power()
     (lab.directory / f"{first.number}.dead").touch()
     wait(lambda: pings(alice, HOST), 5, "the host answers again")
     assert routes_of(alice) == [SITE]

@@ -1,0 +1,87 @@
+"""Side messages: what two nodes say to each other within a session beside packets. Pure.
+
+Each is the plaintext of a SIDE group (records.py), so nobody but the peer can have written it:
+
+    PING     [1][token 8][padding]            answer to where this came from; the padding makes it as large as wanted
+    PONG     [2][token 8][text]               the answer, and the endpoint that the PING was seen to come from
+    RELAY    [3][public key 32][u16 size][datagrams]   pass these on to the peer with this key
+    RELAYED  [4][public key 32][u16 size][datagrams]   these are from the peer with this key
+
+Relayed datagrams have `size` bytes each, little endian; the last may be shorter. They are sealed end to end: a relay
+replaces the first 33 bytes and can read nothing behind them.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from kairos_net_vpn.drops import Refused, VpnDrop
+
+PING, PONG, RELAY, RELAYED = 1, 2, 3, 4
+TOKEN = 8
+_TALE = struct.Struct("<B32sH")
+TALE = _TALE.size
+"""Bytes before the datagrams of RELAY and RELAYED."""
+LEAST_PING = 80
+"""Bytes of a PING at least. No PONG is larger than its PING: who forges a source gains nothing."""
+MAX_TEXT = LEAST_PING - 1 - TOKEN
+LEAST_SIZE = 17
+"""Bytes of the smallest datagram: the last of a group may have one byte behind its header."""
+
+
+class Tale(NamedTuple):
+    """Datagrams for or from the peer with a key."""
+
+    key: bytes
+    size: int
+    wire: bytes
+
+
+def kind_of(plain: bytes) -> int:
+    """Return the type of a side message. Raises Refused (malformed) for one that does not exist."""
+    if not plain or not PING <= plain[0] <= RELAYED:
+        raise Refused(VpnDrop.MALFORMED)
+    return plain[0]
+
+
+def is_data(plain: bytes) -> bool:
+    """Say whether a side message carries others' datagrams."""
+    return plain[:1] in (b"\3", b"\4")
+
+
+def encode_ping(token: bytes, size: int = LEAST_PING) -> bytes:
+    """Write a PING of `size` bytes, at least LEAST_PING."""
+    return (bytes([PING]) + token).ljust(max(size, LEAST_PING), b"\0")
+
+
+def encode_pong(token: bytes, seen: str) -> bytes:
+    return bytes([PONG]) + token + seen.encode()[:MAX_TEXT]
+
+
+def token_of(plain: bytes) -> bytes:
+    """Return the token of a PING or PONG. Raises Refused (malformed)."""
+    least = LEAST_PING if plain[0] == PING else 1 + TOKEN
+    if len(plain) < least or (plain[0] == PONG and len(plain) > LEAST_PING):
+        raise Refused(VpnDrop.MALFORMED)
+    return plain[1 : 1 + TOKEN]
+
+
+def text_of(plain: bytes) -> str:
+    """Return the endpoint in a PONG, as the peer wrote it."""
+    return plain[1 + TOKEN :].decode("ascii", "replace")
+
+
+def encode_tale(kind: int, tale: Tale) -> bytes:
+    return _TALE.pack(kind, tale.key, tale.size) + tale.wire
+
+
+def decode_tale(plain: bytes) -> Tale:
+    """Read a RELAY or RELAYED. Raises Refused (malformed)."""
+    if len(plain) < TALE + LEAST_SIZE:
+        raise Refused(VpnDrop.MALFORMED)
+    _, key, size = _TALE.unpack_from(plain)
+    wire = plain[TALE:]
+    if not LEAST_SIZE <= size <= len(wire):
+        raise Refused(VpnDrop.MALFORMED)
+    return Tale(key, size, wire)

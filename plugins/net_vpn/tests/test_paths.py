@@ -1,0 +1,399 @@
+"""Ways to peers on virtual time: relays, their death, the direct way back. The real packet path on a wire in memory."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import deque
+from typing import Any
+
+import pytest
+from kairos_net_vpn import relaying, sides
+from kairos_net_vpn.batch import UDP_SEGMENT
+from kairos_net_vpn.carriage import Carriage
+from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.inbound import Inbound
+from kairos_net_vpn.offloads import Offloads
+from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.path import PING_RATE, Via
+from kairos_net_vpn.relaying import MAX_PAIRS, RATE, Quota
+from kairos_net_vpn.sides import Tale
+from kairos_net_vpn.tun import Tun
+
+ALL = Offloads()
+
+
+class Port:
+    """A UDP socket of a node on the wire: as far as the underlay uses one."""
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+        self.waiting: deque[tuple[bytes, Any]] = deque()
+        self.unfragmented = False
+
+    def getsockopt(self, level: int, option: int) -> int:
+        return 0
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        if level == socket.IPPROTO_IP:
+            self.unfragmented = value == 3
+
+    def sendmsg(self, buffers: Any, ancillary: Any, flags: int, endpoint: Any) -> None:
+        data = b"".join(buffers)
+        sizes = [struct.unpack("=H", value)[0] for _, kind, value in ancillary if kind == UDP_SEGMENT]
+        for at in range(0, len(data), sizes[0] if sizes else max(1, len(data))):
+            datagram = data[at : at + sizes[0]] if sizes else data
+            if not self.unfragmented or len(datagram) + 28 <= self.node.wire.mtu:
+                self.node.wire.carry(self.node, datagram, endpoint)
+
+    def recvmsg_into(self, buffers: Any, ancillary: int) -> tuple[int, list[Any], int, Any]:
+        if not self.waiting:
+            raise BlockingIOError
+        datagram, source = self.waiting.popleft()
+        left = memoryview(datagram)
+        for buffer in buffers:
+            part = left[: len(buffer)]
+            buffer[: len(part)] = part
+            left = left[len(part) :]
+        return len(datagram), [], 0, source
+
+
+class Host:
+    """The data plane of a node without its loop: a socket pair for a TUN device, a Port for a socket."""
+
+    def __init__(self, node: Any) -> None:
+        self.node, self.port = node, Port(node)
+        self.build()
+        node.receive, node.flush = self.receive, self.flush
+
+    def build(self) -> None:
+        tunnel = self.node.tunnel
+        self.reader, self.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.reader.setblocking(False)
+        self.tun = Tun(self.writer.fileno(), ALL, tunnel.drops)
+        self.carriage = Carriage(self.port, ALL, tunnel, lambda: self.node.wire.now)  # type: ignore[arg-type]
+        self.outbound = Outbound(tunnel, self.tun, self.carriage)
+        self.inbound = Inbound(tunnel, self.tun, self.carriage, self.outbound)
+
+    def receive(self, datagram: bytes, source: Any) -> None:
+        self.port.waiting.append((datagram, source))
+        self.inbound.read(self.node.wire.now)
+        self.flush()
+
+    def flush(self) -> None:
+        for datagram, endpoint in self.node.tunnel.take_outbox():
+            self.carriage.send(datagram, endpoint)
+
+    def say(self, other: Host, packet: bytes) -> None:
+        self.outbound._send_small([memoryview(bytearray(bytes(10) + packet))], self.node.wire.now)
+        self.flush()
+
+    def heard(self) -> int:
+        """Return how many packets have come since the last call."""
+        count = 0
+        while True:
+            try:
+                count += bool(self.reader.recv(1 << 16))
+            except BlockingIOError:
+                return count
+
+    def way_to(self, other: Host) -> Any:
+        return self.node.knows(other.node).endpoint
+
+    def drops(self, name: VpnDrop) -> int:
+        return int(self.node.tunnel.drops[name])
+
+
+class Mesh:
+    """Hosts that know each other, and the pairs that a firewall keeps apart."""
+
+    def __init__(self, wire: Any, packet: Any, count: int) -> None:
+        self.wire, self._packet = wire, packet
+        wire.mtu = 1500
+        self.walls: set[tuple[int, int]] = set()
+        wire.lose = lambda sender, datagram: False
+        carry = wire.carry
+
+        def through_walls(sender: Any, datagram: bytes, destination: Any) -> None:
+            other = next((host.node.number for host in self.hosts if host.node.endpoint == destination), 0)
+            if (sender.number, other) not in self.walls and sender.number not in self.dead and other not in self.dead:
+                carry(sender, datagram, destination)
+
+        self.dead: set[int] = set()
+        self.hosts = [Host(wire.add()) for _ in range(count)]
+        wire.carry = through_walls
+
+    def part(self, one: Host, other: Host) -> None:
+        numbers = one.node.number, other.node.number
+        self.walls |= {numbers, numbers[::-1]}
+
+    def open(self) -> None:
+        self.walls.clear()
+
+    def meet(self) -> None:
+        for one in self.hosts:
+            for other in self.hosts:
+                if one is not other:
+                    one.node.meet(other.node, records=True)
+
+    def talks(self, one: Host, other: Host, seconds: float = 1.0) -> bool:
+        """Let one say something to the other every tenth of a second; say whether all of the last second came."""
+        for _ in range(round(seconds * 10)):
+            one.say(other, self._packet(one.node.address, other.node.address))
+            self.wire.run(0.1)
+            other.heard()
+        for _ in range(10):
+            one.say(other, self._packet(one.node.address, other.node.address))
+            self.wire.run(0.1)
+        self.wire.run(0.2)
+        return other.heard() == 10
+
+
+@pytest.fixture
+def mesh(wire: Any, packet: Any) -> Any:
+    made: list[Mesh] = []
+
+    def make(count: int = 3) -> Mesh:
+        made.append(Mesh(wire, packet, count))
+        return made[0]
+
+    yield make
+    for host in made[0].hosts:
+        host.reader.close()
+        host.writer.close()
+
+
+def test_two_nodes_behind_a_wall_talk_through_the_third(mesh: Any) -> None:
+    net = mesh()
+    alice, bob, carol = net.hosts
+    net.part(alice, bob)
+    net.meet()
+    net.wire.run(3)
+    via = Via(carol.node.local.public, bob.node.local.public)
+    assert net.talks(alice, bob)
+    assert net.talks(bob, alice)
+    assert alice.way_to(bob) == via
+    assert carol.heard() == 0  # what she passes on is not for her, and she cannot read it
+
+
+def test_the_direct_way_is_taken_within_five_seconds_of_its_opening(mesh: Any) -> None:
+    net = mesh()
+    alice, bob, _ = net.hosts
+    net.part(alice, bob)
+    net.meet()
+    net.wire.run(3)
+    assert net.talks(alice, bob)
+    net.open()
+    assert net.talks(alice, bob, 4)
+    assert alice.way_to(bob) == bob.node.endpoint
+    assert bob.way_to(alice) == alice.node.endpoint
+    assert net.talks(bob, alice, 30)  # and stays
+    assert alice.way_to(bob) == bob.node.endpoint
+
+
+def test_a_wall_that_goes_up_later_is_walked_around_within_four_seconds(mesh: Any) -> None:
+    net = mesh()
+    alice, bob, _ = net.hosts
+    net.meet()
+    assert net.talks(alice, bob)
+    net.part(alice, bob)
+    assert net.talks(alice, bob, 3)
+    assert type(alice.way_to(bob)) is Via
+
+
+@pytest.mark.parametrize("wall", [(1, 2), (2, 1)])
+def test_a_wall_in_one_direction_only_is_walked_around_too(mesh: Any, wall: tuple[int, int]) -> None:
+    net = mesh()
+    alice, bob, _ = net.hosts
+    net.meet()
+    assert net.talks(alice, bob)
+    net.walls = {wall}
+    assert net.talks(alice, bob, 6)
+    assert net.talks(bob, alice, 6)
+    assert net.talks(alice, bob, 6)
+
+
+def test_a_relay_that_dies_is_replaced_within_four_seconds(mesh: Any) -> None:
+    net = mesh(4)
+    alice, bob, carol, dave = net.hosts
+    net.part(alice, bob)
+    net.meet()
+    net.wire.run(3)
+    assert net.talks(alice, bob)
+    relay = alice.way_to(bob).relay
+    (first,) = (host for host in (carol, dave) if host.node.local.public == relay)
+    net.dead.add(first.node.number)
+    assert net.talks(alice, bob, 3)
+    assert alice.way_to(bob).relay != relay
+
+
+def test_a_session_is_renewed_through_the_relay(mesh: Any) -> None:
+    net = mesh()
+    alice, bob, _ = net.hosts
+    net.part(alice, bob)
+    net.meet()
+    net.wire.run(3)
+    assert net.talks(alice, bob)
+    before = alice.node.knows(bob.node).current
+    assert net.talks(alice, bob, 200)
+    assert alice.node.knows(bob.node).current is not before
+
+
+@pytest.mark.parametrize("mtu", [1280, 1400, 1500, 9000])
+def test_the_size_of_datagrams_follows_the_path(mesh: Any, mtu: int) -> None:
+    net = mesh(2)
+    net.wire.mtu = mtu - 20  # the endpoints count as IPv6, whose header is 20 bytes longer than what Port adds
+    alice, bob = net.hosts
+    net.meet()
+    net.wire.run(2)
+    assert net.talks(alice, bob, 6)
+    peer = alice.node.knows(bob.node).peer
+    assert peer.path.mtu.found == mtu
+    assert peer.datagram == mtu - 48
+
+
+def test_an_idle_pair_sends_nothing_though_its_path_could_be_probed(mesh: Any) -> None:
+    net = mesh(2)
+    net.meet()
+    net.wire.run(2)
+    before = len(net.wire.sent)
+    net.wire.run(60)
+    assert len(net.wire.sent) == before
+
+
+def test_an_idle_relayed_pair_looks_for_the_direct_way_less_and_less(mesh: Any) -> None:
+    net = mesh()
+    alice, bob, _ = net.hosts
+    net.part(alice, bob)
+    net.meet()
+    net.wire.run(3)
+    net.talks(alice, bob)
+    net.wire.run(70)
+    before = len(net.wire.sent)
+    net.wire.run(30)
+    assert len(net.wire.sent) - before <= 2 * 2 * 2  # each side asks twice, and finds a wall
+    net.open()
+    net.wire.run(16)
+    assert alice.way_to(bob) == bob.node.endpoint
+
+
+# -- hostile
+
+
+def met(mesh: Any, count: int = 3) -> Any:
+    net = mesh(count)
+    net.meet()
+    net.wire.run(3)
+    return net
+
+
+def side(net: Any, one: Host, other: Host, plain: bytes) -> None:
+    """Have one send the other a side message directly."""
+    session = one.node.knows(other.node).current
+    for index in range(0, len(iov := session.sealer.seal_side(plain, 1400)), 2):
+        net.wire.carry(one.node, b"".join(iov[index : index + 2]), other.node.endpoint)
+    net.wire.run(0.1)
+
+
+def test_nothing_is_relayed_to_whom_we_do_not_reach_or_back_to_the_sender(mesh: Any) -> None:
+    net = met(mesh)
+    alice, _, carol = net.hosts
+    for key in (bytes(32), alice.node.local.public, carol.node.local.public):
+        side(net, alice, carol, sides.encode_tale(sides.RELAY, Tale(key, 100, bytes(100))))
+    assert carol.drops(VpnDrop.RELAY_REFUSED) == 3
+
+
+def test_nothing_is_relayed_to_a_stock_peer(mesh: Any) -> None:
+    net = met(mesh)
+    alice, bob, carol = net.hosts
+    carol.node.meet(bob.node, records=False)
+    side(net, alice, carol, sides.encode_tale(sides.RELAY, Tale(bob.node.local.public, 100, bytes(100))))
+    assert carol.drops(VpnDrop.RELAY_REFUSED) == 1
+
+
+def test_a_relayed_datagram_cannot_ask_to_be_relayed(mesh: Any) -> None:
+    net = met(mesh)
+    alice, bob, carol = net.hosts
+    inner = alice.node.knows(bob.node).current.sealer.seal_side(
+        sides.encode_tale(sides.RELAY, Tale(carol.node.local.public, 100, bytes(100))), 1400
+    )
+    wire = b"".join(inner)
+    side(net, alice, carol, sides.encode_tale(sides.RELAY, Tale(bob.node.local.public, len(wire), wire)))
+    assert bob.drops(VpnDrop.RELAY_LOOP) == 1
+    assert not carol.node.tunnel.drops  # nobody sent it on
+
+
+def test_a_relay_cannot_say_that_a_datagram_is_from_somebody_else(mesh: Any) -> None:
+    net = met(mesh, 4)
+    alice, bob, carol, dave = net.hosts
+    sealed = b"".join(alice.node.knows(bob.node).current.sealer.seal_side(sides.encode_ping(bytes(8)), 1400))
+    side(net, carol, bob, sides.encode_tale(sides.RELAYED, Tale(dave.node.local.public, len(sealed), sealed)))
+    assert bob.drops(VpnDrop.RELAY_FORGED) == 1
+    side(net, carol, bob, sides.encode_tale(sides.RELAYED, Tale(carol.node.local.public, len(sealed), sealed)))
+    side(net, carol, bob, sides.encode_tale(sides.RELAYED, Tale(bytes(32), len(sealed), sealed)))
+    assert bob.drops(VpnDrop.RELAY_FORGED) == 3
+    assert bob.way_to(alice) == alice.node.endpoint
+
+
+def test_a_relay_replays_or_alters_in_vain(mesh: Any, packet: Any) -> None:
+    net = met(mesh)
+    alice, bob, carol = net.hosts
+    alice.say(bob, packet(alice.node.address, bob.node.address))
+    record = next(datagram for number, datagram, _ in reversed(net.wire.sent) if number == 1)
+    net.wire.run(1)
+    altered = record[:-1] + bytes([record[-1] ^ 1])
+    for wire in (record, altered):
+        side(net, carol, bob, sides.encode_tale(sides.RELAYED, Tale(alice.node.local.public, len(wire), wire)))
+    assert bob.heard() == 1
+    assert bob.drops(VpnDrop.REPLAYED) == 2  # an altered tag on a counter that was used
+
+
+def test_pings_are_answered_up_to_a_bound(mesh: Any) -> None:
+    net = met(mesh, 2)
+    alice, bob = net.hosts
+    session = alice.node.knows(bob.node).current
+    for number in range(int(PING_RATE) * 3):
+        (head, body) = session.sealer.seal_side(sides.encode_ping(number.to_bytes(8)), 1400)
+        bob.receive(bytes(head) + bytes(body), alice.node.endpoint)
+    assert bob.drops(VpnDrop.PROBE_FLOOD) >= 2 * PING_RATE - 1
+
+
+def test_an_answer_that_nobody_waits_for_changes_nothing(mesh: Any) -> None:
+    net = met(mesh, 2)
+    alice, bob = net.hosts
+    side(net, alice, bob, sides.encode_pong(bytes(8), "192.0.2.1:1"))
+    assert bob.drops(VpnDrop.UNASKED) == 1
+
+
+@pytest.mark.parametrize(
+    "plain", [b"", b"\0", b"\5" * 100, b"\1", b"\1" * 20, b"\2", b"\2" * 200, b"\3" * 34, b"\4" * 40]
+)
+def test_malformed_side_messages_are_counted(mesh: Any, plain: bytes) -> None:
+    net = met(mesh, 2)
+    alice, bob = net.hosts
+    side(net, alice, bob, plain)
+    assert bob.drops(VpnDrop.MALFORMED) == 1
+
+
+def test_a_pair_has_its_share_of_a_relay_and_no_more() -> None:
+    quota, passed = Quota(), 0
+    while quota.take((b"a", b"b"), 60000, 5.0):
+        passed += 60000
+    assert RATE * relaying.BURST <= passed <= RATE * relaying.BURST + 120000
+    assert quota.take((b"b", b"a"), 60000, 5.0)
+    assert quota.take((b"a", b"b"), 60000, 6.0)
+
+
+def test_the_pairs_that_a_relay_counts_are_bounded_and_forgotten() -> None:
+    quota = Quota()
+    assert all(quota.take((bytes([n >> 8]), bytes([n & 255])), 1000, 0.0) for n in range(MAX_PAIRS))
+    assert not quota.take((b"one", b"more"), 1000, 0.0)
+    assert len(quota) == MAX_PAIRS
+    assert quota.take((b"one", b"more"), 1000, 1.0)
+    assert len(quota) == 1
+
+
+def test_no_answer_is_larger_than_its_question() -> None:
+    assert len(sides.encode_pong(bytes(8), "x" * 1000)) <= len(sides.encode_ping(bytes(8)))
+    with pytest.raises(Refused):
+        sides.token_of(b"\1" + bytes(20))
