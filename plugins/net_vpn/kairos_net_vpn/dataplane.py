@@ -194,6 +194,8 @@ class DataPlane:
             self._endpoints.parse_all(message.endpoints),
             frozenset(ipaddress.IPv4Address(address).packed for address in message.addresses),
             message.eager,
+            psk=message.psk,
+            keepalive=message.keepalive,
         )
         try:
             self._tunnel.set_peer(state, time.monotonic())

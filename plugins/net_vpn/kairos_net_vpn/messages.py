@@ -34,12 +34,18 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class SetPeer:
-    """A peer, or what it has become: its public key, where it may be, which inner addresses are its own."""
+    """A peer, or what it has become: its public key, where it may be, which inner addresses are its own.
+
+    `psk` is a secret of its own in place of the network's; `keepalive` the seconds after which it hears from us even
+    when there is nothing to say (0: never).
+    """
 
     key: bytes
     endpoints: tuple[str, ...]
     addresses: tuple[str, ...]
     eager: bool = True
+    psk: bytes | None = field(default=None, repr=False)
+    keepalive: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ def _typed(kind: type[Any], document: Mapping[str, Any]) -> Any:
 
 
 def _field(name: str, value: Any) -> Any:
-    if name in _BYTES:
+    if name in _BYTES and value is not None:
         return base64.b64decode(value, validate=True)
     if name in _NESTED and isinstance(value, dict):
         return _typed(_NESTED[name], value)

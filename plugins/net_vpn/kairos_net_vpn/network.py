@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ipaddress import IPv4Address, IPv4Interface
+from typing import Any
 
 from kairos_core import Attachment, Network, NetworkError, NetworkHost, PeerId
+from kairos_net_vpn import guests
+from kairos_net_vpn.desk import Desk, Here, describe, figures, names_of
 from kairos_net_vpn.device import TunDevice, open_udp
 from kairos_net_vpn.drops import VpnDrop
+from kairos_net_vpn.guests import Admission
 from kairos_net_vpn.lan import Lan, read_lan
 from kairos_net_vpn.messages import Configure
 from kairos_net_vpn.roster import TOPIC, View, make_roster
@@ -18,6 +22,7 @@ from kairos_net_vpn.settings import VpnSettings, inner_mtu
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.supervisor import Supervisor
 
+_PSK = "vpn psk"
 UPKEEP = 5.0
 """Seconds between two looks at the counters and at this machine's own addresses. Lowering it notices a new
 address sooner and costs about 1 ms each time."""
@@ -31,6 +36,17 @@ class Vpn(Network):
     def __init__(self, settings: VpnSettings | None = None, *, timing: Timing | None = None) -> None:
         self._settings = settings or VpnSettings()
         self._timing = timing or Timing()
+        self._member: _Member | None = None
+
+    def state(self) -> Mapping[str, Any]:
+        """Say how this end and its peers do; nothing while it is not attached."""
+        return self._member.state() if self._member is not None else {}
+
+    async def order(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Admit a stock WireGuard peer or let it go; see `Desk`. Raises NetworkError."""
+        if self._member is None:
+            raise NetworkError("the VPN is not up on this node. See why with: kairos status")
+        return await self._member.desk.order(order)
 
     def attach(self, host: NetworkHost) -> AbstractAsyncContextManager[Attachment]:
         """Bring the tunnel up on entry and take it down on exit. Raises NetworkError on entry."""
@@ -48,12 +64,16 @@ class Vpn(Network):
         device = TunDevice(settings.interface, inner, inner_mtu(lan.mtu, settings.mtu))
         with open_udp(settings.port, _remembered_port(host)) as udp:
             supervisor = Supervisor(self._configuration(host, address, lan), udp, device, _counter(host))
-            member = _Member(host, settings, supervisor, address, port=udp.getsockname()[1], lan=lan)
+            member = _Member(
+                host, settings, supervisor, address, port=udp.getsockname()[1], lan=lan, timing=self._timing
+            )
             try:
                 await supervisor.start()
                 async with member.working():
+                    self._member = member
                     yield Attachment(settings.interface, str(address)) if settings.use else Attachment()
             finally:
+                self._member = None
                 await supervisor.close()
                 device.close()
 
@@ -71,7 +91,7 @@ class Vpn(Network):
     def _configuration(self, host: NetworkHost, address: IPv4Address, lan: Lan) -> Configure:
         return Configure(
             private_key=host.identity.exchange_key("vpn").private_bytes_raw(),
-            psk=host.secret("vpn psk"),
+            psk=host.secret(_PSK),
             address=str(address),
             subnet=str(self._settings.pool),
             mtu=inner_mtu(lan.mtu, self._settings.mtu),
@@ -92,6 +112,7 @@ class _Member:
         *,
         port: int,
         lan: Lan,
+        timing: Timing,
     ) -> None:
         self._host = host
         self._pool = settings.pool
@@ -101,7 +122,11 @@ class _Member:
         self._port = port
         self._lan = lan
         self._key = host.identity.exchange_key("vpn").public_key().public_bytes_raw()
+        self._mtu = inner_mtu(lan.mtu, settings.mtu)
+        self._timing = timing
         self._unusable: frozenset[PeerId] = frozenset()
+        self._guests: Mapping[bytes, Admission] = {}
+        self.desk = Desk(host, Here(settings.interface, address, settings.pool, port, self._mtu, host.secret(_PSK)))
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -151,12 +176,42 @@ class _Member:
             links=host.links(),
             leases=host.leases(self._pool),
         )
-        roster = make_roster(view)
-        for peer in sorted(roster.unusable - self._unusable):
+        nodes = [value.get("key") for value in view.entries.values()]
+        self._guests, no_entries = guests.admit(host.published(guests.TOPIC), view.leases, nodes)
+        roster = make_roster(guests.introduce(view, self._guests))
+        unusable = roster.unusable | no_entries
+        for peer in sorted(unusable - self._unusable):
             _log.warning("peer %s published something that is not a VPN entry", peer)
             host.dropped(f"vpn_{VpnDrop.BAD_TOPIC}")
-        self._unusable = roster.unusable
-        self._supervisor.set_peers(roster.peers)
+        self._unusable = unusable
+        self._supervisor.set_peers(guests.furnish(roster.peers, self._guests, host.secret(_PSK)))
+
+    def state(self) -> dict[str, Any]:
+        """Say how this end and its peers do, in JSON types."""
+        stats, timing = self._supervisor.last, self._timing
+        age = asyncio.get_running_loop().time() - self._supervisor.last_at
+        found = {each.key: each for each in stats.peers} if stats else {}
+        members = [
+            {**self._who(key), **describe(peer, found.get(key), age, timing)}
+            for key, peer in self._supervisor.peers.items()
+        ]
+        here = {"interface": self._interface, "address": str(self._address), "port": self._port, "mtu": self._mtu}
+        drops = dict(stats.drops) if stats else {}
+        return {**here, **figures(stats, timing), "drops": drops, "members": sorted(members, key=_by_name)}
+
+    def _who(self, key: bytes) -> dict[str, Any]:
+        if key in self._guests:
+            admission = self._guests[key]
+            return {"name": admission.name, "kind": "guest", "peer": None, "admitted_by": str(admission.by)}
+        for peer, entry in self._host.published(TOPIC).items():
+            if entry.get("key") == key:
+                name = names_of(self._host).get(peer) or peer.short
+                return {"name": name, "kind": "node", "peer": str(peer), "admitted_by": None}
+        return {"name": "", "kind": "node", "peer": None, "admitted_by": None}
+
+
+def _by_name(member: Mapping[str, Any]) -> tuple[str, str]:
+    return member["name"], member["key"]
 
 
 async def _persist(what: str, work: Callable[[], Awaitable[None]]) -> None:

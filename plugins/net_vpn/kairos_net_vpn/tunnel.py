@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kairos_net_vpn import spec
 from kairos_net_vpn.drops import Refused, VpnDrop
@@ -28,7 +28,8 @@ _HEADERS = {4: 20, 6: 40}
 class PeerState:
     """What the tunnel should hold of a peer; `is_eager` asks for a session without waiting for a packet.
 
-    Packets for `routes` go to it; packets from `standby` may come from it.
+    Packets for `routes` go to it; packets from `standby` may come from it. `psk` None takes the network's; every
+    `keepalive` seconds it hears from us (0: only when there is something to say).
     """
 
     public: bytes
@@ -37,6 +38,8 @@ class PeerState:
     is_eager: bool
     routes: tuple[Prefix, ...] = ()
     standby: tuple[Prefix, ...] = ()
+    psk: bytes | None = field(default=None, repr=False)
+    keepalive: float = 0.0
 
 
 class Tunnel:
@@ -66,19 +69,25 @@ class Tunnel:
 
     def set_peer(self, state: PeerState, now: float) -> None:
         """Take a peer or what changed of it. Raises Refused for a key that gives no shared secret."""
-        peer = self.table.find(state.public)
-        if peer is None:
-            if len(self.table) >= MAX_PEERS:
-                raise Refused(VpnDrop.TABLE_FULL)
-            peer = Peer(Remote(self._handshakes.local, state.public), self._mtu)
-            self.table.add(peer)
+        peer = self.table.find(state.public) or self._add_peer(state)
+        if not peer.remote.has_psk(state.psk):
+            self.table.remove(state.public)
+            peer = self._add_peer(state)
         has_moved = bool(peer.candidates) and state.candidates != peer.candidates
         peer.candidates, peer.is_eager = state.candidates, state.is_eager
         self.table.route(peer, state.addresses, state.routes, state.standby)
         if has_moved and peer.is_eager and peer.endpoint not in peer.candidates:
             self._handshakes.start(peer, now, everywhere=True)
         self._handshakes.hold(peer, now)
+        peer.keep_alive(state.keepalive, now)
         self._wake_for(peer)
+
+    def _add_peer(self, state: PeerState) -> Peer:
+        if len(self.table) >= MAX_PEERS:
+            raise Refused(VpnDrop.TABLE_FULL)
+        peer = Peer(Remote(self._handshakes.local, state.public, state.psk), self._mtu)
+        self.table.add(peer)
+        return peer
 
     def forget_peer(self, public: bytes) -> None:
         self.table.remove(public)
@@ -216,6 +225,10 @@ class Tunnel:
         if peer.forget_at <= now:
             peer.forget_at = NEVER
             self.table.forget_sessions(peer)
+        if peer.persistent_at <= now:
+            peer.persistent_at = now + peer.persistent
+            self._handshakes.hold(peer, now)
+            self._send_keepalive(peer, now)
         if peer.keepalive_at <= now:
             self._send_keepalive(peer, now)
         if peer.silence_at <= now:
