@@ -10,7 +10,8 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias
+from types import UnionType
+from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
 from kairos_net_vpn.spec import Timing
 
@@ -95,6 +96,7 @@ _KINDS: dict[str, type[Any]] = {
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _NESTED = {"timing": Timing, "peers": PeerStats}
+_HINTS = {kind: get_type_hints(kind) for kind in (*_KINDS.values(), *_NESTED.values())}
 _BYTES = frozenset({"private_key", "psk", "key"})
 
 
@@ -115,7 +117,7 @@ def decode(line: bytes) -> Message:
         if version == VERSION:
             message: Message = _typed(kind, document)
             return message
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ValueError("a line between the plugin and its data plane is not a message") from None
     raise ValueError(f"the data plane speaks version {VERSION}, the other end {version}: restart the agent")
 
@@ -131,7 +133,22 @@ def _plain(value: object) -> Any:
 
 
 def _typed(kind: type[Any], document: Mapping[str, Any]) -> Any:
-    return kind(**{name: _field(name, value) for name, value in document.items()})
+    made = kind(**{name: _field(name, value) for name, value in document.items()})
+    if not all(_fits(getattr(made, name), hint) for name, hint in _HINTS[kind].items()):
+        raise ValueError(f"a field of {kind.__name__} has a wrong type")
+    return made
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Say whether a value is of the type that its field is written with."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        return any(_fits(value, each) for each in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin is Mapping:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    return type(value) is hint or (hint is float and type(value) is int)
 
 
 def _field(name: str, value: Any) -> Any:
