@@ -256,7 +256,7 @@ def _documented_keys() -> set[str]:
     for section, model in load_plugins().sections().items():
         paths.add(section)
         walk(model, section)
-    environment = {f"p2p.vpn.env.{name}" for name in ("ADDRESS", "DHCP")}
+    environment = {f"p2p.vpn.env.{name}" for name in ("ADDRESS", "DHCP", "ROUTER")}
     old = {"p2p.ha", "p2p.vpn.auto"}
     of_examples = {"p2p.file_discovery"}
     return paths | environment | old | of_examples

@@ -53,22 +53,52 @@ async def lay(lab: Lab, profile: str, *, lossy: bool) -> Course:
 async def lose(course: Course, percent: float) -> None:
     """Lose this share of the frames that enter the bridge from either machine; 0 ends it.
 
+    Handshakes that are answered (WireGuard's type 2) are counted on the way, before the loss; see `answers`.
     Raises LabError on a course that was laid without loss in mind.
     """
-    hub = course.one.link.hub
-    shown = await must_run([*hub.enter("net"), "ip", "-json", "link", "show", "master", "br0"])
-    ports = [link["ifname"] for link in json.loads(shown)]
+    shown = await must_run(_in_hub(course, "ip", "-json", "link", "show", "master", "br0"))
+    ports = [f'"{link["ifname"]}"' for link in json.loads(shown)]
     if len(ports) != len(course.machines):
         raise LabError(f"the course has {len(ports)} ports on its bridge, not two: lay it with lossy=True")
-    devices = ", ".join(f'"{port}"' for port in ports)
-    chain = [
-        f"type filter hook ingress devices = {{ {devices} }} priority 0; policy accept;",
-        f"numgen random mod 100000 < {round(percent * 1000)} drop" if percent else "",
-    ]
     # Declaring the table first lets the delete succeed when there was none; nft applies a file as one change.
-    rules = ["table netdev course", "delete table netdev course", "table netdev course {", "chain cable {", *chain]
-    rules += ["}", "}", ""]
-    await must_run([*hub.enter("net"), "nft", "-f", "-"], stdin="\n".join(rules))
+    rules = (
+        "table netdev course",
+        "delete table netdev course",
+        "table netdev course {",
+        "counter answers { }",
+        "chain cable {",
+        f"type filter hook ingress devices = {{ {', '.join(ports)} }} priority 0; policy accept;",
+        # Type 2 and three zeros, 92 bytes, behind the 8 of UDP.
+        "meta l4proto udp udp length 100 @th,64,32 0x02000000 counter name answers",
+        f"numgen random mod 100000 < {round(percent * 1000)} drop" if percent else "",
+        "}",
+        "}",
+        "",
+    )
+    await must_run(_in_hub(course, "nft", "-f", "-"), stdin="\n".join(rules))
+
+
+async def answers(course: Course) -> int:
+    """Return how many handshakes were answered since `lose` was called last."""
+    shown = json.loads(await must_run(_in_hub(course, "nft", "-j", "list", "counters", "table", "netdev", "course")))
+    return next(int(each["counter"]["packets"]) for each in shown["nftables"] if "counter" in each)
+
+
+async def roam(machine: Machine, old: int, new: int) -> None:
+    """Give a machine other addresses on its cable, as a new lease does; it is without any for some milliseconds."""
+    commands = [
+        f"address del {ipv4_of(old)}/24 dev {CABLE}",
+        f"address del {ipv6_of(old)}/64 dev {CABLE}",
+        f"address add {ipv4_of(new)}/24 brd + dev {CABLE}",
+        f"address add {ipv6_of(new)}/64 dev {CABLE} nodad",
+    ]
+    file = machine.path("/run/roam")
+    file.write_text("\n".join([*commands, ""]))
+    await machine.run("ip", "-batch", "/run/roam")
+
+
+def _in_hub(course: Course, *words: str) -> list[str]:
+    return [*course.one.link.hub.enter("net"), *words]
 
 
 async def _join_directly(course: Course) -> None:

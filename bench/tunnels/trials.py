@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kairos_core.testing.lab import LabError, Process
+from kairos_core.testing.lab import LabError, Machine, Process
 from tunnels import iperf
 from tunnels.course import Course
 from tunnels.tunnel import Traffic, Tunnel
@@ -38,7 +38,7 @@ _MIXTURE = str(Path(__file__).with_name("mixture.py"))
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one test of one VPN gave: its value, the seconds it took, and the processor seconds of all its daemons."""
+    """What one test of one VPN gave: its value, the seconds of load, and the processor seconds of all daemons."""
 
     value: float
     seconds: float
@@ -96,7 +96,8 @@ async def measure(name: str, course: Course, tunnel: Tunnel, others: Sequence[Tu
     after = {each.name: await each.traffic(course) for each in (tunnel, *others)}
     if stray := strays(tunnel.name, before, after):
         raise LabError(f"{name} over {tunnel.name} went through {stray} too: its underlay must be the cable alone")
-    return Sample(value, took, after[tunnel.name].cpu - before[tunnel.name].cpu)
+    # iperf3 and its like need a while to start and end, in which nothing is carried; ping ends when it has its answers.
+    return Sample(value, took if name == "rtt" else seconds, after[tunnel.name].cpu - before[tunnel.name].cpu)
 
 
 def strays(name: str, before: dict[str, Traffic], after: dict[str, Traffic]) -> str | None:
@@ -106,22 +107,26 @@ def strays(name: str, before: dict[str, Traffic], after: dict[str, Traffic]) -> 
     return next((each for each, octets in suspects.items() if octets > STRAY * grown[name]), None)
 
 
-async def _iperf(course: Course, tunnel: Tunnel, seconds: float, *options: str) -> Any:
-    """Run iperf3 from the first machine to the second; return its JSON. Raises LabError, ValueError."""
-    address = tunnel.hosts[1]
+async def stream(client: Machine, server: Machine, address: str, seconds: float, *options: str) -> Any:
+    """Run iperf3 from one machine to an address of another; return its JSON. Raises LabError."""
     words = ("--server", "--one-off", "--bind", address, "--port", str(PORT))
-    server = await course.two.start("iperf3", *words, log="iperf3-server")
+    serving = await server.start("iperf3", *words, log="iperf3-server")
     try:
-        return await _client(course, server, seconds + GRACE, "--client", address, "--time", f"{seconds:g}", *options)
+        words = ("--client", address, "--time", f"{seconds:g}", *options)
+        return await _client(client, serving, seconds + GRACE, *words)
     finally:
-        await server.kill()
+        await serving.kill()
 
 
-async def _client(course: Course, server: Process, patience: float, *words: str) -> Any:
+async def _iperf(course: Course, tunnel: Tunnel, seconds: float, *options: str) -> Any:
+    return await stream(course.one, course.two, tunnel.hosts[1], seconds, *options)
+
+
+async def _client(client: Machine, server: Process, patience: float, *words: str) -> Any:
     """Run the client, again while the server is starting."""
     deadline = time.monotonic() + 10.0
     while True:
-        output = await course.one.run("iperf3", "--json", "--port", str(PORT), *words, check=False, timeout=patience)
+        output = await client.run("iperf3", "--json", "--port", str(PORT), *words, check=False, timeout=patience)
         with suppress(ValueError):
             document = json.loads(output.stdout)
             if "unable to connect" not in (iperf.refusal(document) or ""):

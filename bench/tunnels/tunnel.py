@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kairos_core.testing.agents import Network, Status, launch, until
+from kairos_core.testing.agents import Agent, Network, Status, until
 from kairos_core.testing.lab import LabError, Machine, Process
 from kairos_core.testing.mesh import ping
 from tunnels.course import CABLE, Course
@@ -80,9 +80,14 @@ class Ours(Tunnel):
     """
 
     name, interface = "ours", "kairos0"
+    agents: list[Agent]
 
     async def start(self, course: Course) -> None:
-        agents = await launch(course.machines, Network.new(2), auto={"enable": False})
+        network = Network.new(2)
+        agents = self.agents = [self.agent(machine) for machine in course.machines]
+        for agent in agents:
+            agent.configure(network.cloud_config(auto={"enable": False}))
+            await agent.start()
         self.daemons = [agent.process for agent in agents if agent.process is not None]
 
         def attached(seen: list[Status]) -> bool:
@@ -91,6 +96,18 @@ class Ours(Tunnel):
         seen = await until(agents, attached, PATIENCE, "a VPN between two agents")
         one, two = (str(status["me"]["address"]) for status in seen)
         self.hosts = one, two
+
+    def agent(self, machine: Machine) -> Agent:
+        """Return the agent of a machine, not started yet."""
+        return Agent(machine)
+
+
+async def data_plane(agent: Process) -> int:
+    """Return the process of an agent's data plane. Raises LabError."""
+    for pid in descendants(await agent.pid()):
+        if "kairos_net_vpn.dataplane" in command_line(pid):
+            return pid
+    raise LabError(f"the agent has no data plane: {agent.last_lines(3)}")
 
 
 def address_of(machine: Machine, prefix: str) -> str:
@@ -148,6 +165,13 @@ def descendants(pid: int) -> Iterator[int]:
         child = waiting.pop()
         yield child
         waiting += parents.get(child, ())
+
+
+def command_line(pid: int) -> list[str]:
+    """Return the words with which a process was started; none when it has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return []
 
 
 def _stat(pid: int) -> list[str]:

@@ -30,7 +30,7 @@ def show_status(api: str | None, as_json: bool) -> None:
         print_json({name: value for name, value in state.items() if name != "members"})
         return
     rows = [(label, state[name]) for name, label in _FIGURES.items()]
-    rows += [("path", _pairs(state["path"]))] if state.get("path") else []
+    rows += [("path", ", ".join([*state["path"]["offloads"], state["path"]["cipher"]]))] if state["path"] else []
     rows += [("dropped", _pairs(state["drops"]) or "nothing")]
     click.echo("\n".join(f"{label:<14} {value}" for label, value in rows))
 

@@ -20,27 +20,22 @@ import time
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from kairos_net_vpn import messages
-from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.drops import Refused
 from kairos_net_vpn.endpoints import Endpoints
 from kairos_net_vpn.handshakes import Sources
+from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, PeerStats, Ready, SetPeer, Stats
 from kairos_net_vpn.noise import Local
-from kairos_net_vpn.peer import NEVER, Endpoint
-from kairos_net_vpn.prefixes import Inside
+from kairos_net_vpn.offloads import Offloads, has_aes
+from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.peer import NEVER
+from kairos_net_vpn.prefixes import Inside, Prefix
+from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import PeerState, Tunnel
+from kairos_net_vpn.underlay import Underlay
 
-BATCH = 64
-"""Packets read from one side before the other has its turn. Raising it saves a system call in a burst of
-small packets and delays the other direction (64 x about 20 us)."""
-MAX_PACKET = 65535
 DEVICE_GONE = 3
 """The exit code when somebody deleted the TUN device."""
-
-_SEND_DROPS = {
-    errno.EMSGSIZE: VpnDrop.OVERSIZED,
-    errno.EAGAIN: VpnDrop.SEND_FULL,
-    errno.ENOBUFS: VpnDrop.SEND_FULL,
-}
 
 
 class DataPlane:
@@ -62,6 +57,11 @@ class DataPlane:
         if configure is None:
             return 0
         self._tunnel = self._build(configure)
+        drops = self._tunnel.drops
+        self._device = Tun(self._tun, configure.allowed, drops)
+        self._underlay = Underlay(self._udp, configure.allowed, drops)
+        self._outbound = Outbound(self._tunnel, self._device, self._underlay)
+        self._inbound = Inbound(self._tunnel, self._device, self._underlay, self._outbound)
         self._epoll.register(self._tun, select.EPOLLIN)
         self._epoll.register(self._udp.fileno(), select.EPOLLIN)
         self._reply(Ready())
@@ -75,15 +75,32 @@ class DataPlane:
         return 0
 
     def _build(self, configure: Configure) -> Tunnel:
+        self._uses_aes = configure.allowed.aes and has_aes()
         local = Local(X25519PrivateKey.from_private_bytes(configure.private_key), configure.psk)
-        inside = ipaddress.IPv4Network(configure.subnet)
+        inside = self._inside(configure)
         return Tunnel(
             local,
-            inside=Inside(frozenset({ipaddress.IPv4Address(configure.address).packed}), (inside,)),
+            inside=inside,
             mtu=configure.mtu,
             timing=configure.timing,
             sources=Sources(os.urandom, time.time, self._endpoints.host_of),
-            loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside),
+            loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside.subnets),
+            headers=self._endpoints.header_size,
+            chacha=not self._uses_aes,
+        )
+
+    def _inside(self, configure: Configure) -> Inside:
+        addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = [ipaddress.IPv4Address(configure.address)]
+        subnets: list[Prefix] = [ipaddress.IPv4Network(configure.subnet)]
+        if configure.ipv6:
+            interface = ipaddress.IPv6Interface(configure.ipv6)
+            addresses.append(interface.ip)
+            subnets.append(interface.network)
+        return Inside(
+            frozenset(address.packed for address in addresses),
+            tuple(subnets),
+            _prefixes(configure.routes),
+            self._udp.getsockname()[1],
         )
 
     def _turn(self) -> bool:
@@ -95,57 +112,17 @@ class DataPlane:
         timeout = -1.0 if tunnel.wake == NEVER else max(0.0, tunnel.wake - now)
         for source, event in self._epoll.poll(timeout):
             if source == self._tun:
-                self._read_packets()
+                self._outbound.read(time.monotonic())
             elif source == self._udp.fileno():
-                self._read_datagrams()
+                self._inbound.read(time.monotonic())
             elif not self._serve_control(event):
                 return False
             self._flush_outbox()
         return True
 
-    # -- packets
-
-    def _read_packets(self) -> None:
-        now = time.monotonic()
-        for _ in range(BATCH):
-            try:
-                packet = os.read(self._tun, MAX_PACKET)
-            except BlockingIOError:
-                return
-            sealed = self._tunnel.seal_packet(packet, now)
-            if sealed is not None:
-                self._send(*sealed)
-
-    def _read_datagrams(self) -> None:
-        now = time.monotonic()
-        for _ in range(BATCH):
-            try:
-                datagram, source = self._udp.recvfrom(MAX_PACKET)
-            except BlockingIOError:
-                return
-            except OSError:  # an ICMP error of an earlier datagram; the peer's silence says the same
-                continue
-            packet = self._tunnel.receive(datagram, source, now)
-            if packet is not None:
-                self._write_packet(packet)
-
-    def _write_packet(self, packet: bytes) -> None:
-        try:
-            os.write(self._tun, packet)
-        except OSError as error:
-            if error.errno == errno.EBADFD:
-                raise
-            self._tunnel.drops[VpnDrop.TUN_REFUSED] += 1
-
-    def _send(self, datagram: bytes, endpoint: Endpoint) -> None:
-        try:
-            self._udp.sendto(datagram, endpoint)
-        except OSError as error:
-            self._tunnel.drops[_SEND_DROPS.get(error.errno or 0, VpnDrop.UNREACHABLE)] += 1
-
     def _flush_outbox(self) -> None:
         for datagram, endpoint in self._tunnel.take_outbox():
-            self._send(datagram, endpoint)
+            self._underlay.send(datagram, endpoint)
 
     # -- control
 
@@ -192,8 +169,11 @@ class DataPlane:
         state = PeerState(
             message.key,
             self._endpoints.parse_all(message.endpoints),
-            frozenset(ipaddress.IPv4Address(address).packed for address in message.addresses),
+            frozenset(ipaddress.ip_address(address).packed for address in message.addresses),
             message.eager,
+            _prefixes(message.routes),
+            _prefixes(message.standby),
+            records=message.records,
             psk=message.psk,
             keepalive=message.keepalive,
         )
@@ -213,7 +193,9 @@ class DataPlane:
             )
             for peer in self._tunnel.table
         )
-        return Stats(peers, {drop.value: count for drop, count in self._tunnel.drops.items()})
+        device, underlay = self._device, self._underlay
+        used = Offloads(device.vnet, device.tso, device.uso, underlay.gso, underlay.gro, self._uses_aes)
+        return Stats(peers, {drop.value: count for drop, count in self._tunnel.drops.items()}, used)
 
     def _reply(self, message: messages.Message) -> None:
         self._unsent += messages.encode(message)
@@ -229,6 +211,10 @@ class DataPlane:
             return  # the read side sees the end
         waits = select.EPOLLOUT if self._unsent else 0
         self._epoll.modify(self._control.fileno(), select.EPOLLIN | waits)
+
+
+def _prefixes(texts: tuple[str, ...]) -> tuple[Prefix, ...]:
+    return tuple(map(ipaddress.ip_network, texts))
 
 
 def main(arguments: list[str]) -> int:

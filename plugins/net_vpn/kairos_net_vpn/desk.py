@@ -15,10 +15,8 @@ from typing import Any
 from kairos_core import NetworkError, NetworkHost, PeerId
 from kairos_net_vpn import guests
 from kairos_net_vpn.guests import MAX_GUESTS, NAME, Guest
-from kairos_net_vpn.messages import PeerStats, SetPeer, Stats
 from kairos_net_vpn.roster import TOPIC as NODES
 from kairos_net_vpn.roster import parse_entry
-from kairos_net_vpn.spec import Timing
 
 _WISHES = frozenset({"name", "key", "address", "endpoint", "routes", "keepalive"})
 
@@ -186,33 +184,3 @@ def _readable(entry: Mapping[str, Any]) -> dict[str, Guest]:
         return guests.parse_guests(entry)
     except ValueError:
         return {}
-
-
-def describe(peer: SetPeer, stats: PeerStats | None, age: float, timing: Timing) -> dict[str, Any]:
-    """Say how one peer does, in JSON types. `age` is that of the statistics, in seconds."""
-    handshake = None if stats is None or stats.handshake is None else round(stats.handshake + age, 1)
-    if handshake is None:
-        state = "waiting" if peer.eager else "idle"
-    else:
-        state = "up" if handshake < timing.reject_after else "idle"
-    return {
-        "key": base64.b64encode(peer.key).decode(),
-        "addresses": list(peer.addresses),
-        "state": state,
-        "endpoint": stats.endpoint if stats else None,
-        "handshake": handshake,
-        "sent": stats.sent if stats else 0,
-        "received": stats.received if stats else 0,
-    }
-
-
-def figures(stats: Stats | None, timing: Timing) -> dict[str, int]:
-    """Return the counts that become metrics."""
-    peers = stats.peers if stats else ()
-    live = [each for each in peers if each.handshake is not None and each.handshake < timing.reject_after]
-    return {
-        "peers": len(peers),
-        "sessions": len(live),
-        "bytes_sent": sum(each.sent for each in peers),
-        "bytes_received": sum(each.received for each in peers),
-    }

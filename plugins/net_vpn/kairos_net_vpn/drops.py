@@ -34,6 +34,7 @@ class VpnDrop(StrEnum):
     EXPIRED = "expired"  # under a session older than it may be
     REPLAYED = "replayed"  # this very datagram came before, or it is older than the window
     UNSEAL = "unseal"  # authentication failed: altered, forged, or under another token
+    INCOMPLETE = "incomplete"  # a datagram of the same group was lost
     # packets that a peer sealed
     SOURCE_MISMATCH = "source_mismatch"  # its source address is not this peer's
     NOT_OURS = "not_ours"  # its destination is not this node

@@ -9,6 +9,7 @@ import ipaddress
 import socket
 
 from kairos_net_vpn.peer import MAX_CANDIDATES, Endpoint
+from kairos_net_vpn.prefixes import Prefix
 
 _MAPPED = "::ffff:"
 
@@ -50,10 +51,14 @@ class Endpoints:
         address = ipaddress.ip_address(_unmapped(endpoint))
         return address.packed if address.version == 4 else address.packed[:8]
 
-    def is_inside(self, endpoint: Endpoint, subnet: ipaddress.IPv4Network) -> bool:
-        """Say whether an endpoint lies in the VPN's own subnet."""
+    def is_inside(self, endpoint: Endpoint, subnets: tuple[Prefix, ...]) -> bool:
+        """Say whether an endpoint lies in the VPN's own subnets."""
         address = ipaddress.ip_address(_unmapped(endpoint))
-        return address.version == 4 and address in subnet
+        return any(address in subnet for subnet in subnets)
+
+    def header_size(self, endpoint: Endpoint) -> int:
+        """Return the bytes of IP and UDP headers around a datagram to an endpoint."""
+        return 48 if ":" in _unmapped(endpoint) else 28
 
 
 def _unmapped(endpoint: Endpoint) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from types import UnionType
 from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
+from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.spec import Timing
 
 VERSION = 1
@@ -22,8 +23,10 @@ MAX_LINE = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """The first message: who this node is. `address` is its inner one, `subnet` what lies inside the
-    tunnel."""
+    """The first message: who this node is. `address` is its inner one, `subnet` what lies inside the tunnel.
+
+    `ipv6` is both for IPv6 (`fd12:3456:789a::a01:5/64`), empty without it; `routes` are networks behind this node.
+    """
 
     private_key: bytes = field(repr=False)
     psk: bytes = field(repr=False)
@@ -31,12 +34,16 @@ class Configure:
     subnet: str
     mtu: int
     timing: Timing = field(default_factory=Timing)
+    ipv6: str = ""
+    routes: tuple[str, ...] = ()
+    allowed: Offloads = field(default_factory=Offloads)
 
 
 @dataclass(frozen=True, slots=True)
 class SetPeer:
     """A peer, or what it has become: its public key, where it may be, which inner addresses are its own.
 
+    Packets for `routes` go to it; packets from `standby` may come from it.
     `psk` is a secret of its own in place of the network's; `keepalive` the seconds after which it hears from us even
     when there is nothing to say (0: never).
     """
@@ -45,6 +52,9 @@ class SetPeer:
     endpoints: tuple[str, ...]
     addresses: tuple[str, ...]
     eager: bool = True
+    routes: tuple[str, ...] = ()
+    standby: tuple[str, ...] = ()
+    records: bool = False
     psk: bytes | None = field(default=None, repr=False)
     keepalive: float = 0.0
 
@@ -82,6 +92,8 @@ class Stats:
 
     peers: tuple[PeerStats, ...]
     drops: Mapping[str, int]
+    offloads: Offloads = field(default_factory=Offloads)
+    """What the packet path uses now."""
 
 
 Message: TypeAlias = Configure | SetPeer | ForgetPeer | Ask | Ready | Stats
@@ -95,7 +107,7 @@ _KINDS: dict[str, type[Any]] = {
     "stats": Stats,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-_NESTED = {"timing": Timing, "peers": PeerStats}
+_NESTED = {"timing": Timing, "peers": PeerStats, "allowed": Offloads, "offloads": Offloads}
 _HINTS = {kind: get_type_hints(kind) for kind in (*_KINDS.values(), *_NESTED.values())}
 _BYTES = frozenset({"private_key", "psk", "key"})
 

@@ -6,26 +6,32 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Any
 
 from kairos_core import Attachment, Network, NetworkError, NetworkHost, PeerId
 from kairos_net_vpn import guests
-from kairos_net_vpn.desk import Desk, Here, describe, figures, names_of
+from kairos_net_vpn.desk import Desk, Here
 from kairos_net_vpn.device import TunDevice, open_udp
 from kairos_net_vpn.drops import VpnDrop
+from kairos_net_vpn.forwarding import prepare
 from kairos_net_vpn.guests import Admission
-from kairos_net_vpn.lan import Lan, read_lan
+from kairos_net_vpn.lan import Lan, interface_of, read_lan
 from kairos_net_vpn.messages import Configure
-from kairos_net_vpn.roster import TOPIC, View, make_roster
+from kairos_net_vpn.moves import AddressChanges
+from kairos_net_vpn.offloads import Offloads
+from kairos_net_vpn.report import Reading, report
+from kairos_net_vpn.roster import RECORDS, TOPIC, Policy, View, make_roster
+from kairos_net_vpn.routes import Routes
 from kairos_net_vpn.settings import VpnSettings, inner_mtu
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.supervisor import Supervisor
+from kairos_net_vpn.ula import PURPOSE, ula_address, ula_subnet
 
 _PSK = "vpn psk"
 UPKEEP = 5.0
-"""Seconds between two looks at the counters and at this machine's own addresses. Lowering it notices a new
-address sooner and costs about 1 ms each time."""
+"""Seconds between two looks at the counters, and at this machine's own addresses where the kernel does not tell when
+they change. Lowering it costs about 1 ms each time."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +39,12 @@ _log = logging.getLogger(__name__)
 class Vpn(Network):
     """An encrypted network between the nodes, with an address of its own for each."""
 
-    def __init__(self, settings: VpnSettings | None = None, *, timing: Timing | None = None) -> None:
+    def __init__(
+        self, settings: VpnSettings | None = None, *, timing: Timing | None = None, allowed: Offloads | None = None
+    ) -> None:
         self._settings = settings or VpnSettings()
         self._timing = timing or Timing()
+        self._allowed = allowed or Offloads()
         self._member: _Member | None = None
 
     def state(self) -> Mapping[str, Any]:
@@ -58,15 +67,16 @@ class Vpn(Network):
         if not settings.create:
             yield Attachment()
             return
-        address = await self._lease(host)
         lan = read_lan(settings.interface)
-        inner = IPv4Interface(f"{address}/{settings.pool.prefixlen}")
-        device = TunDevice(settings.interface, inner, inner_mtu(lan.mtu, settings.mtu))
+        _require_free_pool(settings, lan)
+        address = await self._lease(host)
+        _require_free_address(settings, address)
+        device = self._device(host, address, lan)
+        prepare(settings.routes, switch_on=settings.forward)
         with open_udp(settings.port, _remembered_port(host)) as udp:
-            supervisor = Supervisor(self._configuration(host, address, lan), udp, device, _counter(host))
-            member = _Member(
-                host, settings, supervisor, address, port=udp.getsockname()[1], lan=lan, timing=self._timing
-            )
+            supervisor = Supervisor(self._configuration(host, device, lan), udp, device, _counter(host))
+            port = udp.getsockname()[1]
+            member = _Member(host, settings, supervisor, device, port=port, lan=lan, timing=self._timing)
             try:
                 await supervisor.start()
                 async with member.working():
@@ -79,7 +89,13 @@ class Vpn(Network):
 
     async def _lease(self, host: NetworkHost) -> IPv4Address:
         settings = self._settings
-        address = await host.lease(settings.pool, settings.wanted)
+        try:
+            address = await host.lease(settings.pool, settings.wanted)
+        except NetworkError as error:
+            if settings.wanted is None or not settings.leases:
+                raise
+            _log.warning("taking another address, as env.DHCP allows: %s", error)
+            return await host.lease(settings.pool)
         if settings.wanted is not None and not settings.leases and address != settings.wanted:
             holder = host.leases(settings.pool).get(settings.wanted)
             raise NetworkError(
@@ -88,14 +104,25 @@ class Vpn(Network):
             )
         return address
 
-    def _configuration(self, host: NetworkHost, address: IPv4Address, lan: Lan) -> Configure:
+    def _device(self, host: NetworkHost, address: IPv4Address, lan: Lan) -> TunDevice:
+        settings, ipv6 = self._settings, None
+        if settings.ipv6:
+            subnet = ula_subnet(host.secret(PURPOSE))
+            ipv6 = IPv6Interface((ula_address(subnet, address), subnet.prefixlen))
+        ipv4 = IPv4Interface((address, settings.pool.prefixlen))
+        return TunDevice(settings.interface, ipv4, inner_mtu(lan.mtu, settings.mtu), ipv6, vnet=self._allowed.vnet)
+
+    def _configuration(self, host: NetworkHost, device: TunDevice, lan: Lan) -> Configure:
         return Configure(
             private_key=host.identity.exchange_key("vpn").private_bytes_raw(),
             psk=host.secret(_PSK),
-            address=str(address),
+            address=str(device.address.ip),
             subnet=str(self._settings.pool),
             mtu=inner_mtu(lan.mtu, self._settings.mtu),
+            ipv6=str(device.ipv6 or ""),
+            routes=tuple(map(str, self._settings.routes)),
             timing=self._timing,
+            allowed=self._allowed,
         )
 
 
@@ -108,29 +135,32 @@ class _Member:
         host: NetworkHost,
         settings: VpnSettings,
         supervisor: Supervisor,
-        address: IPv4Address,
+        device: TunDevice,
         *,
         port: int,
         lan: Lan,
         timing: Timing,
     ) -> None:
         self._host = host
-        self._pool = settings.pool
-        self._interface = settings.interface
+        self._settings = settings
+        self._policy = Policy(settings.accept_routes, settings.router, settings.routes)
         self._supervisor = supervisor
-        self._address = address
+        self._device = device
+        self._routes = Routes(device.name)
         self._port = port
         self._lan = lan
         self._key = host.identity.exchange_key("vpn").public_key().public_bytes_raw()
-        self._mtu = inner_mtu(lan.mtu, settings.mtu)
         self._timing = timing
         self._unusable: frozenset[PeerId] = frozenset()
         self._guests: Mapping[bytes, Admission] = {}
-        self.desk = Desk(host, Here(settings.interface, address, settings.pool, port, self._mtu, host.secret(_PSK)))
+        mtu = inner_mtu(lan.mtu, settings.mtu)
+        self._here = Here(device.name, device.address.ip, settings.pool, port, mtu, host.secret(_PSK))
+        self.desk = Desk(host, self._here)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Publish and follow the ledger meanwhile; at the end take back where this node is reached."""
+        self._moves = AddressChanges()
         tasks = [
             asyncio.create_task(_persist("following the ledger", self._follow)),
             asyncio.create_task(_persist("upkeep", self._keep_up)),
@@ -142,12 +172,14 @@ class _Member:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._moves.close()
             # The key stays: it is this node's for ever. Without a port nobody knocks any more.
             self._host.publish(TOPIC, {"key": self._key})
 
     def _publish(self) -> None:
-        reached = {"port": self._port, "address": str(self._address), "hosts": list(self._lan.hosts)}
-        self._host.publish(TOPIC, {"key": self._key, **reached})
+        reached = {"port": self._port, "address": str(self._device.address.ip), "hosts": list(self._lan.hosts)}
+        offered = {"ipv6": self._device.ipv6 is not None, "routes": list(map(str, self._settings.routes))}
+        self._host.publish(TOPIC, {"key": self._key, "records": RECORDS, **reached, **offered})
 
     async def _follow(self) -> None:
         changes = self._host.changes()
@@ -157,12 +189,12 @@ class _Member:
 
     async def _keep_up(self) -> None:
         while True:
-            await asyncio.sleep(UPKEEP)
+            await self._moves.wait(UPKEEP)
             await self._supervisor.stats()
-            lan = read_lan(self._interface)
-            if lan.hosts != self._lan.hosts:
-                self._lan = lan
+            before, self._lan = self._lan, read_lan(self._device.name)
+            if self._lan.hosts != before.hosts:
                 self._publish()
+            self._routes.mend()
             self._refresh()
 
     def _refresh(self) -> None:
@@ -171,10 +203,14 @@ class _Member:
             me=host.identity.peer_id,
             own_key=self._key,
             own_hosts=frozenset(self._lan.hosts),
-            pool=self._pool,
+            pool=self._settings.pool,
             entries=host.published(TOPIC),
             links=host.links(),
-            leases=host.leases(self._pool),
+            leases=host.leases(self._settings.pool),
+            ula=self._device.ipv6.network if self._device.ipv6 is not None else None,
+            policy=self._policy,
+            networks=self._lan.networks,
+            routed=self._routes.wanted,
         )
         nodes = [value.get("key") for value in view.entries.values()]
         self._guests, no_entries = guests.admit(host.published(guests.TOPIC), view.leases, nodes)
@@ -185,33 +221,14 @@ class _Member:
             host.dropped(f"vpn_{VpnDrop.BAD_TOPIC}")
         self._unusable = unusable
         self._supervisor.set_peers(guests.furnish(roster.peers, self._guests, host.secret(_PSK)))
+        self._routes.follow(roster.choice)
 
     def state(self) -> dict[str, Any]:
         """Say how this end and its peers do, in JSON types."""
-        stats, timing = self._supervisor.last, self._timing
-        age = asyncio.get_running_loop().time() - self._supervisor.last_at
-        found = {each.key: each for each in stats.peers} if stats else {}
-        members = [
-            {**self._who(key), **describe(peer, found.get(key), age, timing)}
-            for key, peer in self._supervisor.peers.items()
-        ]
-        here = {"interface": self._interface, "address": str(self._address), "port": self._port, "mtu": self._mtu}
-        drops = dict(stats.drops) if stats else {}
-        return {**here, **figures(stats, timing), "drops": drops, "members": sorted(members, key=_by_name)}
-
-    def _who(self, key: bytes) -> dict[str, Any]:
-        if key in self._guests:
-            admission = self._guests[key]
-            return {"name": admission.name, "kind": "guest", "peer": None, "admitted_by": str(admission.by)}
-        for peer, entry in self._host.published(TOPIC).items():
-            if entry.get("key") == key:
-                name = names_of(self._host).get(peer) or peer.short
-                return {"name": name, "kind": "node", "peer": str(peer), "admitted_by": None}
-        return {"name": "", "kind": "node", "peer": None, "admitted_by": None}
-
-
-def _by_name(member: Mapping[str, Any]) -> tuple[str, str]:
-    return member["name"], member["key"]
+        supervisor = self._supervisor
+        age = asyncio.get_running_loop().time() - supervisor.last_at
+        reading = Reading(supervisor.peers, supervisor.last, age, self._timing)
+        return report(self._host, self._here, self._guests, reading)
 
 
 async def _persist(what: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -222,6 +239,25 @@ async def _persist(what: str, work: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             _log.exception("%s of the VPN failed; trying again in 1 s", what)
         await asyncio.sleep(1)
+
+
+def _require_free_pool(settings: VpnSettings, lan: Lan) -> None:
+    """Refuse a pool that this machine's own networks overlap: part of either could not be reached."""
+    for network in lan.networks:
+        if network.prefix.version == 4 and network.prefix.overlaps(settings.pool):
+            raise NetworkError(
+                f"the VPN's addresses {settings.pool} overlap the network {network}, so one would hide the other. "
+                "Set another p2p.vpn.subnet, the same on all nodes."
+            )
+
+
+def _require_free_address(settings: VpnSettings, address: IPv4Address) -> None:
+    interface = interface_of(address, settings.interface)
+    if interface is not None:
+        raise NetworkError(
+            f"the VPN address {address} is on {interface} of this machine already. Remove it there, or set another "
+            "one in p2p.vpn.env.ADDRESS."
+        )
 
 
 def _remembered_port(host: NetworkHost) -> int:

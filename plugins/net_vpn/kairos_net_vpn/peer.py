@@ -6,10 +6,14 @@ used it, `previous` while datagrams sealed before the change may still arrive.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from kairos_net_vpn import spec
 from kairos_net_vpn.cookies import CookieJar
+from kairos_net_vpn.drops import VpnDrop
+from kairos_net_vpn.loss import Members
 from kairos_net_vpn.noise import Initiated, Remote
 from kairos_net_vpn.prefixes import Prefix, Prefixes
 from kairos_net_vpn.session import Session
@@ -38,7 +42,10 @@ class Peer:
         "addresses",
         "attempts",
         "candidates",
+        "chacha",
         "current",
+        "datagram",
+        "drops",
         "endpoint",
         "forget_at",
         "greatest_timestamp",
@@ -48,6 +55,7 @@ class Peer:
         "knock_at",
         "last_handshake",
         "last_knock_seen",
+        "members",
         "mtu",
         "next",
         "pending",
@@ -56,6 +64,7 @@ class Peer:
         "previous",
         "queued",
         "received",
+        "records",
         "remote",
         "routes",
         "sent",
@@ -76,6 +85,12 @@ class Peer:
         self.endpoint: Endpoint | None = None  # where its last authentic datagram came from
         self.persistent = 0.0  # seconds between two such keepalives; 0: none
         self.is_eager = False  # it is said to be alive: hold a session without waiting for a packet
+        # records
+        self.records = False  # it is a Kairos node that opens them
+        self.chacha = False  # seal them with ChaCha20-Poly1305
+        self.datagram = mtu + spec.TRANSPORT_OVERHEAD  # bytes in each of their datagrams: what the path takes whole
+        self.members = Members()
+        self.drops: Counter[VpnDrop] = Counter()  # the tunnel's
         # sessions
         self.current: Session | None = None
         self.previous: Session | None = None

@@ -22,6 +22,8 @@ NEVER_ROUTED: tuple[Prefix, ...] = tuple(
 )
 """Addresses that mean this machine, this link or a group (RFC 6890): no packet between peers has one."""
 
+_UDP = 17
+
 
 class Prefixes(Generic[Value]):
     """A table from prefixes of both families to values; the longest prefix that holds an address wins.
@@ -58,12 +60,13 @@ def _levels(entries: Mapping[Prefix, Value], version: int) -> _Levels[Value]:
 class Inside:
     """What lies inside the tunnel: this node's addresses, all nodes' networks, and what this node forwards to.
 
-    `addresses` are packed; of `routes` this node says that it carries packets there.
+    `addresses` are packed; of `routes` this node says that it carries packets there; `port` is the data plane's.
     """
 
     addresses: frozenset[bytes]
     subnets: tuple[Prefix, ...] = ()
     routes: tuple[Prefix, ...] = ()
+    port: int = 0
 
     def is_ours(self, destination: bytes) -> bool:
         """Say whether a packet for this packed address may come out of the tunnel here."""
@@ -73,6 +76,14 @@ class Inside:
         """Return which source addresses prefixes allow. Those of nodes they never do: nobody speaks for another."""
         barred = dict.fromkeys((*NEVER_ROUTED, *self.subnets), False)
         return Prefixes({**dict.fromkeys(prefixes, True), **barred})
+
+    def is_own_datagram(self, packet: bytes | memoryview) -> bool:
+        """Say whether a packet is a datagram of the tunnel itself, which a route has led back into it."""
+        if packet[0] >> 4 == 4:
+            protocol, header = packet[9], (packet[0] & 15) * 4
+        else:
+            protocol, header = packet[6], 40
+        return protocol == _UDP and int.from_bytes(packet[header : header + 2]) == self.port
 
     @cached_property
     def _forwarded(self) -> Prefixes[bool]:

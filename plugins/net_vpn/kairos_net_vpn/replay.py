@@ -35,3 +35,12 @@ class ReplayWindow:
                 self._ring[entered % _WORDS] = 0
             self._highest = counter
         self._ring[word % _WORDS] |= 1 << (counter % _BITS)
+
+    def accept_all(self, first: int, count: int) -> None:
+        """Remember consecutive counters, word by word."""
+        end = first + count
+        while first < end:
+            bits = min(end - first, _BITS - first % _BITS)
+            self.accept(first + bits - 1)
+            self._ring[first // _BITS % _WORDS] |= ((1 << bits) - 1) << (first % _BITS)
+            first += bits

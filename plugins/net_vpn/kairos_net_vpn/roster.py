@@ -1,22 +1,30 @@
 """From what the ledger says to what the data plane needs. Pure: the same statements give the same peers.
 
 A node's topic entry: `{"key": X25519 public key, "port": UDP port, "address": "10.1.0.7", "hosts":
-["192.0.2.7"]}`. It is signed by its author, so the key is bound to the identity. Which inner addresses a peer
-owns is not taken from it, but from the leases.
+["192.0.2.7"], "records": 1, "ipv6": true, "routes": ["192.168.5.0/24"]}`. It is signed by its author, so the key is
+bound to the identity. Which inner addresses a peer owns is not taken from it, but from the leases; which networks lie
+behind it is, as far as the policy here allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from kairos_core import Address, PeerId, PeerLink
+from kairos_net_vpn.lan import Connected
 from kairos_net_vpn.messages import SetPeer
 from kairos_net_vpn.peer import MAX_CANDIDATES
+from kairos_net_vpn.prefixes import Prefix
+from kairos_net_vpn.subnets import MAX_ROUTES, Choice, Offer, Rules, choose
+from kairos_net_vpn.ula import ula_address
 
 TOPIC = "vpn"
+RECORDS = 1
+"""The version of records.py that a node opens; without the field it is a stock WireGuard peer."""
 KEY_SIZE = 32
 MAX_HOSTS = 8
 """Addresses taken from one entry; more would let one entry make us knock at many doors."""
@@ -29,6 +37,18 @@ class Entry:
     key: bytes
     port: int | None
     hosts: tuple[str, ...]
+    records: bool = False
+    has_ipv6: bool = False
+    routes: tuple[Prefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator says of networks behind nodes: what is accepted, who is the router, what this one offers."""
+
+    accepted: tuple[Prefix, ...] = ()
+    router: IPv4Address | None = None
+    offered: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +62,19 @@ class View:
     entries: Mapping[PeerId, Mapping[str, Any]]
     links: tuple[PeerLink, ...]
     leases: Mapping[IPv4Address, PeerId]
+    ula: IPv6Network | None = None
+    policy: Policy = Policy()
+    networks: tuple[Connected, ...] = ()
+    routed: frozenset[Prefix] = frozenset()  # by this very roster, when it was last made
 
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """The peers by public key, and whose entries could not be used."""
+    """The peers by public key, whose entries could not be used, and who carries which networks."""
 
     peers: Mapping[bytes, SetPeer]
     unusable: frozenset[PeerId]
+    choice: Choice
 
 
 def make_roster(view: View) -> Roster:
@@ -59,18 +84,43 @@ def make_roster(view: View) -> Roster:
     That gives the copyist nothing, and takes nothing from the owner of the key.
     """
     links = {link.peer: link for link in view.links}
+    parsed = {peer: parse_entry(value) for peer, value in sorted(view.entries.items()) if peer != view.me}
+    usable = {peer: entry for peer, entry in parsed.items() if entry is not None and entry.key != view.own_key}
+    choice = _choose(usable, links, view)
     peers: dict[bytes, SetPeer] = {}
-    unusable = set()
-    for peer, value in sorted(view.entries.items()):
-        entry = parse_entry(value) if peer != view.me else None
-        if peer == view.me:
-            continue
-        if entry is None or entry.key == view.own_key:
-            unusable.add(peer)
-            continue
-        found = _peer(peer, entry, links.get(peer), view)
+    for peer, entry in usable.items():
+        found = _peer(peer, entry, links.get(peer), view, choice)
         peers[entry.key] = _join(peers[entry.key], found) if entry.key in peers else found
-    return Roster(peers, frozenset(unusable))
+    return Roster(peers, frozenset(parsed.keys() - usable.keys()), choice)
+
+
+def _choose(entries: Mapping[PeerId, Entry], links: Mapping[PeerId, PeerLink], view: View) -> Choice:
+    """Choose who carries the networks behind nodes. Nobody advertises any, as a rule: then this costs nothing."""
+    router = view.leases.get(view.policy.router) if view.policy.router is not None else None
+    offers = [
+        Offer(peer, entry.routes, _is_alive(links.get(peer)), is_router=peer == router)
+        for peer, entry in entries.items()
+        if entry.routes or peer == router
+    ]
+    return choose(offers, _rules(view)) if offers else Choice()
+
+
+def _rules(view: View) -> Rules:
+    barred: list[tuple[Prefix, str]] = [(view.pool, "the VPN's own addresses")]
+    barred += [(view.ula, "the VPN's own addresses")] if view.ula is not None else []
+    barred += [(route, "which this node offers itself") for route in view.policy.offered if route.prefixlen]
+    barred += [(each.prefix, f"a network of this machine ({each.interface})") for each in view.networks]
+    underlay = {}
+    for link in view.links:
+        address = _parse(link.address.host.partition("%")[0]) if link.address is not None else None
+        # What a route leads to already is reached through the tunnel: gossip found its way in there.
+        if address is not None and not any(address in prefix for prefix in view.routed):
+            underlay[address] = link.peer
+    return Rules(view.policy.accepted, tuple(barred), underlay)
+
+
+def _is_alive(link: PeerLink | None) -> bool:
+    return link.alive if link is not None else True
 
 
 def parse_entry(value: Mapping[str, Any]) -> Entry | None:
@@ -82,43 +132,71 @@ def parse_entry(value: Mapping[str, Any]) -> Entry | None:
         return None
     if not isinstance(hosts, list | tuple) or not all(isinstance(host, str) for host in hosts):
         return None
-    return Entry(key, port, tuple(hosts[:MAX_HOSTS]))
-
-
-def _peer(peer: PeerId, entry: Entry, link: PeerLink | None, view: View) -> SetPeer:
-    addresses = tuple(sorted(str(address) for address, holder in view.leases.items() if holder == peer))
-    return SetPeer(
-        key=entry.key,
-        endpoints=tuple(str(endpoint) for endpoint in _endpoints(entry, link, view)),
-        addresses=addresses,
-        eager=link.alive if link is not None else True,
+    routes = value.get("routes", ())
+    if not isinstance(routes, list | tuple) or not all(isinstance(route, str) for route in routes):
+        return None
+    return Entry(
+        key,
+        port,
+        tuple(hosts[:MAX_HOSTS]),
+        records=value.get("records") == RECORDS,
+        has_ipv6=value.get("ipv6") is True,
+        routes=tuple(_prefixes(routes[:MAX_ROUTES])),
     )
 
 
-def _endpoints(entry: Entry, link: PeerLink | None, view: View) -> Iterable[Address]:
+def _prefixes(texts: Iterable[str]) -> Iterator[Prefix]:
+    for text in texts:
+        with suppress(ValueError):
+            yield ip_network(text)
+
+
+def _peer(peer: PeerId, entry: Entry, link: PeerLink | None, view: View, choice: Choice) -> SetPeer:
+    leases = sorted(address for address, holder in view.leases.items() if holder == peer)
+    return SetPeer(
+        key=entry.key,
+        endpoints=tuple(str(endpoint) for endpoint in _endpoints(entry, link, view, choice)),
+        addresses=tuple(str(address) for lease in leases for address in _addresses(lease, entry, view)),
+        eager=_is_alive(link),
+        routes=tuple(map(str, choice.routes.get(peer, ()))),
+        standby=tuple(map(str, choice.standby.get(peer, ()))),
+        records=entry.records,
+    )
+
+
+def _addresses(lease: IPv4Address, entry: Entry, view: View) -> Iterator[IPv4Address | IPv6Address]:
+    yield lease
+    if entry.has_ipv6 and view.ula is not None:
+        yield ula_address(view.ula, lease)
+
+
+def _endpoints(entry: Entry, link: PeerLink | None, view: View, choice: Choice) -> Iterable[Address]:
     """Return where the peer may be reached: first where gossip reaches it, then its own LAN addresses."""
     if entry.port is None:
         return ()
-    hosts = [host for host in entry.hosts if _is_foreign(host, view)]
-    if link is not None and link.address is not None and _is_underlay(link.address.host, view.pool):
+    inside = choice.prefixes | {view.pool} | ({view.ula} if view.ula is not None else set())
+    hosts = [host for host in entry.hosts if _is_foreign(host, view, inside)]
+    if link is not None and link.address is not None and _is_underlay(link.address.host, inside):
         hosts.insert(0, link.address.host)
     return [Address(host, entry.port) for host in dict.fromkeys(hosts)][:MAX_CANDIDATES]
 
 
-def _is_foreign(host: str, view: View) -> bool:
+def _is_foreign(host: str, view: View, inside: Iterable[Prefix]) -> bool:
     """Say whether a published address can mean that peer and not this machine (every docker0 is
     172.17.0.1)."""
     address = _parse(host)
-    if address is None or host in view.own_hosts or not _is_underlay(host, view.pool):
+    if address is None or host in view.own_hosts or not _is_underlay(host, inside):
         return False
     return not (address.is_loopback or address.is_link_local)
 
 
-def _is_underlay(host: str, pool: IPv4Network) -> bool:
+def _is_underlay(host: str, inside: Iterable[Prefix]) -> bool:
     """Say whether this is a unicast IP address outside the VPN: inside, the tunnel would run through
     itself."""
     address = _parse(host)
-    return not (address is None or address.is_multicast or address.is_unspecified or address in pool)
+    if address is None or address.is_multicast or address.is_unspecified:
+        return False
+    return not any(address in prefix for prefix in inside)
 
 
 def _parse(host: str) -> IPv4Address | IPv6Address | None:
@@ -134,4 +212,7 @@ def _join(one: SetPeer, other: SetPeer) -> SetPeer:
         endpoints=tuple(dict.fromkeys(one.endpoints + other.endpoints))[:MAX_CANDIDATES],
         addresses=tuple(dict.fromkeys(one.addresses + other.addresses)),
         eager=one.eager or other.eager,
+        routes=tuple(dict.fromkeys(one.routes + other.routes)),
+        standby=tuple(dict.fromkeys(one.standby + other.standby)),
+        records=one.records and other.records,
     )

@@ -1,6 +1,6 @@
 """One session: the codec between a packet and a transport datagram (type 4), under the keys of one handshake.
 
-This is the seam for a faster record: whoever changes how packets are sealed changes `seal` and `open` only.
+Between Kairos nodes `sealer` and `opener` carry records instead, under keys derived from these; see records.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from kairos_net_vpn import spec
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.noise import SessionKeys
+from kairos_net_vpn.opening import Opener
+from kairos_net_vpn.records import MAX_COUNTER, Sealer
 from kairos_net_vpn.replay import ReplayWindow
 
 if TYPE_CHECKING:
@@ -28,8 +30,11 @@ class Session:
     """Keys for both directions, the send counter and the replay window. Shows neither key."""
 
     __slots__ = (
+        "_keys",
         "_mtu",
+        "_open",
         "_opener",
+        "_seal",
         "_sealer",
         "_window",
         "born",
@@ -48,12 +53,35 @@ class Session:
         self.is_initiator = is_initiator
         self.born = now
         self.sent = 0
-        self._sealer = ChaCha20Poly1305(keys.send)
-        self._opener = ChaCha20Poly1305(keys.receive)
+        self._keys = keys
+        self._seal = ChaCha20Poly1305(keys.send)
+        self._open = ChaCha20Poly1305(keys.receive)
         self._window = ReplayWindow()
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None
 
     def __repr__(self) -> str:
         return f"Session({self.index:08x} -> {self.remote_index:08x}, sent={self.sent})"
+
+    @property
+    def sealer(self) -> Sealer:
+        """What seals records; made when the first is sent."""
+        if self._sealer is None:
+            self._sealer = Sealer(self._keys.send, self.remote_index, chacha=self.peer.chacha)
+        return self._sealer
+
+    @property
+    def opener(self) -> Opener:
+        """What opens records; made when the first comes."""
+        if self._opener is None:
+            self._opener = Opener(self._keys.receive, self.peer.drops)
+        return self._opener
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no further counter may be used."""
+        counter = self._sealer.counter if self._sealer is not None else 0
+        return self.sent >= spec.REJECT_AFTER_MESSAGES or counter >= MAX_COUNTER
 
     def seal(self, packet: bytes) -> bytes:
         """Return the datagram of a packet; an empty packet is a keepalive.
@@ -65,7 +93,7 @@ class Session:
         self.sent += 1
         padding = -len(packet) % spec.PADDING
         plaintext = packet + _ZEROS[:padding] if len(packet) + padding <= self._mtu else packet
-        return header + self._sealer.encrypt(_NONCE_HEAD + header[8:], plaintext, None)
+        return header + self._seal.encrypt(_NONCE_HEAD + header[8:], plaintext, None)
 
     def open(self, datagram: bytes) -> bytes:
         """Return the padded packet. Raises Refused (replayed, unseal). The caller checked size and age."""
@@ -73,7 +101,7 @@ class Session:
         if counter >= spec.REJECT_AFTER_MESSAGES or not self._window.is_fresh(counter):
             raise Refused(VpnDrop.REPLAYED)
         try:
-            plaintext = self._opener.decrypt(_NONCE_HEAD + datagram[8:16], datagram[16:], None)
+            plaintext = self._open.decrypt(_NONCE_HEAD + datagram[8:16], datagram[16:], None)
         except InvalidTag:
             raise Refused(VpnDrop.UNSEAL) from None
         self._window.accept(counter)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_network
 from typing import Annotated
 
-from kairos_core import After, Before, Settings, setting
+from kairos_core import After, Before, Settings, Shown, setting
+from kairos_net_vpn.prefixes import NEVER_ROUTED, Prefix
+from kairos_net_vpn.spec import OVERHEAD
+from kairos_net_vpn.subnets import EVERYTHING, MAX_ROUTES, SHORTEST
 
-OVERHEAD = 80
-"""Bytes around an inner packet at most: IPv6 header 40, UDP header 8, transport header 16, tag 16."""
 MAX_MTU = 1500 - OVERHEAD
 """1420: an inner packet then fits an Ethernet frame over IPv4 and IPv6. Larger ones would be fragmented
 wherever one link on the way has the usual 1500, which halves the throughput."""
@@ -29,9 +30,12 @@ def _as_text(value: object) -> object:
 _Text = Annotated[str, Before(_as_text)]
 
 
-def _is_network(subnet: object) -> IPv4Network:
+# What runs before the types gives text: of a file's values (strict JSON) the types take nothing else.
+
+
+def _is_network(subnet: object) -> str:
     try:
-        return IPv4Network(str(subnet))
+        return str(IPv4Network(str(subnet)))
     except ValueError as error:
         raise ValueError(f"{error}; write the network itself, like 10.1.0.0/24") from None
 
@@ -42,6 +46,43 @@ def _has_room(subnet: IPv4Network) -> IPv4Network:
     return subnet
 
 
+def _as_prefixes(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list of networks, like [192.168.5.0/24]")
+    return tuple(dict.fromkeys(map(_as_prefix, value)))
+
+
+def _as_prefix(text: object) -> str:
+    try:
+        return str(ip_network(str(text)))
+    except ValueError as error:
+        raise ValueError(f"{error}; write the network itself, like 192.168.5.0/24") from None
+
+
+def _as_policy(value: object) -> tuple[str, ...]:
+    words: dict[str, tuple[str, ...]] = {"none": (), "all": tuple(map(str, EVERYTHING))}
+    if isinstance(value, str):
+        if value not in words:
+            raise ValueError(f"{value!r} is not a policy: write none, all, or a list of networks")
+        return words[value]
+    return _as_prefixes(value)
+
+
+def _are_routes(routes: tuple[Prefix, ...]) -> tuple[Prefix, ...]:
+    if len(routes) > MAX_ROUTES:
+        raise ValueError(f"{len(routes)} routes are too many: the other nodes take {MAX_ROUTES}; join neighbours")
+    for route in routes:
+        if 0 < route.prefixlen < SHORTEST[route.version]:
+            raise ValueError(f"{route} is shorter than /{SHORTEST[route.version]}; to route everything, write /0")
+        barred = [never for never in NEVER_ROUTED if never.version == route.version and never.overlaps(route)]
+        if barred and route.prefixlen:
+            raise ValueError(f"{route} overlaps {barred[0]}, which is never routed; leave it out")
+    return routes
+
+
+_NETWORKS = {"type": "array", "items": {"type": "string"}}
+_Routes = Annotated[tuple[Prefix, ...], Before(_as_prefixes), After(_are_routes), Shown(_NETWORKS)]
+_Policy = Annotated[tuple[Prefix, ...], Before(_as_policy), Shown({"anyOf": [{"enum": ["none", "all"]}, _NETWORKS]})]
 _Subnet = Annotated[IPv4Network, Before(_is_network), After(_has_room)]
 
 
@@ -54,9 +95,18 @@ class VpnSettings(Settings):
     """Whether Kubernetes uses it; otherwise it is there beside the cluster."""
     env: dict[str, _Text] = setting(default_factory=dict)
     """The reference's environment. `ADDRESS` (10.1.0.5/24) is the address wanted, and with `DHCP` "false" the
-    only one that will do. Other names are accepted and have no effect here."""
+    only one that will do. `ROUTER` (10.1.0.1) is the node that gets packets which nobody else has a route for.
+    Other names are accepted and have no effect here."""
     subnet: _Subnet | None = None
     """The pool of addresses; the same on every node. Unset: the network of env.ADDRESS, else 10.1.0.0/24."""
+    ipv6: bool = True
+    """Whether nodes have an IPv6 address too, which follows from the token and the lease."""
+    routes: _Routes = ()
+    """Networks behind this node that it offers to the others; 0.0.0.0/0 and ::/0 only to who names it ROUTER."""
+    accept_routes: _Policy = ()
+    """Which networks behind other nodes are reached through them: none, all, or those within these."""
+    forward: bool = False
+    """Whether to switch the kernel's forwarding on (`net.ipv4.ip_forward`), which `routes` need."""
     interface: str = setting(default="kairos0", pattern=r"^[^\s/:%]{1,15}$")
     """The name of the TUN device; Linux allows 15 characters."""
     port: int = setting(default=0, ge=0, le=65535)
@@ -74,6 +124,11 @@ class VpnSettings(Settings):
             raise ValueError(f"env.ADDRESS {address} is not in subnet {self.subnet}; change one of them")
         elif address in (self.pool.network_address, self.pool.broadcast_address):
             raise ValueError(f"env.ADDRESS {address} is the first or last address of {self.pool}; take another")
+        if self.router is not None and self.router not in self.pool:
+            raise ValueError(f"env.ROUTER {self.router} is not in {self.pool}; name a node by its VPN address")
+        for route in self.routes:
+            if route.prefixlen and route.version == 4 and route.overlaps(self.pool):
+                raise ValueError(f"routes: {route} overlaps {self.pool}, the VPN's own addresses; leave it out")
 
     @property
     def leases(self) -> bool:
@@ -94,6 +149,15 @@ class VpnSettings(Settings):
     def wanted(self) -> IPv4Address | None:
         """The address that the operator asked for."""
         return self._static.ip if self._static else None
+
+    @cached_property
+    def router(self) -> IPv4Address | None:
+        """The VPN address of the node that gets packets without another way."""
+        text = self.env.get("ROUTER", "").strip().partition("/")[0]
+        try:
+            return IPv4Address(text) if text else None
+        except ValueError:
+            raise ValueError(f"env.ROUTER {text!r} is not an address; write it like 10.1.0.1") from None
 
     @property
     def pool(self) -> IPv4Network:

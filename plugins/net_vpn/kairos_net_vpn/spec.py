@@ -24,6 +24,8 @@ INITIATION_SIZE, RESPONSE_SIZE, COOKIE_SIZE = 148, 92, 64
 TRANSPORT_HEADER = 16
 TAG = 16
 TRANSPORT_OVERHEAD = TRANSPORT_HEADER + TAG
+OVERHEAD = 80
+"""Bytes around an inner packet at most: IPv6 header 40, UDP header 8, transport header 16, tag 16."""
 MAC = 16
 NO_PROOF = bytes(MAC)
 """The mac2 of a message without a cookie."""

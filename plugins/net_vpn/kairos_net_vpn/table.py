@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from kairos_net_vpn.peer import Peer, Pending
 from kairos_net_vpn.prefixes import Inside, Prefix, Prefixes
+from kairos_net_vpn.records import MIN_INDEX
 from kairos_net_vpn.session import Session
 
 MAX_PEERS = 4096
@@ -49,13 +50,17 @@ class Table:
         self.drop_pending(peer)
         self.route(peer, frozenset())
 
-    def find_route(self, packet: bytes) -> Peer | None:
+    def find_route(self, packet: bytes | memoryview) -> Peer | None:
         """Return the peer that a packet goes to, by its destination; None when there is none.
 
-        The caller has checked that the packet has a whole IPv4 or IPv6 header.
+        The caller has checked that the packet has a whole IPv4 or IPv6 header. A datagram of the tunnel itself
+        goes to no prefix: it would come back, larger, without end.
         """
         destination = bytes(packet[16:20] if packet[0] >> 4 == 4 else packet[24:40])
-        return self._addresses.get(destination) or self.find_prefix(destination)
+        peer = self._addresses.get(destination)
+        if peer is not None or self._prefixes is None or self.inside.is_own_datagram(packet):
+            return peer
+        return self._prefixes.find(destination)
 
     def find_prefix(self, address: bytes) -> Peer | None:
         """Return the peer behind which a packed address lies, by the longest prefix."""
@@ -94,10 +99,13 @@ class Table:
         self._prefixes = Prefixes(self._holders) if self._holders else None
 
     def new_index(self) -> int:
-        """Return a name for a session, in use by none; random, so that it says nothing of our sessions."""
+        """Return a name for a session, in use by none; random, so that it says nothing of our sessions.
+
+        It is above WireGuard's types, since records have it in their place.
+        """
         while True:
             index = int.from_bytes(self._entropy(4), "little")
-            if index not in self.sessions and index not in self.pending:
+            if index >= MIN_INDEX and index not in self.sessions and index not in self.pending:
                 return index
 
     def expect(self, pending: Pending) -> None:

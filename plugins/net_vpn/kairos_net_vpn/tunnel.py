@@ -1,7 +1,7 @@
 """The tunnel as a machine without IO: packets and datagrams in, datagrams and packets out.
 
-The packet path (`seal_packet`, `receive`) has no queue, no await and no log line; what is refused is counted
-by name.
+The packet path (`carrier`, `receive`, `find_session`, `admit`) has no queue, no await and no log line; what is
+refused is counted by name.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from kairos_net_vpn.noise import Local, Remote
 from kairos_net_vpn.peer import NEVER, Endpoint, Peer
 from kairos_net_vpn.prefixes import Inside, Prefix
 from kairos_net_vpn.session import Session
-from kairos_net_vpn.spec import Timing
+from kairos_net_vpn.spec import OVERHEAD, Timing
 from kairos_net_vpn.table import MAX_PEERS, Table
+from kairos_net_vpn.vnet import VNET_HEADER, segment
 
 _HEADERS = {4: 20, 6: 40}
 """Bytes in the shortest header of each version of IP (RFC 791, RFC 8200)."""
@@ -38,12 +39,18 @@ class PeerState:
     is_eager: bool
     routes: tuple[Prefix, ...] = ()
     standby: tuple[Prefix, ...] = ()
+    records: bool = False
+    """It opens records, so they are what it gets."""
     psk: bytes | None = field(default=None, repr=False)
     keepalive: float = 0.0
 
 
 class Tunnel:
-    """All peers of this node. `loops` says whether a source endpoint lies inside the tunnel itself."""
+    """All peers of this node.
+
+    `loops` says whether a source endpoint lies inside the tunnel itself, `headers` how many bytes of IP and UDP
+    headers a datagram has on the way to an endpoint; `chacha` chooses the cipher of the records that we seal.
+    """
 
     def __init__(  # noqa: PLR0913 - what a tunnel is made of, each named at the call
         self,
@@ -54,6 +61,8 @@ class Tunnel:
         timing: Timing,
         sources: Sources,
         loops: Callable[[Endpoint], bool] = lambda endpoint: False,
+        headers: Callable[[Endpoint], int] = lambda endpoint: 48,
+        chacha: bool = False,
     ) -> None:
         self.drops: Counter[VpnDrop] = Counter()
         self.table = Table(sources.entropy, inside)
@@ -64,6 +73,8 @@ class Tunnel:
         self._mtu = mtu
         self._timing = timing
         self._loops = loops
+        self._chacha = chacha
+        self._headers = headers
 
     # -- control
 
@@ -74,7 +85,7 @@ class Tunnel:
             self.table.remove(state.public)
             peer = self._add_peer(state)
         has_moved = bool(peer.candidates) and state.candidates != peer.candidates
-        peer.candidates, peer.is_eager = state.candidates, state.is_eager
+        peer.candidates, peer.is_eager, peer.records = state.candidates, state.is_eager, state.records
         self.table.route(peer, state.addresses, state.routes, state.standby)
         if has_moved and peer.is_eager and peer.endpoint not in peer.candidates:
             self._handshakes.start(peer, now, everywhere=True)
@@ -86,6 +97,7 @@ class Tunnel:
         if len(self.table) >= MAX_PEERS:
             raise Refused(VpnDrop.TABLE_FULL)
         peer = Peer(Remote(self._handshakes.local, state.public, state.psk), self._mtu)
+        peer.chacha, peer.drops = self._chacha, self.drops
         self.table.add(peer)
         return peer
 
@@ -101,35 +113,38 @@ class Tunnel:
 
     # -- the packet path
 
-    def seal_packet(self, packet: bytes, now: float) -> tuple[bytes, Endpoint] | None:
-        """Return the datagram of a packet of this machine, and where it goes; None when it waits or is
-        lost."""
+    def carrier(self, frame: memoryview, now: float) -> Session | None:
+        """Return the session that carries a frame now, to its peer's endpoint; None when it waits or is lost."""
         try:
-            return self._seal_packet(packet, now)
+            return self._carrier(frame, now)
         except Refused as refused:
             self.drops[refused.drop] += 1
             return None
 
-    def _seal_packet(self, packet: bytes, now: float) -> tuple[bytes, Endpoint] | None:
+    def _carrier(self, frame: memoryview, now: float) -> Session | None:
+        packet = frame[VNET_HEADER:]
         if len(packet) < _header_size(packet):
             raise Refused(VpnDrop.NOT_IP)
         peer = self.table.find_route(packet)
         if peer is None:
             raise Refused(VpnDrop.NO_ROUTE)
-        session, timing = peer.current, self._timing
-        if session is None or now >= session.born + timing.reject_after or session.sent >= spec.REJECT_AFTER_MESSAGES:
-            self._queue(peer, packet, now)
+        session = peer.current
+        if session is None or now >= session.born + self._timing.reject_after or session.is_spent:
+            self._queue(peer, bytes(next(segment(frame))), now)
             return None
         if peer.endpoint is None:
             raise Refused(VpnDrop.NO_ENDPOINT)
-        datagram = session.seal(packet)
-        peer.has_sent(len(datagram), data_until=now + timing.silence)
+        return session
+
+    def has_sent(self, session: Session, size: int, now: float) -> None:
+        """Note that data left under a session: it may be time for a new one."""
+        peer, timing = session.peer, self._timing
+        peer.has_sent(size, data_until=now + timing.silence)
         if session.sent >= spec.REKEY_AFTER_MESSAGES or (
             session.is_initiator and now >= session.born + timing.rekey_after
         ):
             self._handshakes.start(peer, now)
         self._wake_for(peer)
-        return datagram, peer.endpoint
 
     def receive(self, datagram: bytes, source: Endpoint, now: float) -> bytes | None:
         """Take a datagram; return the packet for this machine in it, if there is one. Never raises."""
@@ -160,36 +175,68 @@ class Tunnel:
     def _receive_transport(self, datagram: bytes, source: Endpoint, now: float) -> bytes | None:
         if len(datagram) < spec.TRANSPORT_OVERHEAD:
             raise Refused(VpnDrop.TRUNCATED)
-        session = self.table.sessions.get(int.from_bytes(datagram[4:8], "little"))
+        session = self._find_session(int.from_bytes(datagram[4:8], "little"), now)
+        packet = session.open(datagram)
+        self._has_arrived(session, len(datagram), source, now, is_data=bool(packet))
+        return packet[: self._check(packet, session.peer)] if packet else None
+
+    def find_session(self, index: int, now: float) -> Session | None:
+        """Return the session of a record; None when it has none that may be used."""
+        try:
+            return self._find_session(index, now)
+        except Refused as refused:
+            self.drops[refused.drop] += 1
+            return None
+
+    def _find_session(self, index: int, now: float) -> Session:
+        session = self.table.sessions.get(index)
         if session is None:
             raise Refused(VpnDrop.UNKNOWN_INDEX)
         if now >= session.born + self._timing.reject_after:
             raise Refused(VpnDrop.EXPIRED)
-        packet = session.open(datagram)
+        return session
+
+    def has_arrived(self, session: Session, size: int, source: Endpoint, now: float, *, is_data: bool = True) -> bool:
+        """Note that authentic records came; say whether what is in them may be taken."""
+        try:
+            self._has_arrived(session, size, source, now, is_data=is_data)
+        except Refused as refused:
+            self.drops[refused.drop] += 1
+            return False
+        return True
+
+    def _has_arrived(self, session: Session, size: int, source: Endpoint, now: float, *, is_data: bool) -> None:
         peer = session.peer
         self._arrived(peer, source)
-        peer.has_received(len(datagram), answer_until=now + self._timing.keepalive if packet else None)
+        peer.has_received(size, answer_until=now + self._timing.keepalive if is_data else None)
         if session is peer.next:
             self._handshakes.confirm(session, now)
             self._handshakes.greet(peer, now)
         elif session.is_initiator and session is peer.current and self._is_ageing(session, now):
             self._handshakes.start(peer, now)
         self._wake_for(peer)
-        return self._check(packet, peer) if packet else None
 
-    def _check(self, packet: bytes, peer: Peer) -> bytes:
-        """Return the packet without its padding, if this peer may send it to us."""
+    def admit(self, frame: memoryview, peer: Peer) -> memoryview | None:
+        """Return a frame without padding if this peer may send it to us, else count why not."""
+        try:
+            return frame[: VNET_HEADER + self._check(frame[VNET_HEADER:], peer)]
+        except Refused as refused:
+            self.drops[refused.drop] += 1
+            return None
+
+    def _check(self, packet: bytes | memoryview, peer: Peer) -> int:
+        """Return how long the packet is without its padding, if this peer may send it to us."""
         if packet[0] >> 4 == 4:
             length, source, destination = int.from_bytes(packet[2:4]), packet[12:16], packet[16:20]
         else:
             length, source, destination = 40 + int.from_bytes(packet[4:6]), packet[8:24], packet[24:40]
         if not _header_size(packet) <= length <= len(packet):
             raise Refused(VpnDrop.NOT_IP)
-        if not peer.owns(source):
+        if not peer.owns(bytes(source)):
             raise Refused(VpnDrop.SOURCE_MISMATCH)
-        if not self._inside.is_ours(destination):
+        if not self._inside.is_ours(bytes(destination)):
             raise Refused(VpnDrop.NOT_OURS)
-        return packet[:length]
+        return length
 
     def _arrived(self, peer: Peer, source: Endpoint) -> None:
         """Follow a peer to where its authentic datagram came from, but never into the tunnel itself."""
@@ -197,6 +244,7 @@ class Tunnel:
             if self._loops(source):
                 raise Refused(VpnDrop.LOOPED)
             peer.endpoint = source
+            peer.datagram = self._mtu + OVERHEAD - self._headers(source)
         self._wake_for(peer)
 
     def _queue(self, peer: Peer, packet: bytes, now: float) -> None:
@@ -250,7 +298,7 @@ class Tunnel:
         self.wake = min(self.wake, peer.wake)
 
 
-def _header_size(packet: bytes) -> int:
+def _header_size(packet: bytes | memoryview) -> int:
     """Return the least bytes of a packet of its version. Raises Refused for other versions than 4 and 6."""
     size = _HEADERS.get(packet[0] >> 4) if packet else None
     if size is None:

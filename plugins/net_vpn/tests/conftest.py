@@ -18,6 +18,7 @@ from kairos_net_vpn.peer import Endpoint
 from kairos_net_vpn.prefixes import Inside
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.tunnel import PeerState, Tunnel
+from kairos_net_vpn.vnet import PLAIN
 
 PSK = bytes(range(32))
 SUBNETS = (ip_network("10.1.0.0/24"), ip_network("fd00::/64"))
@@ -71,11 +72,14 @@ class Node:
 
     def send(self, packet: bytes) -> bytes | None:
         """Give the tunnel a packet; return the datagram if it left at once."""
-        sealed = self.tunnel.seal_packet(packet, self.wire.now)
-        if sealed is not None:
-            self.wire.carry(self, *sealed)
+        now, datagram = self.wire.now, None
+        session = self.tunnel.carrier(memoryview(bytearray(PLAIN + packet)), now)
+        if session is not None:
+            datagram = session.seal(packet)
+            self.tunnel.has_sent(session, len(datagram), now)
+            self.wire.carry(self, datagram, session.peer.endpoint)
         self.flush()
-        return sealed[0] if sealed else None
+        return datagram
 
     def say(self, other: Node, payload: bytes = b"payload") -> bytes | None:
         return self.send(ipv4(self.address, other.address, payload))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from kairos_net_vpn import guests, wgquick
-from kairos_net_vpn.desk import Desk, Here, describe, figures
+from kairos_net_vpn.desk import Desk, Here
 from kairos_net_vpn.messages import PeerStats, SetPeer, Stats
+from kairos_net_vpn.report import describe, figures
 from kairos_net_vpn.spec import Timing
 
 from kairos_core import NetworkError

@@ -1,7 +1,7 @@
 """Socket addresses as text."""
 
 import socket
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 from hypothesis import given
@@ -42,7 +42,8 @@ def test_any_text_is_an_endpoint_or_none(text: str) -> None:
 
 
 def test_the_inside_of_the_tunnel_is_known_in_both_forms() -> None:
-    pool = IPv4Network("10.1.0.0/24")
+    pool = (IPv4Network("10.1.0.0/24"), IPv6Network("fd00::/64"))
+    assert BOTH.is_inside(("fd00::7", 7, 0, 0), pool)
     assert BOTH.is_inside(("::ffff:10.1.0.7", 7, 0, 0), pool)
     assert ONLY_4.is_inside(("10.1.0.7", 7), pool)
     assert not BOTH.is_inside(("::ffff:10.1.1.7", 7, 0, 0), pool)

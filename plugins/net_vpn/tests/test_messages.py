@@ -10,7 +10,9 @@ from kairos_net_vpn.spec import Timing
 KEY = bytes(range(32))
 MESSAGES: list[Message] = [
     Configure(KEY, bytes(32), "10.1.0.7", "10.1.0.0/24", 1420, Timing(rekey_after=1.5, retries=(0.5, 1.0))),
+    Configure(KEY, KEY, "10.1.0.7", "10.1.0.0/24", 1420, ipv6="fd00::7/64", routes=("192.168.5.0/24",)),
     SetPeer(KEY, ("192.0.2.1:7", "[2001:db8::1]:7"), ("10.1.0.8",), eager=False),
+    SetPeer(KEY, (), ("fd00::8",), routes=("192.168.5.0/24",), standby=("2001:db8::/48",)),
     ForgetPeer(KEY),
     Ask(),
     Ready(),

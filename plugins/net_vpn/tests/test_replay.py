@@ -52,3 +52,13 @@ def test_a_jump_of_whole_rings_leaves_no_bit_of_before() -> None:
         highest = rings * (WINDOW + 64) + 63
         window.accept(highest)
         assert all(window.is_fresh(highest - behind) for behind in range(1, WINDOW))
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), max_size=20))
+def test_accepting_many_at_once_is_accepting_each(spans: list[tuple[int, int]]) -> None:
+    one, other = ReplayWindow(), ReplayWindow()
+    for first, count in spans:
+        one.accept_all(first, count)
+        for counter in range(first, first + count):
+            other.accept(counter)
+        assert all(one.is_fresh(at) == other.is_fresh(at) for at in range(max(0, first - 300), first + count + 300))

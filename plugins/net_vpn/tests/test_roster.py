@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from kairos_net_vpn.roster import View, make_roster, parse_entry
+from kairos_net_vpn.lan import Connected
+from kairos_net_vpn.roster import Policy, View, make_roster, parse_entry
+from kairos_net_vpn.subnets import MAX_ROUTES
 
 from kairos_core import Address, PeerId, PeerLink
 
@@ -134,3 +136,77 @@ def test_any_value_is_an_entry_or_reported(value: dict[str, Any]) -> None:
 def test_any_hosts_give_only_ip_endpoints_outside_the_tunnel(hosts: list[str]) -> None:
     (bob,) = make_roster(view({BOB: entry(hosts=hosts)})).peers.values()
     assert not any(endpoint.startswith("10.1.0.") for endpoint in bob.endpoints)
+
+
+# -- IPv6 and networks behind nodes
+
+ULA = IPv6Network("fd12:3456:789a::/64")
+SITE = IPv4Network("192.168.5.0/24")
+ALL = Policy(accepted=(IPv4Network("0.0.0.0/0"),))
+
+
+def test_a_peer_with_ipv6_owns_the_address_of_its_lease() -> None:
+    (bob,) = make_roster(view({BOB: entry(ipv6=True)}, ula=ULA)).peers.values()
+    assert bob.addresses == ("10.1.0.2", "fd12:3456:789a::a01:2")
+
+
+def test_a_peer_without_ipv6_or_a_node_without_has_ipv4_alone() -> None:
+    for entries, ula in (({BOB: entry()}, ULA), ({BOB: entry(ipv6=True)}, None), ({BOB: entry(ipv6="yes")}, ULA)):
+        (bob,) = make_roster(view(entries, ula=ula)).peers.values()
+        assert bob.addresses == ("10.1.0.2",)
+
+
+def test_the_lowest_living_peer_carries_a_network_that_several_offer() -> None:
+    entries = {BOB: entry(routes=[str(SITE)]), EVE: entry(EVES_KEY, routes=[str(SITE)])}
+    roster = make_roster(view(entries, policy=ALL))
+    assert (roster.peers[BOBS_KEY].routes, roster.peers[EVES_KEY].standby) == ((str(SITE),), (str(SITE),))
+    dead = (PeerLink(BOB, None, alive=False),)
+    roster = make_roster(view(entries, policy=ALL, links=dead))
+    assert (roster.peers[EVES_KEY].routes, roster.peers[BOBS_KEY].standby) == ((str(SITE),), (str(SITE),))
+
+
+def test_routes_are_refused_around_peers_networks_here_and_what_this_node_offers() -> None:
+    connected = Connected("eth1", IPv4Network("172.16.0.0/16"))
+    entries = {BOB: entry(routes=["192.0.2.0/24", "172.16.5.0/24", str(SITE), "192.168.6.0/24"])}
+    policy = replace(ALL, offered=(SITE,))
+    roster = make_roster(view(entries, policy=policy, networks=(connected,)))
+    assert roster.peers[BOBS_KEY].routes == ("192.168.6.0/24",)
+    reasons = " ".join(roster.choice.refused.values())
+    for expected in ("is reached", "(eth1)", "which this node offers itself"):
+        assert expected in reasons
+
+
+def test_a_route_stays_when_gossip_finds_its_way_through_it() -> None:
+    entries = {BOB: entry(routes=[str(SITE)])}
+    links = (PeerLink(BOB, Address("192.168.5.2", 7373), alive=True),)
+    roster = make_roster(view(entries, policy=ALL, links=links))
+    assert not roster.choice.routes
+    roster = make_roster(view(entries, policy=ALL, links=links, routed=frozenset({SITE})))
+    assert roster.choice.routes == {BOB: (SITE,)}
+    assert roster.peers[BOBS_KEY].endpoints == ("192.0.2.2:700",)  # never into what the tunnel carries
+
+
+def test_a_peer_is_not_tried_at_addresses_inside_its_own_network() -> None:
+    """A node in 192.168.5.0/24 publishes its address there: this is why it can offer that network."""
+    (bob,) = make_roster(view({BOB: entry(hosts=["192.168.5.2"], routes=[str(SITE)])}, policy=ALL)).peers.values()
+    assert (bob.routes, bob.endpoints) == ((str(SITE),), ("192.0.2.22:700",))
+
+
+def test_the_router_is_who_holds_the_address_and_offers_to_be_one() -> None:
+    policy = Policy(router=IPv4Address("10.1.0.2"))
+    roster = make_roster(
+        view({BOB: entry(routes=["0.0.0.0/0"]), EVE: entry(EVES_KEY, routes=["0.0.0.0/0"])}, policy=policy)
+    )
+    assert roster.peers[BOBS_KEY].routes == ("0.0.0.0/0",)
+    assert roster.peers[EVES_KEY].routes == ()
+    assert not roster.choice.prefixes
+
+
+def test_what_is_not_a_network_is_left_out_and_what_is_not_a_list_spoils_the_entry() -> None:
+    value = entry(routes=["192.168.5.1/24", "nonsense", str(SITE), "10.0.0.0/33", *["192.168.7.0/24"] * 100])
+    parsed = parse_entry(value)
+    assert parsed is not None
+    assert set(parsed.routes) == {SITE, IPv4Network("192.168.7.0/24")}
+    assert len(parsed.routes) < MAX_ROUTES
+    assert parse_entry(entry(routes="192.168.5.0/24")) is None
+    assert parse_entry(entry(routes=[1])) is None

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from kairos_net_vpn.settings import VpnSettings, inner_mtu
-from pydantic import ValidationError
+from kairos_net_vpn.subnets import EVERYTHING
+from pydantic import TypeAdapter, ValidationError
 
 
 def test_nothing_set_leases_any_address_of_the_default_pool() -> None:
@@ -43,6 +44,17 @@ def test_yaml_scalars_in_the_environment_become_text() -> None:
         ({"mtu": 100}, "1280"),
         ({"port": 70000}, "65535"),
         ({"unknown": 1}, "unknown"),
+        ({"routes": "192.168.5.0/24"}, "a list of networks"),
+        ({"routes": ["192.168.5.1/24"]}, "host bits"),
+        ({"routes": ["nonsense"]}, "192.168.5.0/24"),
+        ({"routes": ["10.1.0.0/16"]}, "the VPN's own addresses"),
+        ({"routes": ["169.254.0.0/17"]}, "never routed"),
+        ({"routes": ["128.0.0.0/1"]}, "to route everything, write /0"),
+        ({"routes": [f"10.2.{n}.0/24" for n in range(65)]}, "65 routes are too many"),
+        ({"accept_routes": "some"}, "none, all, or a list"),
+        ({"accept_routes": [["10.0.0.0/8"]]}, "write the network itself"),
+        ({"env": {"ROUTER": "bob"}}, "env.ROUTER 'bob' is not an address"),
+        ({"env": {"ROUTER": "192.0.2.1"}}, "is not in 10.1.0.0/24"),
     ],
 )
 def test_wrong_settings_are_named(section: dict[str, Any], says: str) -> None:
@@ -57,3 +69,36 @@ def test_wrong_settings_are_named(section: dict[str, Any], says: str) -> None:
 )
 def test_the_tunnel_is_as_wide_as_the_lan_allows(underlay: int, setting: int | None, expected: int) -> None:
     assert inner_mtu(underlay, setting) == expected
+
+
+def test_routes_are_offered_and_accepted_by_nobody_unless_set() -> None:
+    settings = VpnSettings()
+    assert (settings.routes, settings.accept_routes, settings.forward, settings.router) == ((), (), False, None)
+    assert settings.ipv6
+
+
+def test_routes_and_policies_are_networks_of_both_families() -> None:
+    settings = VpnSettings.checked({"routes": ["192.168.5.0/24", "2001:db8::/48", "0.0.0.0/0"]})
+    assert [str(route) for route in settings.routes] == ["192.168.5.0/24", "2001:db8::/48", "0.0.0.0/0"]
+    for written, expected in (("none", []), ("all", ["0.0.0.0/0", "::/0"]), (["10.0.0.0/8"], ["10.0.0.0/8"]), ([], [])):
+        accepted = VpnSettings.checked({"accept_routes": written}).accept_routes
+        assert [str(prefix) for prefix in accepted] == expected
+
+
+def test_networks_are_read_from_a_file_too() -> None:
+    text = '{"subnet": "10.2.0.0/24", "routes": ["192.168.5.0/24", "2001:db8::/48"], "accept_routes": "all"}'
+    settings = TypeAdapter(VpnSettings).validate_json(text, strict=True)  # as a configuration is read
+    assert settings.pool == IPv4Network("10.2.0.0/24")
+    assert [str(route) for route in settings.routes] == ["192.168.5.0/24", "2001:db8::/48"]
+    assert settings.accept_routes == EVERYTHING
+
+
+def test_a_router_is_written_as_the_reference_does_with_or_without_a_length() -> None:
+    for text in ("10.1.0.1", "10.1.0.1/24"):
+        assert VpnSettings.checked({"env": {"ROUTER": text}}).router == IPv4Address("10.1.0.1")
+
+
+def test_the_schema_shows_editors_what_routes_are() -> None:
+    keys = TypeAdapter(VpnSettings).json_schema()["properties"]
+    assert keys["routes"]["items"] == {"type": "string"}
+    assert {"enum": ["none", "all"]} in keys["accept_routes"]["anyOf"]

@@ -146,6 +146,27 @@ def wait_fixture() -> Callable[..., Any]:
     return wait
 
 
+@pytest.fixture(name="run")
+def run_fixture() -> Callable[..., str]:
+    return run
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a Python program in the namespace of a machine; it ends with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(machine: Any, source: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = ["ip", "netns", "exec", machine.namespace, sys.executable, "-c", source, *arguments]
+        started.append(subprocess.Popen(command))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(10)
+
+
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     """An empty lab. Needs root, as the VPN itself does."""

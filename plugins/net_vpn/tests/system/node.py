@@ -15,12 +15,14 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import asdict
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from kairos_net_vpn import network
 from kairos_net_vpn.messages import Stats
+from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.settings import VpnSettings
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.supervisor import Supervisor
@@ -57,8 +59,11 @@ class FileHost(FakeNetworkHost):
 
     file: Path
     underlay: str
+    speaks_records: bool
 
     def publish(self, topic: str, value: Any) -> None:
+        if not self.speaks_records:
+            value = {name: field for name, field in value.items() if name != "records"}
         super().publish(topic, value)
         self.save(topic)
 
@@ -81,19 +86,20 @@ async def read_others(host: FileHost, settings: VpnSettings) -> None:
     seen: dict[Path, str] = {}
     while True:
         for path in host.file.parent.glob("*.json"):
-            text = path.read_text()
+            alive = not path.with_suffix(".dead").exists()  # what gossip would have found out
+            text = f"{alive}{path.read_text()}"
             if path != host.file and seen.get(path) != text:
                 seen[path] = text
-                take(host.ledger, json.loads(text), settings)
+                take(host.ledger, json.loads(text.removeprefix(str(alive))), settings, alive=alive)
         await asyncio.sleep(0.05)
 
 
-def take(ledger: SharedLedger, document: Any, settings: VpnSettings) -> None:
+def take(ledger: SharedLedger, document: Any, settings: VpnSettings, *, alive: bool = True) -> None:
     peer = PeerId.parse(document["peer"])
     value = {**document["vpn"], "key": base64.b64decode(document["vpn"]["key"])}
     for address in document["leases"]:
         ledger.lease(settings.pool, IPv4Address(address), peer)
-    ledger.link(PeerLink(peer, Address(document["underlay"], 7373), alive=True))
+    ledger.link(PeerLink(peer, Address(document["underlay"], 7373), alive=alive))
     ledger.write("vpn", peer, value)
 
 
@@ -104,6 +110,7 @@ async def report(host: FileHost, attachment: Any) -> None:
             "address": attachment.node_ip,
             "pid": dataplane.pid if dataplane else None,
             "drops": host.drops,
+            "offloads": asdict(stats.offloads) if stats else {},
             "peers": {
                 base64.b64encode(peer.key).decode(): {"endpoint": peer.endpoint, "handshake": peer.handshake}
                 for peer in (stats.peers if stats else ())
@@ -116,15 +123,18 @@ async def report(host: FileHost, attachment: Any) -> None:
 async def main(directory: Path, number: int, underlay: str, options: dict[str, Any]) -> None:
     network.Supervisor = Watched  # type: ignore[misc]
     timing = Timing(**options.pop("timing", {}))
+    allowed = Offloads(**options.pop("allowed", {}))
+    records = options.pop("records", True)
     ledger = SharedLedger(options.pop("token", "a token for tests"))
     settings = VpnSettings.checked({"env": {"ADDRESS": f"10.1.0.{number}/24"}, **options})
     plain = ledger.host(number)
     host = FileHost(ledger, plain.identity, directory)
+    host.speaks_records = records
     host.file, host.underlay = directory / f"{number}.json", underlay
     if host.file.exists():
         take(ledger, json.loads(host.file.read_text()), settings)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
-    async with network.Vpn(settings, timing=timing).attach(host) as attachment:
+    async with network.Vpn(settings, timing=timing, allowed=allowed).attach(host) as attachment:
         tasks = [
             asyncio.create_task(read_others(host, settings)),
             asyncio.create_task(report(host, attachment)),

@@ -184,6 +184,25 @@ def test_a_node_that_changes_its_lan_address_is_followed(three: Any, wait: Any) 
     wait(lambda: bob.entry["hosts"] == ["192.0.2.200"], 5, "published")
 
 
+_NOTICE = """
+import asyncio, subprocess, time
+from kairos_net_vpn.moves import AddressChanges
+async def main():
+    changes = AddressChanges()
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.1, lambda: subprocess.Popen(["ip", "addr", "add", "192.0.2.99/24", "dev", "eth0"]).wait())
+    began = time.monotonic()
+    await changes.wait(20)
+    changes.close()
+    print(time.monotonic() - began)
+asyncio.run(main())
+"""
+
+
+def test_the_kernel_tells_when_an_address_changes(lab: Any) -> None:
+    assert 0.1 < float(lab.add().python(_NOTICE)) < 3
+
+
 def test_a_narrow_lan_gets_a_narrow_tunnel(lab: Any) -> None:
     alice, bob = lab.add(mtu=1450), lab.add(mtu=1450)
     for machine in (alice, bob):
@@ -211,3 +230,51 @@ def test_no_secret_is_in_arguments_environment_or_log(three: Any) -> None:
         for secret in secrets:
             for form in (secret, secret.hex().encode(), base64.b64encode(secret)):
                 assert form not in shown
+
+
+# -- what this machine has against it
+
+
+def test_a_pool_that_is_the_lan_is_said_with_advice(lab: Any) -> None:
+    alice = lab.add()
+    alice.run("ip", "addr", "add", "10.1.7.7/16", "dev", "eth0")
+    with pytest.raises(AssertionError) as failed:
+        alice.start()
+    assert "overlap the network 10.1.0.0/16 of eth0" in str(failed.value)
+    assert "Set another p2p.vpn.subnet" in str(failed.value)
+    assert not alice.has_interface()
+
+
+def test_an_address_that_this_machine_has_already_is_said_with_advice(lab: Any) -> None:
+    alice = lab.add()
+    alice.run("ip", "addr", "add", f"{alice.address}/32", "dev", "lo")
+    with pytest.raises(AssertionError) as failed:
+        alice.start()
+    assert f"{alice.address} is on lo of this machine already" in str(failed.value)
+    assert not alice.has_interface()
+
+
+def test_a_taken_port_is_said_with_advice(lab: Any, start: Any, wait: Any) -> None:
+    alice = lab.add()
+    listen = "import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('::', 7007)); s.recv(1)"
+    start(alice, listen)
+    wait(lambda: ":7007" in alice.run("ss", "-uln"), 5, "the port is taken")
+    with pytest.raises(AssertionError) as failed:
+        alice.start(port=7007)
+    assert "cannot listen on UDP port 7007" in str(failed.value)
+    assert "p2p.vpn.port" in str(failed.value)
+
+
+def test_without_the_right_to_make_a_tunnel_the_error_says_which(lab: Any) -> None:
+    alice = lab.add()
+    without = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    command = [sys.executable, str(Path(__file__).parent / "node.py"), str(lab.directory), "1", alice.underlay, "{}"]
+    done = subprocess.run(
+        ["ip", "netns", "exec", alice.namespace, *without, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode != 0
+    assert "grant CAP_NET_ADMIN, or set p2p.vpn.create: false" in done.stderr

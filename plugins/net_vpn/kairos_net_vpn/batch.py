@@ -1,0 +1,76 @@
+"""Many datagrams of one size in one system call, without a copy between header and body.
+
+A batch of datagrams of `size` bytes lies in two buffers: the 16-byte headers side by side, and the bodies side by
+side. `iov` interleaves them, so sendmsg and recvmsg scatter and gather them as they are on the wire, while the
+body of a group of datagrams is one piece for the cipher:
+
+    headers  h0 h1 h2 ...            wire  h0 body0 h1 body1 h2 body2 ...
+    body     body0 body1 body2 ...
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+HEADER_SIZE = 16
+MAX_DATAGRAMS = 128
+"""Datagrams in one batch: 64 KiB in steps of 512 bytes. UDP_MAX_SEGMENTS of linux/udp.h, 64 before Linux 6.9."""
+MAX_PAYLOAD = 65507
+"""Bytes in one UDP datagram over IPv4, and so in one send with UDP_SEGMENT."""
+MAX_SEGMENTS = 64
+"""Datagrams in one send: what every kernel with UDP_SEGMENT takes."""
+UDP_SEGMENT = 103
+SOL_UDP = socket.IPPROTO_UDP
+
+
+class Batch:
+    """The buffers of up to MAX_DATAGRAMS datagrams of one size, the last of which may be shorter."""
+
+    __slots__ = ("body", "chunk", "control", "headers", "iov", "iov_in", "per_send", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.chunk = size - HEADER_SIZE
+        self.headers = bytearray(HEADER_SIZE * MAX_DATAGRAMS)
+        self.body = memoryview(bytearray(self.chunk * MAX_DATAGRAMS))
+        heads = memoryview(self.headers)
+        self.iov: list[memoryview] = []
+        for i in range(MAX_DATAGRAMS):
+            self.iov.append(heads[HEADER_SIZE * i : HEADER_SIZE * (i + 1)])
+            self.iov.append(self.body[self.chunk * i : self.chunk * (i + 1)])
+        self.iov_in = self.iov[: 2 * min(MAX_DATAGRAMS, 0xFFFF // size + 1)]
+        """Where to receive: 64 KiB, the most that one receive brings."""
+        self.control = [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))]
+        self.per_send = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // size))
+
+    def filled(self, length: int) -> list[memoryview]:
+        """Return what to send when the first `length` bytes of the body are in use."""
+        whole, rest = divmod(length, self.chunk)
+        iov = self.iov[: 2 * whole]
+        if rest:
+            iov += (self.iov[2 * whole], self.iov[2 * whole + 1][:rest])
+        return iov
+
+    def flat(self, length: int) -> bytes:
+        """Return the first `length` bytes as they were on the wire."""
+        pairs = -(-length // self.size)
+        return b"".join(self.iov[: 2 * pairs])[:length]
+
+
+class Loose:
+    """Datagrams of any one size, copied from what was received into a batch of another size."""
+
+    __slots__ = ("body", "chunk", "headers")
+
+    def __init__(self) -> None:
+        self.chunk = 0
+        self.headers = bytearray()
+        self.body = memoryview(b"")
+
+    def load(self, wire: bytes, size: int) -> None:
+        """Take what was on the wire: datagrams of `size` bytes, the last of which may be shorter."""
+        starts = range(0, len(wire), size)
+        self.chunk = size - HEADER_SIZE
+        self.headers = bytearray().join(wire[at : at + HEADER_SIZE] for at in starts)
+        self.body = memoryview(b"".join(wire[at + HEADER_SIZE : at + size] for at in starts))

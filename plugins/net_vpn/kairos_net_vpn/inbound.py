@@ -1,0 +1,131 @@
+"""The way in: what waits at the UDP socket is opened, checked and handed to the kernel."""
+
+from __future__ import annotations
+
+from kairos_net_vpn.batch import HEADER_SIZE, Batch, Loose
+from kairos_net_vpn.opening import OUT_SIZE
+from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.peer import Endpoint
+from kairos_net_vpn.records import MIN_INDEX
+from kairos_net_vpn.runs import Datagrams, Span
+from kairos_net_vpn.session import Session
+from kairos_net_vpn.tun import Tun
+from kairos_net_vpn.tunnel import Tunnel
+from kairos_net_vpn.underlay import Underlay
+
+BATCHES = 16
+"""Receives before the other direction has its turn."""
+USUAL = 1472
+"""Bytes in the datagrams of a peer reached over IPv4 by Ethernet."""
+SIZES = 4
+"""Sizes of datagrams with buffers of their own, 190 KB each; others are copied once."""
+
+
+class Inbound:
+    """Receives datagrams, opens what is in them, and writes the frames that the peer may send to us."""
+
+    def __init__(self, tunnel: Tunnel, tun: Tun, underlay: Underlay, outbound: Outbound) -> None:
+        self._tunnel, self._tun, self._underlay, self._outbound = tunnel, tun, underlay, outbound
+        self._batches: dict[int, Batch] = {}
+        self._batch = self._learn(USUAL)
+        self._loose = Loose()
+        self._out = memoryview(bytearray(OUT_SIZE))
+
+    def read(self, now: float) -> None:
+        """Take what waits at the socket, up to a bound. Raises OSError when the device is gone."""
+        for _ in range(BATCHES):
+            received = self._underlay.receive(self._batch)
+            if received is None:
+                return
+            length, size, source = received
+            batch: Datagrams = self._batch
+            if size != self._batch.size and length > self._batch.size:
+                self._loose.load(self._batch.flat(length), size)
+                batch = self._loose
+            opened = self._take(batch, (length, size), source, now)
+            if batch is self._loose and opened and length > 2 * size:
+                self._batch = self._learn(size)
+
+    def _learn(self, size: int) -> Batch:
+        """Return buffers for the datagrams that a peer has sent, for the next of that size."""
+        if size not in self._batches and len(self._batches) >= SIZES:
+            self._batches.clear()
+        batch = self._batches.get(size)
+        if batch is None:
+            batch = self._batches[size] = Batch(size)
+        return batch
+
+    def _take(self, batch: Datagrams, sizes: tuple[int, int], source: Endpoint, now: float) -> bool:
+        """Take the datagrams of one receive; say whether there were authentic records."""
+        length, size = sizes
+        count = max(1, -(-length // size))
+        tail = length - (count - 1) * size - HEADER_SIZE
+        at, opened = 0, False
+        while at < count:
+            index = int.from_bytes(batch.headers[HEADER_SIZE * at : HEADER_SIZE * at + 4], "little")
+            is_short = tail < 0 and at == count - 1
+            if is_short or index < MIN_INDEX:
+                self._take_plain(_datagram(batch, at, tail if at == count - 1 else batch.chunk), source, now)
+                at += 1
+                continue
+            end = _end_of(batch, at, count - (tail < 0))
+            span = Span(at, end, tail if end == count else batch.chunk)
+            opened |= self._take_records(batch, (index, span), source, now)
+            at = end
+        return opened
+
+    def _take_plain(self, datagram: bytes, source: Endpoint, now: float) -> None:
+        packet = self._tunnel.receive(datagram, source, now)
+        if packet is not None:
+            self._tun.write_packet(packet)
+
+    def _take_records(self, batch: Datagrams, what: tuple[int, Span], source: Endpoint, now: float) -> bool:
+        """Open records of one session, and write what may come from its peer. Say whether there was any."""
+        index, span = what
+        session = self._tunnel.find_session(index, now)
+        if session is None:
+            return False
+        size = (span.end - span.first) * (batch.chunk + HEADER_SIZE)
+        opener, is_ours = session.opener, False
+        opened = opener.losses.opened
+        for frame in opener.open(batch, span, self._out):
+            if not is_ours and not self._tunnel.has_arrived(session, size, source, now):
+                return False
+            is_ours = True
+            admitted = self._tunnel.admit(frame, session.peer)
+            if admitted is not None:
+                self._tun.write(admitted)
+        if not is_ours and opener.losses.opened != opened:
+            self._tunnel.has_arrived(session, size, source, now, is_data=False)
+        self._exchange_reports(session, now)
+        return is_ours
+
+    def _exchange_reports(self, session: Session, now: float) -> None:
+        peer, opener = session.peer, session.opener
+        if opener.report is not None:
+            peer.members.learn(*opener.report)
+            opener.report = None
+        report = opener.losses.take(now)
+        if report is not None and peer.current is not None and peer.endpoint is not None:
+            self._outbound.send_report(peer.current, report, now)
+
+
+def _end_of(batch: Datagrams, first: int, count: int) -> int:
+    """Return where the datagrams with the same index as the first end."""
+    headers = batch.headers
+    index = headers[HEADER_SIZE * first : HEADER_SIZE * first + 4]
+    rest = count - first
+    if all(
+        headers[HEADER_SIZE * first + i : HEADER_SIZE * count : HEADER_SIZE].count(index[i]) == rest for i in range(4)
+    ):
+        return count
+    end = first + 1
+    while end < count and headers[HEADER_SIZE * end : HEADER_SIZE * end + 4] == index:
+        end += 1
+    return end
+
+
+def _datagram(batch: Datagrams, at: int, size: int) -> bytes:
+    """Return one datagram as it was on the wire; shorter ones than a header have a `size` below 0."""
+    header = batch.headers[HEADER_SIZE * at : HEADER_SIZE * (at + 1) + min(size, 0)]
+    return bytes(header) + bytes(batch.body[batch.chunk * at : batch.chunk * at + max(size, 0)])

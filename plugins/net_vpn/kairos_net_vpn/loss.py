@@ -1,0 +1,65 @@
+"""How much of what a peer sends is lost on the way, and how many datagrams a group should have then. Pure.
+
+A group is lost when one of its datagrams is. Large groups cost less (one call of the cipher, headers once), small
+ones lose less. The receiver counts, and tells the sender once a second while data flows.
+"""
+
+from __future__ import annotations
+
+REPORT_EVERY = 1.0
+"""Seconds between two reports. Lowering it adapts sooner, and costs a datagram each time."""
+START = 8
+"""Datagrams in a group while nothing is known: what 0.1 % of loss bears well."""
+STEPS = ((0.0002, 16), (0.003, 8), (0.008, 4), (0.02, 2))
+"""Datagrams in a group where less than this share of datagrams is lost; above all of these, 1."""
+MEMORY = 0.5
+"""Weight of the past in the estimate. Raising it follows a change later, and is less moved by chance."""
+
+
+class Losses:
+    """What the receiver counts of one session."""
+
+    __slots__ = ("_arrived", "_due", "_highest", "_opened", "_reported", "opened")
+
+    def __init__(self) -> None:
+        self._highest = self._reported = -1
+        self._opened = self._arrived = 0
+        self._due = 0.0
+        self.opened = 0
+        """Authentic groups so far."""
+
+    def note(self, counter: int, groups: int, datagrams: int) -> None:
+        """Count authentic groups, of which the last has this counter."""
+        self._highest = max(self._highest, counter)
+        self._opened += groups
+        self.opened += groups
+        self._arrived += datagrams
+
+    def take(self, now: float) -> tuple[int, int] | None:
+        """Return groups lost and datagrams arrived since the last report, if one is due and something came."""
+        if now < self._due or not self._opened:
+            return None
+        report = max(0, self._highest - self._reported - self._opened), self._arrived
+        self._reported, self._opened, self._arrived = self._highest, 0, 0
+        self._due = now + REPORT_EVERY
+        return report
+
+
+class Members:
+    """What the sender makes of the reports of one peer; outlives its sessions."""
+
+    __slots__ = ("count", "share")
+
+    def __init__(self) -> None:
+        self.count = START
+        self.share: float | None = None
+        """Of the datagrams that is lost; None while nothing is known."""
+
+    def learn(self, lost: int, arrived: int) -> None:
+        """Take a report. A short one moves the estimate by as much as it can know."""
+        if not arrived:
+            return
+        share = lost / (lost + arrived)
+        weight = (1 - MEMORY) * min(1.0, arrived / 256)
+        self.share = share if self.share is None else self.share * (1 - weight) + share * weight
+        self.count = next((members for limit, members in STEPS if self.share < limit), 1)

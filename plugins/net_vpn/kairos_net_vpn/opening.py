@@ -1,0 +1,154 @@
+"""Opening records: from the datagrams of a batch to frames for the TUN device. Pure.
+
+The groups of a run are opened in reverse order into one buffer, each `stride` bytes behind the other, so that the
+end of a slice overwrites the headers of the next and one super-packet remains, without a copy. A run that lacks its
+record's beginning or end is mended to be a super-packet of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from cryptography.exceptions import InvalidTag
+
+from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.loss import Losses
+from kairos_net_vpn.records import (
+    CHACHA,
+    KIND,
+    MAX_COUNTER,
+    MAX_GROUP,
+    PACKETS,
+    REPORT,
+    SUPER,
+    TAG,
+    Cipher,
+    derive_cipher,
+    read_report,
+)
+from kairos_net_vpn.replay import ReplayWindow
+from kairos_net_vpn.runs import Datagrams, Gatherer, Run, Span
+from kairos_net_vpn.vnet import VNET_HEADER, check_super, mend
+
+OUT_SIZE = 4 * MAX_GROUP
+"""Bytes in the buffer that a run is opened into."""
+
+
+class Opener:
+    """Opens what the peer seals in one session; counts what it refuses in `drops`."""
+
+    __slots__ = ("_aes", "_chacha", "_gatherer", "_window", "drops", "losses", "report")
+
+    def __init__(self, key: bytes, drops: Counter[VpnDrop]) -> None:
+        self._aes: Cipher = derive_cipher(key, chacha=False)
+        self._chacha: Cipher = derive_cipher(key, chacha=True)
+        self._window = ReplayWindow()
+        self._gatherer = Gatherer(drops)
+        self.drops = drops
+        self.losses = Losses()
+        self.report: tuple[int, int] | None = None
+        """What the peer last reported of our records; whoever reads it clears it."""
+
+    def open(self, batch: Datagrams, span: Span, out: memoryview) -> Iterator[memoryview]:
+        """Yield the frames in some datagrams of a batch; all of them carry this session's index. Never raises.
+
+        A frame lies in `out`, which has OUT_SIZE bytes, and is good until the next is asked for.
+        """
+        at, end, _ = span
+        while at < end:
+            used = 1
+            try:
+                run, used = self._gatherer.gather(batch, at, span)
+                if run is not None:
+                    yield from self._open(run, out)
+            except Refused as refused:
+                self.drops[refused.drop] += 1
+            at += used
+
+    def _open(self, run: Run, out: memoryview) -> Iterator[memoryview]:
+        kind = run.head.kind & KIND
+        shorter = len(run.sealed) - (run.groups - 1) * run.step
+        if shorter < TAG:
+            raise Refused(VpnDrop.TRUNCATED)
+        if run.head.counter() + run.groups > MAX_COUNTER:
+            raise Refused(VpnDrop.REPLAYED)
+        if kind == SUPER:
+            yield from self._open_super(run, shorter - TAG, out)
+            return
+        self._open_group(run, 0, out)
+        self._accept(run, 0, 1)
+        if kind == PACKETS:
+            yield from _entries(out[: shorter - TAG])
+        elif kind == REPORT:
+            self.report = read_report(out[: shorter - TAG])
+        else:
+            raise Refused(VpnDrop.MALFORMED)
+
+    def _open_super(self, run: Run, last_size: int, out: memoryview) -> Iterator[memoryview]:
+        """Open a run in reverse order. Where a group is refused it falls into two, each mended and yielded.
+
+        The refused group has spoilt the headers of the one behind it, which is therefore opened once more.
+        """
+        stride, plain, end = run.head.stride, run.step - TAG, run.groups
+        if (end - 1) * stride + run.step > 2 * MAX_GROUP:
+            raise Refused(VpnDrop.MALFORMED)
+        for i in range(run.groups - 1, -1, -1):
+            try:
+                self._open_group(run, i, out[i * stride :])
+            except Refused as refused:
+                self.drops[refused.drop] += 1
+                if i + 1 < end:
+                    self._decrypt(run, i + 1, out[(i + 1) * stride :])
+                    yield from self._finish(run, (i + 1, end), last_size if end == run.groups else plain, out)
+                end = i
+        if end:
+            yield from self._finish(run, (0, end), last_size if end == run.groups else plain, out)
+
+    def _finish(self, run: Run, part: tuple[int, int], last_size: int, out: memoryview) -> Iterator[memoryview]:
+        """Yield the super-packet, or the part of one, that the groups `first` to before `end` of a run are."""
+        first, end = part
+        self._accept(run, first, end)
+        stride = run.head.stride
+        frame = out[first * stride : (end - 1) * stride + last_size]
+        is_last = run.is_last and end == run.groups
+        header = check_super(frame)
+        if not is_last:  # behind its slice is what fills the group
+            frame = frame[: header + (end - first) * stride]
+        offset = (run.head.group + first) * stride
+        if offset or not is_last:
+            mend(frame, offset, is_last=is_last)
+        yield frame
+
+    def _open_group(self, run: Run, i: int, out: memoryview) -> None:
+        """Open one group unless it came before. Raises Refused (replayed, unseal)."""
+        if not self._window.is_fresh(run.head.counter() + i):
+            raise Refused(VpnDrop.REPLAYED)
+        self._decrypt(run, i, out)
+
+    def _decrypt(self, run: Run, i: int, out: memoryview) -> None:
+        """Decrypt. When it raises Refused, `out` holds bytes that nobody may see."""
+        cipher = self._chacha if run.head.kind & CHACHA else self._aes
+        sealed = run.sealed[i * run.step : (i + 1) * run.step]
+        nonce = run.nonce + i * run.nonce_step
+        try:
+            cipher.decrypt_into(run.headers[nonce : nonce + 12], sealed, None, out[: len(sealed) - TAG])
+        except InvalidTag:
+            raise Refused(VpnDrop.UNSEAL) from None
+
+    def _accept(self, run: Run, first: int, end: int) -> None:
+        """Remember authentic groups."""
+        counter = run.head.counter()
+        self._window.accept_all(counter + first, end - first)
+        self.losses.note(counter + end - 1, end - first, run.datagrams * (end - first) // run.groups)
+
+
+def _entries(plain: memoryview) -> Iterator[memoryview]:
+    """Yield the frames of a bundle. Raises Refused (malformed) at what is none."""
+    at, end = 0, len(plain)
+    while at < end:
+        start = at + 2
+        at = start + int.from_bytes(plain[at:start], "little")
+        if at > end or at - start <= VNET_HEADER:
+            raise Refused(VpnDrop.MALFORMED)
+        yield plain[start:at]
