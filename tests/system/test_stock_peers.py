@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -107,7 +108,8 @@ async def _silent(phone: Machine, address: str) -> bool:
     return not await pings(phone, address)
 
 
-async def test_a_peer_survives_the_restart_of_who_admitted_it(lab: Lab) -> None:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+async def test_a_peer_survives_the_restart_of_who_admitted_it(lab: Lab, end: signal.Signals) -> None:
     install_engine(lab)
     machine, phone = await lab.add("node-1"), await lab.add("phone")
     (agent,) = await launch([machine], Network.new(1))
@@ -115,7 +117,7 @@ async def test_a_peer_survives_the_restart_of_who_admitted_it(lab: Lab) -> None:
     added = await machine.run("kairos", "vpn", "peer", "add", "phone", "--generate-key")
     own = await join(phone, added.stdout)
     await eventually(lambda: pings(phone, before["me"]["address"]), 10, "the phone pings")
-    await agent.stop()
+    await agent.stop(end)
     await agent.start()
     (after,) = await until([agent], lambda seen: seen[0]["me"]["engine"] == "ready", FORMED, "the node again")
     assert after["me"]["address"] == before["me"]["address"] != own

@@ -173,8 +173,9 @@ class _Member:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._moves.close()
-            # The key stays: it is this node's for ever. Without a port nobody knocks any more.
-            self._host.publish(TOPIC, {"key": self._key})
+            # The key stays: it is this node's for ever. Without a port nobody knocks any more. The port is kept for the
+            # next start: guests have it in their files.
+            self._host.publish(TOPIC, {"key": self._key, "last_port": self._port})
 
     def _publish(self) -> None:
         reached = {"port": self._port, "address": str(self._device.address.ip), "hosts": list(self._lan.hosts)}
@@ -261,8 +262,9 @@ def _require_free_address(settings: VpnSettings, address: IPv4Address) -> None:
 
 
 def _remembered_port(host: NetworkHost) -> int:
-    """Return the port this node said it had before it was killed, so that peers find it where it was."""
-    port = host.published(TOPIC).get(host.identity.peer_id, {}).get("port")
+    """Return the port this node had when it last ran, so that peers find it where it was."""
+    said = host.published(TOPIC).get(host.identity.peer_id, {})
+    port = said.get("port", said.get("last_port"))
     return port if type(port) is int and 0 < port < 65536 else 0
 
 
