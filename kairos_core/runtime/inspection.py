@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import AsyncIterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -20,6 +21,8 @@ from kairos_core.protocol.buckets import ROLES, Policy, policy_of
 from kairos_core.runtime.control import Control, Machine, NodeStatus
 from kairos_core.runtime.node import Node
 from kairos_core.runtime.orders import order_adoption, order_generation
+
+logger = logging.getLogger(__name__)
 
 _EVERYWHERE = IPv4Network("0.0.0.0/0")
 
@@ -53,7 +56,7 @@ class NodeControl(Control):
             milestones=dict(self._reconciler.milestones),
             generation=view.generation,
             digest=self._pump.ledger.digest.hex(),
-            networks={name: figures(network.state()) for name, network in self._networks.items()},
+            networks={name: figures(self._state(name)) for name in self._networks},
         )
 
     @property
@@ -62,7 +65,15 @@ class NodeControl(Control):
         return dict(zip(self._node.parts.chosen.get("network", ()), made, strict=True))
 
     def network(self, name: str) -> Mapping[str, Any]:
-        return self._network(name).state()
+        self._network(name)
+        return self._state(name)
+
+    def _state(self, name: str) -> Mapping[str, Any]:
+        try:
+            return self._networks[name].state()
+        except Exception as error:  # a plugin's mistake must not hide the rest of the status
+            logger.exception("the network %s cannot say how it does", name)
+            return {"failed": 1, "error": f"the network {name} failed with {error!r}; see the agent's log"}
 
     async def order(self, network: str, order: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
