@@ -54,8 +54,9 @@ async def join(phone: Machine, text: str) -> str:
 
     await eventually(is_there, 10, "wireguard-go is up")
     await phone.run("wg", "setconf", name, "/etc/wg.conf")
-    await phone.run("ip", "address", "add", said["Address"], "dev", name)
     await phone.run("ip", "link", "set", name, "up", "mtu", said["MTU"])
+    for address in said["Address"].split(", "):
+        await phone.run("ip", "address", "add", address, "dev", name)
     return said["Address"].partition("/")[0]
 
 
@@ -79,6 +80,11 @@ async def test_an_admitted_peer_talks_with_every_node_until_it_is_removed(lab: L
     for address, machine in zip(addresses, machines, strict=True):
         await eventually(lambda address=address: pings(phone, address), 15, f"the phone pings {address}")
         await eventually(lambda machine=machine: pings(machine, own), 5, f"{machine.name} pings the phone")
+
+    for line in text.splitlines():
+        if line.startswith("AllowedIPs"):
+            ipv6 = line.split(", ")[1].partition("/")[0]
+            await eventually(lambda ipv6=ipv6: pings(phone, ipv6), 5, f"the phone pings {ipv6}")
 
     async def is_up() -> bool:
         return all([(await members(agent)).get("phone", {}).get("state") == "up" for agent in agents])

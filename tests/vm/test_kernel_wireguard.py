@@ -63,8 +63,8 @@ class Kernel:
     def __init__(self, machine: VirtualMachine, text: str) -> None:
         self.machine = machine
         said = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
-        self.interface, self.mtu = said["Address"], said["MTU"]
-        self.address, self.node = said["Address"].partition("/")[0], said["AllowedIPs"].partition("/")[0]
+        self.addresses, self.mtu = said["Address"].split(", "), said["MTU"]
+        self.address, self.node = self.addresses[0].partition("/")[0], said["AllowedIPs"].partition("/")[0]
         kept = [line for line in text.splitlines() if line.split(" = ")[0] not in ("Address", "MTU")]
         self.config = "\n".join(kept) + "\n"
 
@@ -73,8 +73,8 @@ class Kernel:
         for command in (
             "ip link add wg0 type wireguard",
             "wg setconf wg0 /etc/wg.conf",
-            f"ip address add {self.interface} dev wg0",
             f"ip link set wg0 up mtu {self.mtu}",
+            *(f"ip address add {address} dev wg0" for address in self.addresses),
         ):
             await self.machine.run(*command.split())
 

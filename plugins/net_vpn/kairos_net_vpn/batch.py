@@ -27,7 +27,7 @@ SOL_UDP = socket.IPPROTO_UDP
 class Batch:
     """The buffers of up to MAX_DATAGRAMS datagrams of one size, the last of which may be shorter."""
 
-    __slots__ = ("body", "chunk", "control", "headers", "iov", "iov_in", "per_send", "size")
+    __slots__ = ("body", "chunk", "control", "headers", "iov", "many", "one", "per_send", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -39,8 +39,10 @@ class Batch:
         for i in range(MAX_DATAGRAMS):
             self.iov.append(heads[HEADER_SIZE * i : HEADER_SIZE * (i + 1)])
             self.iov.append(self.body[self.chunk * i : self.chunk * (i + 1)])
-        self.iov_in = self.iov[: 2 * min(MAX_DATAGRAMS, 0xFFFF // size + 1)]
-        """Where to receive: 64 KiB, the most that one receive brings."""
+        self.many = self.iov[: 2 * min(MAX_DATAGRAMS, 0xFFFF // size + 1)]
+        """Where to receive many datagrams of this size: 64 KiB, the most that one receive brings."""
+        self.one = [self.iov[0], self.body[:0xFFFF]]
+        """Where to receive one datagram of any size: 5 us cheaper, but more would lie in one piece."""
         self.control = [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))]
         self.per_send = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // size))
 
@@ -52,10 +54,10 @@ class Batch:
             iov += (self.iov[2 * whole], self.iov[2 * whole + 1][:rest])
         return iov
 
-    def flat(self, length: int) -> bytes:
-        """Return the first `length` bytes as they were on the wire."""
-        pairs = -(-length // self.size)
-        return b"".join(self.iov[: 2 * pairs])[:length]
+    def flat(self, iov: list[memoryview], length: int) -> bytes:
+        """Return the first `length` bytes that were received there as they were on the wire."""
+        pairs = -(-length // self.size) if iov is self.many else 1
+        return b"".join(iov[: 2 * pairs])[:length]
 
 
 class Loose:

@@ -74,6 +74,6 @@ def _run(frames: Sequence[memoryview], at: int, left: int) -> int:
 def _merge(frames: Sequence[memoryview]) -> bytearray:
     merged = bytearray().join((frames[0], *(frame[_FLOW_SIZE:] for frame in frames[1:])))
     size = len(frames[0]) - _FLOW_SIZE
-    HEADER.pack_into(merged, 0, NEEDS_CSUM, GSO_UDP_L4, _FLOW_SIZE, size, IPV4_HEADER, 6)
+    HEADER.pack_into(merged, 0, NEEDS_CSUM, GSO_UDP_L4, _FLOW_SIZE - VNET_HEADER, size, IPV4_HEADER, 6)
     mend(memoryview(merged), 0, is_last=True)
     return merged

@@ -39,7 +39,7 @@ def show_status(api: str | None, as_json: bool) -> None:
 @api_option
 @json_option
 def show_peers(api: str | None, as_json: bool) -> None:
-    """List the peers of this node: state, endpoint, last handshake, bytes."""
+    """List the peers of this node: state, endpoint, last handshake, bytes, drops."""
     state = _state(api)
     if as_json:
         print_json(state["members"])
@@ -53,10 +53,13 @@ def show_peers(api: str | None, as_json: bool) -> None:
             "never" if each["handshake"] is None else f"{each['handshake']:.0f} s ago",
             each["sent"],
             each["received"],
+            each["dropped"],
         )
         for each in state["members"]
     ]
-    click.echo(format_columns(("PEER", "ADDRESS", "STATE", "ENDPOINT", "HANDSHAKE", "SENT", "RECEIVED"), rows))
+    click.echo(
+        format_columns(("PEER", "ADDRESS", "STATE", "ENDPOINT", "HANDSHAKE", "SENT", "RECEIVED", "DROPPED"), rows)
+    )
     click.echo(f"dropped: {_pairs(state['drops']) or 'nothing'}")
 
 

@@ -20,11 +20,12 @@ import time
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from kairos_net_vpn import messages
+from kairos_net_vpn.confinement import give_up_privileges, shut_files
 from kairos_net_vpn.drops import Refused
 from kairos_net_vpn.endpoints import Endpoints
 from kairos_net_vpn.handshakes import Sources
 from kairos_net_vpn.inbound import Inbound
-from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, PeerStats, Ready, SetPeer, Stats
+from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Moved, PeerStats, Ready, SetPeer, Stats
 from kairos_net_vpn.noise import Local
 from kairos_net_vpn.offloads import Offloads, has_aes
 from kairos_net_vpn.outbound import Outbound
@@ -64,6 +65,7 @@ class DataPlane:
         self._inbound = Inbound(self._tunnel, self._device, self._underlay, self._outbound)
         self._epoll.register(self._tun, select.EPOLLIN)
         self._epoll.register(self._udp.fileno(), select.EPOLLIN)
+        _warn(shut_files())
         self._reply(Ready())
         try:
             while self._turn():
@@ -84,7 +86,7 @@ class DataPlane:
             mtu=configure.mtu,
             timing=configure.timing,
             sources=Sources(os.urandom, time.time, self._endpoints.host_of),
-            loops=lambda endpoint: self._endpoints.is_inside(endpoint, inside.subnets),
+            loops=lambda endpoint: inside.holds(self._endpoints.address_of(endpoint)),
             headers=self._endpoints.header_size,
             chacha=not self._uses_aes,
         )
@@ -162,6 +164,8 @@ class DataPlane:
             self._set_peer(message)
         elif isinstance(message, ForgetPeer):
             self._tunnel.forget_peer(message.key)
+        elif isinstance(message, Moved):
+            self._tunnel.greet_all(time.monotonic())
         elif isinstance(message, Ask):
             self._reply(self._stats(time.monotonic()))
 
@@ -190,6 +194,7 @@ class DataPlane:
                 None if peer.last_handshake is None else now - peer.last_handshake,
                 peer.sent,
                 peer.received,
+                peer.refused,
             )
             for peer in self._tunnel.table
         )
@@ -217,11 +222,17 @@ def _prefixes(texts: tuple[str, ...]) -> tuple[Prefix, ...]:
     return tuple(map(ipaddress.ip_network, texts))
 
 
+def _warn(refusals: list[str]) -> None:
+    if refusals:
+        sys.stderr.write(f"the VPN's data plane could not give up all it should: {'; '.join(refusals)}\n")
+
+
 def main(arguments: list[str]) -> int:
     """Run with three inherited file descriptors: control socket, TUN device, UDP socket."""
     # A Ctrl-C in the agent's terminal is the agent's to handle: it leaves in order and closes the control
     # socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _warn(give_up_privileges())
     control, tun, udp = (int(text) for text in arguments)
     return DataPlane(socket.socket(fileno=control), tun, socket.socket(fileno=udp)).run()
 

@@ -9,14 +9,15 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 from kairos_core import NetworkError, NetworkHost, PeerId
 from kairos_net_vpn import guests
 from kairos_net_vpn.guests import MAX_GUESTS, NAME, Guest
 from kairos_net_vpn.roster import TOPIC as NODES
-from kairos_net_vpn.roster import parse_entry
+from kairos_net_vpn.roster import Entry, parse_entry
+from kairos_net_vpn.ula import ula_address
 
 _WISHES = frozenset({"name", "key", "address", "endpoint", "routes", "keepalive"})
 
@@ -31,6 +32,7 @@ class Here:
     port: int
     mtu: int
     secret: bytes
+    ula: IPv6Network | None = None  # where everybody has an IPv6 address too; None: this node goes without
 
     def __repr__(self) -> str:
         return f"Here({self.interface}, {self.address})"
@@ -140,11 +142,14 @@ class Desk:
 
     def _answer(self, name: str, guest: Guest) -> dict[str, Any]:
         """Return what the peer needs to know; its pre-shared key too, so this is for the operator alone."""
+        ula = self._here.ula
         return {
             "name": name,
             "key": base64.b64encode(guest.key).decode(),
-            "address": str(guest.address),
-            "prefix": self._here.pool.prefixlen,
+            "addresses": [
+                f"{guest.address}/{self._here.pool.prefixlen}",
+                *([f"{ula_address(ula, guest.address)}/{ula.prefixlen}"] if ula is not None else []),
+            ],
             "mtu": self._here.mtu,
             "keepalive": guest.keepalive,
             "psk": base64.b64encode(guests.guest_psk(self._here.secret, guest.key)).decode(),
@@ -161,8 +166,12 @@ class Desk:
             if entry is not None and entry.port and hosts and said.get("address") == str(address):
                 host = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
                 node = {"name": names.get(holder, holder.short), "key": base64.b64encode(entry.key).decode()}
-                found.append({**node, "endpoint": f"{host}:{entry.port}", "allowed": [f"{address}/32"]})
+                found.append({**node, "endpoint": f"{host}:{entry.port}", "allowed": self._allowed(address, entry)})
         return found
+
+    def _allowed(self, address: IPv4Address, entry: Entry) -> list[str]:
+        ula = self._here.ula if entry.has_ipv6 else None
+        return [f"{address}/32", *([f"{ula_address(ula, address)}/128"] if ula is not None else [])]
 
 
 def _is_address(host: str) -> bool:

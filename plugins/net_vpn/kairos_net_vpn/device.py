@@ -32,12 +32,11 @@ BUFFER = 4 << 20
 """Bytes of the socket's buffers: 30 ms of a saturated gigabit link, for as long as the data plane is not
 scheduled. Raising it loses less in a burst and delays more."""
 
-_log = logging.getLogger(__name__)
-
-
 GSO_MAX_SIZE = 60000
 """Bytes in a super-packet that the kernel hands over: what fits one send of 64 KiB once it is sealed. Raising it needs
 two."""
+
+_log = logging.getLogger(__name__)
 
 
 class TunDevice:

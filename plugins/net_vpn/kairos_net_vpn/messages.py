@@ -65,6 +65,11 @@ class ForgetPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """This machine has other addresses now: peers must hear from it where it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """Ask for Stats; each question gets one answer, in order."""
 
@@ -76,14 +81,15 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class PeerStats:
-    """`handshake` is the age of the newest session in seconds (None: none yet), `sent` and `received`
-    bytes."""
+    """`handshake` is the age of the newest session in seconds (None: none yet), `sent` and `received` bytes, `refused`
+    datagrams and packets under its sessions that were not taken."""
 
     key: bytes
     endpoint: str | None
     handshake: float | None
     sent: int
     received: int
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +102,13 @@ class Stats:
     """What the packet path uses now."""
 
 
-Message: TypeAlias = Configure | SetPeer | ForgetPeer | Ask | Ready | Stats
+Message: TypeAlias = Configure | SetPeer | ForgetPeer | Moved | Ask | Ready | Stats
 
 _KINDS: dict[str, type[Any]] = {
     "configure": Configure,
     "set": SetPeer,
     "forget": ForgetPeer,
+    "moved": Moved,
     "ask": Ask,
     "ready": Ready,
     "stats": Stats,

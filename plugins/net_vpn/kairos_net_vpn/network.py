@@ -154,7 +154,8 @@ class _Member:
         self._unusable: frozenset[PeerId] = frozenset()
         self._guests: Mapping[bytes, Admission] = {}
         mtu = inner_mtu(lan.mtu, settings.mtu)
-        self._here = Here(device.name, device.address.ip, settings.pool, port, mtu, host.secret(_PSK))
+        ula = device.ipv6.network if device.ipv6 is not None else None
+        self._here = Here(device.name, device.address.ip, settings.pool, port, mtu, host.secret(_PSK), ula)
         self.desk = Desk(host, self._here)
 
     @asynccontextmanager
@@ -191,10 +192,11 @@ class _Member:
     async def _keep_up(self) -> None:
         while True:
             await self._moves.wait(UPKEEP)
-            await self._supervisor.stats()
             before, self._lan = self._lan, read_lan(self._device.name)
             if self._lan.hosts != before.hosts:
+                self._supervisor.has_moved()
                 self._publish()
+            await self._supervisor.stats()
             self._routes.mend()
             self._refresh()
 

@@ -65,6 +65,7 @@ class Peer:
         "queued",
         "received",
         "records",
+        "refused",
         "remote",
         "routes",
         "sent",
@@ -113,6 +114,7 @@ class Peer:
         # bytes on the wire
         self.sent = 0
         self.received = 0
+        self.refused = 0  # datagrams and packets under its sessions that were not taken
 
     def __repr__(self) -> str:
         return f"Peer({self.remote.public.hex()[:8]}, {len(self.addresses)} addresses)"

@@ -72,6 +72,10 @@ class Inside:
         """Say whether a packet for this packed address may come out of the tunnel here."""
         return destination in self.addresses or (bool(self.routes) and self._forwarded.find(destination) is True)
 
+    def holds(self, address: bytes) -> bool:
+        """Say whether a packed address is a node's, so that no datagram comes from it but through the tunnel."""
+        return self._nodes.find(address) is True
+
     def sources(self, prefixes: Iterable[Prefix]) -> Prefixes[bool]:
         """Return which source addresses prefixes allow. Those of nodes they never do: nobody speaks for another."""
         barred = dict.fromkeys((*NEVER_ROUTED, *self.subnets), False)
@@ -84,6 +88,10 @@ class Inside:
         else:
             protocol, header = packet[6], 40
         return protocol == _UDP and int.from_bytes(packet[header : header + 2]) == self.port
+
+    @cached_property
+    def _nodes(self) -> Prefixes[bool]:
+        return Prefixes(dict.fromkeys(self.subnets, True))
 
     @cached_property
     def _forwarded(self) -> Prefixes[bool]:

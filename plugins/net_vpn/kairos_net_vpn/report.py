@@ -79,6 +79,7 @@ def describe(peer: SetPeer, stats: PeerStats | None, age: float, timing: Timing)
         "handshake": handshake,
         "sent": stats.sent if stats else 0,
         "received": stats.received if stats else 0,
+        "dropped": stats.refused if stats else 0,
     }
 
 

@@ -13,7 +13,7 @@ from kairos_core import NetworkError
 from kairos_net_vpn import messages
 from kairos_net_vpn.device import TunDevice
 from kairos_net_vpn.drops import VpnDrop
-from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Ready, SetPeer, Stats
+from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Moved, Ready, SetPeer, Stats
 
 ANSWER = 20.0
 """Seconds that the data plane has to start or to answer; then it is taken for hung and killed. A packet takes
@@ -79,6 +79,10 @@ class Supervisor:
         gone = [ForgetPeer(key) for key in self._peers.keys() - peers.keys()]
         self._peers = dict(peers)
         self._tell(*gone, *changed)
+
+    def has_moved(self) -> None:
+        """Tell the data plane that this machine's addresses have changed."""
+        self._tell(Moved())
 
     async def stats(self) -> Stats | None:
         """Ask for statistics, and count the drops since the last time; None while there is no data plane.

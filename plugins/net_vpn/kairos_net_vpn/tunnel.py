@@ -24,6 +24,10 @@ from kairos_net_vpn.vnet import VNET_HEADER, segment
 _HEADERS = {4: 20, 6: 40}
 """Bytes in the shortest header of each version of IP (RFC 791, RFC 8200)."""
 
+GREETINGS = 3
+"""Empty packets to each peer after a move. With one in a hundred lost, a peer that hears none of them is one in a
+million; it is told by the ledger then. Raising it costs 60 bytes each."""
+
 
 @dataclass(frozen=True, slots=True)
 class PeerState:
@@ -104,6 +108,12 @@ class Tunnel:
     def forget_peer(self, public: bytes) -> None:
         self.table.remove(public)
 
+    def greet_all(self, now: float) -> None:
+        """Send every peer with a session empty packets: by these it follows us to where we are now."""
+        for peer in self.table:
+            for _ in range(GREETINGS):
+                self._send_keepalive(peer, now)
+
     def take_outbox(self) -> list[tuple[bytes, Endpoint]]:
         """Return the handshake messages and keepalives to send now, each once."""
         outbox = self._handshakes.outbox
@@ -176,9 +186,13 @@ class Tunnel:
         if len(datagram) < spec.TRANSPORT_OVERHEAD:
             raise Refused(VpnDrop.TRUNCATED)
         session = self._find_session(int.from_bytes(datagram[4:8], "little"), now)
-        packet = session.open(datagram)
-        self._has_arrived(session, len(datagram), source, now, is_data=bool(packet))
-        return packet[: self._check(packet, session.peer)] if packet else None
+        try:
+            packet = session.open(datagram)
+            self._has_arrived(session, len(datagram), source, now, is_data=bool(packet))
+            return packet[: self._check(packet, session.peer)] if packet else None
+        except Refused:
+            session.peer.refused += 1
+            raise
 
     def find_session(self, index: int, now: float) -> Session | None:
         """Return the session of a record; None when it has none that may be used."""
@@ -222,6 +236,7 @@ class Tunnel:
             return frame[: VNET_HEADER + self._check(frame[VNET_HEADER:], peer)]
         except Refused as refused:
             self.drops[refused.drop] += 1
+            peer.refused += 1
             return None
 
     def _check(self, packet: bytes | memoryview, peer: Peer) -> int:

@@ -41,11 +41,11 @@ class Underlay:
         if not allowed.gro:  # a data plane before this one may have asked for it
             _set(udp, UDP_GRO, 0)
 
-    def receive(self, batch: Batch) -> tuple[int, int, Endpoint] | None:
-        """Receive into a batch: bytes in all, bytes of each datagram, and their source; None when there is nothing."""
+    def receive(self, iov: list[memoryview]) -> tuple[int, int, Endpoint] | None:
+        """Receive into buffers: bytes in all, bytes of each datagram, and their source; None when nothing waits."""
         while True:
             try:
-                length, ancillary, _, source = self._udp.recvmsg_into(batch.iov_in, _ANCILLARY)
+                length, ancillary, _, source = self._udp.recvmsg_into(iov, _ANCILLARY)
             except BlockingIOError:
                 return None
             except OSError:  # an ICMP error of an earlier datagram; the peer's silence says the same
@@ -71,7 +71,10 @@ class Underlay:
 
     def send_uneven(self, iov: list[memoryview], endpoint: Endpoint | None) -> int:
         """Send datagrams (header and body in turn), runs of one size together; return bytes on the wire."""
-        total, first, size = 0, 0, 0
+        if len(iov) == 2:
+            self._send_alike(iov, [], endpoint)
+            return len(iov[0]) + len(iov[1])
+        total, first = 0, 0
         sizes = [len(iov[at]) + len(iov[at + 1]) for at in range(0, len(iov), 2)]
         while first < len(sizes):
             size = sizes[first]

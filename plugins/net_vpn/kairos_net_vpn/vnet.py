@@ -69,7 +69,7 @@ def mend(frame: memoryview, offset: int, *, is_last: bool) -> None:
     if len(frame) - header <= gso_size:
         frame[1] = GSO_NONE
         frame[4:6] = b"\0\0"
-    frame[2:4] = header.to_bytes(2, "little")
+    frame[2:4] = (header - VNET_HEADER).to_bytes(2, "little")
     _mend_ip(frame, offset // gso_size)
     at = VNET_HEADER + start + csum_offset
     frame[at : at + 2] = _pseudo_sum(frame, VNET_HEADER + start, kind).to_bytes(2)

@@ -23,7 +23,7 @@ def format_file(answer: Mapping[str, Any], private_key: str | None = None) -> st
         f"# {_comment(answer['name'])}: a peer of this Kairos network",
         "[Interface]",
         f"PrivateKey = {private_key or PLACEHOLDER}",
-        f"Address = {answer['address']}/{answer['prefix']}",
+        f"Address = {', '.join(answer['addresses'])}",
         f"MTU = {answer['mtu']}",
     ]
     for node in answer["nodes"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from kairos_net_vpn.desk import Desk, Here
 from kairos_net_vpn.messages import PeerStats, SetPeer, Stats
 from kairos_net_vpn.report import describe, figures
 from kairos_net_vpn.spec import Timing
+from kairos_net_vpn.ula import ula_address
 
 from kairos_core import NetworkError
 from kairos_core.testing.networks import FakeNetworkHost, SharedLedger
@@ -48,7 +49,7 @@ async def add(desk: Desk, name: str = "phone", key: str = KEY, **wish: Any) -> d
 
 async def test_an_admitted_peer_has_an_address_a_secret_and_the_nodes(desk: Desk, ledger: SharedLedger) -> None:
     answer = await add(desk, keepalive=25)
-    assert answer["address"] == "10.1.0.3"
+    assert answer["addresses"] == ["10.1.0.3/29"]
     assert base64.b64decode(answer["psk"]) == guests.guest_psk(ledger.secret("vpn psk"), bytes([9]) * 32)
     assert [(node["endpoint"], node["allowed"]) for node in answer["nodes"]] == [
         ("192.0.2.1:7000", ["10.1.0.1/32"]),
@@ -58,17 +59,28 @@ async def test_an_admitted_peer_has_an_address_a_secret_and_the_nodes(desk: Desk
     assert guests.parse_guests(entry)["phone"].keepalive == 25
 
 
+async def test_where_there_is_ipv6_the_peer_has_an_address_of_it_too(ledger: SharedLedger) -> None:
+    _, host = make_desk(ledger, 1)
+    said = host.published("vpn")[host.identity.peer_id]
+    host.publish("vpn", {**said, "ipv6": True})
+    ula = IPv6Network("fd00:1:2:3::/64")
+    here = Here("kairos0", IPv4Address("10.1.0.1"), POOL, 7000, 1420, host.secret("vpn psk"), ula)
+    answer = await add(Desk(host, here))
+    assert answer["addresses"] == ["10.1.0.2/29", f"{ula_address(ula, IPv4Address('10.1.0.2'))}/64"]
+    assert answer["nodes"][0]["allowed"] == ["10.1.0.1/32", f"{ula_address(ula, IPv4Address('10.1.0.1'))}/128"]
+
+
 async def test_the_same_name_again_changes_the_peer_and_keeps_its_address(desk: Desk) -> None:
     first = await add(desk)
     await add(desk, "tablet", OTHER_KEY)
     again = await add(desk, endpoint="192.0.2.77:51820")
-    assert again["address"] == first["address"]
+    assert again["addresses"] == first["addresses"]
     assert desk.own()["phone"].endpoint == "192.0.2.77:51820"
     assert (await desk.order({"peer_show": {"name": "phone"}})) == again
 
 
 async def test_a_wanted_address_is_taken_or_refused(desk: Desk) -> None:
-    assert (await add(desk, address="10.1.0.5"))["address"] == "10.1.0.5"
+    assert (await add(desk, address="10.1.0.5"))["addresses"] == ["10.1.0.5/29"]
     for address in ("10.1.0.0", "10.1.0.7", "10.2.0.1", "five"):
         with pytest.raises(NetworkError, match=address):
             await add(desk, "tablet", OTHER_KEY, address=address)

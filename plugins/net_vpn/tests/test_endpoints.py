@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kairos_net_vpn.endpoints import Endpoints
+from kairos_net_vpn.prefixes import Inside
 
 BOTH, ONLY_4 = Endpoints(socket.AF_INET6), Endpoints(socket.AF_INET)
 
@@ -41,10 +42,14 @@ def test_any_text_is_an_endpoint_or_none(text: str) -> None:
     assert endpoint is None or BOTH.parse(BOTH.format(endpoint)) is not None
 
 
-def test_the_inside_of_the_tunnel_is_known_in_both_forms() -> None:
-    pool = (IPv4Network("10.1.0.0/24"), IPv6Network("fd00::/64"))
-    assert BOTH.is_inside(("fd00::7", 7, 0, 0), pool)
-    assert BOTH.is_inside(("::ffff:10.1.0.7", 7, 0, 0), pool)
-    assert ONLY_4.is_inside(("10.1.0.7", 7), pool)
-    assert not BOTH.is_inside(("::ffff:10.1.1.7", 7, 0, 0), pool)
-    assert not BOTH.is_inside(("2001:db8::1", 7, 0, 0), pool)
+def test_an_address_is_known_in_all_forms() -> None:
+    assert BOTH.address_of(("::ffff:10.1.0.7", 7, 0, 0)) == ONLY_4.address_of(("10.1.0.7", 7)) == bytes([10, 1, 0, 7])
+    assert BOTH.address_of(("fe80::1%eth0", 7, 0, 2)) == bytes.fromhex("fe80" + "00" * 13 + "01")
+
+
+def test_the_inside_of_the_tunnel_is_known_in_all_forms() -> None:
+    inside = Inside(frozenset(), (IPv4Network("10.1.0.0/24"), IPv6Network("fd00::/64")))
+    held = [("fd00::7", 7, 0, 0), ("::ffff:10.1.0.7", 7, 0, 0), ("10.1.0.7", 7)]
+    assert all(inside.holds(BOTH.address_of(endpoint)) for endpoint in held)
+    others = [("::ffff:10.1.1.7", 7, 0, 0), ("2001:db8::1", 7, 0, 0), ("fe80::1%eth0", 7, 0, 2)]
+    assert not any(inside.holds(BOTH.address_of(endpoint)) for endpoint in others)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kairos_net_vpn import messages
-from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Message, PeerStats, Ready, SetPeer, Stats
+from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Message, Moved, PeerStats, Ready, SetPeer, Stats
 from kairos_net_vpn.spec import Timing
 
 KEY = bytes(range(32))
@@ -14,6 +14,7 @@ MESSAGES: list[Message] = [
     SetPeer(KEY, ("192.0.2.1:7", "[2001:db8::1]:7"), ("10.1.0.8",), eager=False),
     SetPeer(KEY, (), ("fd00::8",), routes=("192.168.5.0/24",), standby=("2001:db8::/48",)),
     ForgetPeer(KEY),
+    Moved(),
     Ask(),
     Ready(),
     Stats((PeerStats(KEY, None, None, 1, 2), PeerStats(KEY, "192.0.2.1:7", 3.5, 4, 5)), {"replayed": 2}),

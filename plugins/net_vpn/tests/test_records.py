@@ -97,6 +97,7 @@ def parse(packet: bytes) -> Parsed:
 
 
 def segments(frame: bytes | bytearray | memoryview) -> list[Parsed]:
+    assert int.from_bytes(frame[2:4], "little") <= len(frame) - 10, "the kernel refuses a longer hdr_len"
     return [parse(bytes(packet)) for packet in vnet.segment(memoryview(bytearray(frame)))]
 
 

@@ -236,6 +236,26 @@ def test_a_peer_that_moved_silently_is_found_at_its_new_candidates(wire: Any, pa
     assert alice.knows(bob).endpoint == bob.endpoint
 
 
+def test_a_peer_that_moves_and_has_nothing_to_say_is_followed_when_it_greets(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    bob.endpoint = ("198.51.100.9", 9)
+    lost = iter([True, True])
+    wire.lose = lambda sender, datagram: next(lost, False)
+    bob.tunnel.greet_all(wire.now)
+    bob.flush()
+    wire.run(0.1)
+    assert alice.knows(bob).endpoint == bob.endpoint
+    assert wire.count(spec.INITIATION) == 1, "the session goes on"
+
+
+def test_nobody_is_greeted_without_a_session(wire: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    alice.meet(bob, is_eager=False)
+    alice.tunnel.greet_all(wire.now)
+    alice.flush()
+    assert wire.sent == []
+
+
 def test_small_constants_renew_in_seconds(wire: Any) -> None:
     quick = Timing(rekey_after=2, reject_after=3, keepalive=0.2, rekey_timeout=0.1)
     alice, bob = wire.add(timing=quick), wire.add(timing=quick)

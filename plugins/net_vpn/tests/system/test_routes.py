@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -154,6 +155,9 @@ def test_a_host_behind_a_node_is_reached_and_reaches_back(lab: Any, site: Any, w
     assert alice.python(SEND, HOST) == f"{1 << 20} from {alice.address}\n"
     assert server.wait(10) == 0
     assert pings(site, alice.address)
+    server = start(alice, SERVE, alice.address)
+    assert site.run(sys.executable, "-c", SEND, alice.address) == f"{1 << 20} from {HOST}\n"  # its MTU is 1500
+    assert server.wait(10) == 0
     alice.stop()
     assert routes_of(alice) == []
 

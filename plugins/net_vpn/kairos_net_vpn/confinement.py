@@ -1,0 +1,97 @@
+"""Gives up what the data plane does not need: it parses strangers' datagrams and holds the keys.
+
+It is lent descriptors that are open already, so it needs no capability at all: neither to send, nor for the ioctls of
+the TUN device. It stays the same user: whoever asks at its door is recognised by that. What a user id could still do,
+write files and read them, Landlock takes away. There is no bound on memory (RLIMIT_AS): a Python program without
+memory fails anywhere, and what it holds is bounded by the peers (`table.MAX_PEERS`).
+
+Sources: capabilities(7), capset(2), prctl(2), landlock(7), core(5).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import struct
+from collections.abc import Callable
+
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 24, 38
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+_CAPABILITY_VERSION_3 = 0x20080522
+_MAX_CAPABILITIES = 64
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446  # the same on all architectures
+_LANDLOCK_FILES = (1 << 13) - 1  # every access of its first version: Linux 5.13
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def give_up_privileges() -> list[str]:
+    """Drop all capabilities for good, and keep the keys out of core files and of other processes' reach.
+
+    Returns what the kernel refused, a sentence each: there is nothing better to do than to go on.
+    """
+    steps: dict[str, Callable[[], None]] = {
+        "the bounding set stays": _drop_bounding_set,
+        "ambient capabilities stay": lambda: _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL),
+        "capabilities stay": _drop_capabilities,
+        "a program it starts may gain privileges": lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1),
+        "its memory may be read by its user": lambda: _prctl(_PR_SET_DUMPABLE, 0),
+        "its memory may be dumped": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
+    }
+    return [refusal for what, step in steps.items() if (refusal := _refusal_of(what, step))]
+
+
+def shut_files() -> list[str]:
+    """Give up opening, making, removing and running files. Call it when all modules are imported.
+
+    Returns what the kernel refused; nothing where it has no Landlock.
+    """
+    return [refusal] if (refusal := _refusal_of("files stay open to it", _restrict_files)) else []
+
+
+def _refusal_of(what: str, step: Callable[[], None]) -> str:
+    try:
+        step()
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        return f"{what}: {reason}"
+    return ""
+
+
+def _drop_bounding_set() -> None:
+    for capability in range(_MAX_CAPABILITIES):
+        try:
+            _prctl(_PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # beyond the last that this kernel has
+                return
+            raise
+
+
+def _drop_capabilities() -> None:
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    _check(_libc.capset(header, bytes(24)))  # effective, permitted and inheritable, 64 bits each
+
+
+def _restrict_files() -> None:
+    attributes = struct.pack("=Q", _LANDLOCK_FILES)
+    ruleset = _libc.syscall(_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    if ruleset < 0 and ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP):
+        return
+    _check(ruleset)
+    try:
+        _check(_libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0))
+    finally:
+        os.close(ruleset)
+
+
+def _prctl(option: int, value: int) -> None:
+    zero = ctypes.c_ulong(0)
+    _check(_libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero))
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "refused")
