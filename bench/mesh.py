@@ -21,8 +21,8 @@ import click
 from arena.meters import private_bytes, resident_bytes
 from arena.namespace import need
 from tunnels import iperf, trials
+from tunnels.program import run_to_the_end, tell
 from tunnels.tunnel import data_plane
-from vpn import run_to_the_end, tell
 
 from kairos_core.testing.agents import Agent, Network, Status, launch, until
 from kairos_core.testing.lab import Lab, Machine

@@ -22,8 +22,8 @@ import click
 from arena.meters import resident_bytes
 from arena.namespace import need
 from tunnels import course, endurance
+from tunnels.program import run_to_the_end, tell
 from tunnels.tunnel import Ours, data_plane
-from vpn import run_to_the_end, tell
 
 from kairos_core.testing.lab import Lab, LabError
 

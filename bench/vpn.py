@@ -16,13 +16,10 @@ microseconds beyond the bare cable's, the ratios those of the whole round trips.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +29,11 @@ from arena.namespace import need
 from tunnels import course, figures, trials
 from tunnels.nebula import Nebula
 from tunnels.openvpn import Openvpn
+from tunnels.program import run_to_the_end, tell
 from tunnels.tinc import Tinc
 from tunnels.tunnel import Bare, Ours, Tunnel
 from tunnels.wireguard import WireguardGo
 
-from kairos_core.errors import KairosError
 from kairos_core.testing.lab import Lab, LabError
 
 PEERS: dict[str, type[Tunnel]] = {each.name: each for each in (Bare, WireguardGo, Nebula, Openvpn, Tinc)}
@@ -59,10 +56,6 @@ class Wish:
     peers: tuple[str, ...]
     rounds: int
     seconds: float
-
-
-def tell(line: str) -> None:
-    click.echo(line, err=True)
 
 
 async def race(wish: Wish) -> list[figures.Round]:
@@ -132,25 +125,6 @@ def words(known: Sequence[str]) -> Any:
     return read
 
 
-def run_to_the_end(work: Any) -> Any:
-    """Run until done; SIGTERM cleans up like Ctrl-C. A KairosError becomes one line."""
-
-    async def interruptible() -> Any:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await work
-
-    if os.geteuid() != 0:
-        raise click.ClickException("this benchmark makes network devices: run it as root: sudo ./run bench NAME")
-    try:
-        return asyncio.run(interruptible())
-    except KairosError as error:
-        raise click.ClickException(str(error)) from error
-    except asyncio.CancelledError:
-        sys.exit(128 + signal.SIGTERM)
-
-
 @click.command()
 @click.option("--profile", type=click.Choice(course.PROFILES), default="default", show_default=True)
 @click.option("--loss", type=click.FloatRange(0, 50), default=0.0, show_default=True, help="Percent of frames lost.")
@@ -167,10 +141,7 @@ def main(file: Path | None, **options: Any) -> None:
         options["peers"] = ("bare", *options["peers"])  # its round trip is what the others are told over
     wish = Wish(**options)
     need(**{program: package for name in ("bare", *wish.peers) for program, package in PROGRAMS[name].items()})
-    with suppress(KeyboardInterrupt):
-        show(report(run_to_the_end(race(wish)), wish), file)
-        return
-    sys.exit(128 + signal.SIGINT)
+    show(report(run_to_the_end(race(wish)), wish), file)
 
 
 def show(document: dict[str, Any], file: Path | None) -> None:

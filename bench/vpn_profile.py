@@ -26,8 +26,8 @@ from typing import Any
 import click
 from arena.namespace import need
 from tunnels import course, stages, trials
+from tunnels.program import run_to_the_end
 from tunnels.tunnel import Ours, data_plane
-from vpn import run_to_the_end
 
 from kairos_core.testing.agents import Agent
 from kairos_core.testing.lab import Lab, LabError, Machine, Process

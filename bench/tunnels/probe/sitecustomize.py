@@ -105,7 +105,7 @@ def install(directory: str) -> None:
     from cryptography.hazmat.primitives.ciphers import aead
     from kairos_net_vpn import confinement
 
-    confinement.shut_files = list  # what it measures is written to a file when it is asked
+    confinement.shut_files = lambda sources: []  # what it measures is written to a file when it is asked
     watch = Stopwatch()
     for module, names, stage in (
         (os, ("read", "readv"), "tun_read"),

@@ -15,13 +15,16 @@ import errno
 import os
 import resource
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _MAX_CAPABILITIES = 64
-_LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446  # the same on all architectures
+# the same on all architectures
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
+_PATH_BENEATH, _READ_FILE, _READ_DIRECTORY = 1, 1 << 2, 1 << 3
 _LANDLOCK_FILES = (1 << 13) - 1  # every access of its first version: Linux 5.13
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,12 +46,14 @@ def give_up_privileges() -> list[str]:
     return [refusal for what, step in steps.items() if (refusal := _refusal_of(what, step))]
 
 
-def shut_files() -> list[str]:
-    """Give up opening, making, removing and running files. Call it when all modules are imported.
+def shut_files(sources: Sequence[str] = ()) -> list[str]:
+    """Give up opening, making, removing and running files, but for reading what lies in the directories of `sources`.
 
-    Returns what the kernel refused; nothing where it has no Landlock.
+    These are where Python finds modules: it imports some, like codecs, only at the moment it needs them. Returns what
+    the kernel refused; nothing where it has no Landlock.
     """
-    return [refusal] if (refusal := _refusal_of("files stay open to it", _restrict_files)) else []
+    refusal = _refusal_of("files stay open to it", lambda: _restrict_files(sources))
+    return [refusal] if refusal else []
 
 
 def _refusal_of(what: str, step: Callable[[], None]) -> str:
@@ -75,16 +80,29 @@ def _drop_capabilities() -> None:
     _check(_libc.capset(header, bytes(24)))  # effective, permitted and inheritable, 64 bits each
 
 
-def _restrict_files() -> None:
+def _restrict_files(sources: Sequence[str]) -> None:
     attributes = struct.pack("=Q", _LANDLOCK_FILES)
     ruleset = _libc.syscall(_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     if ruleset < 0 and ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP):
         return
     _check(ruleset)
     try:
+        for source in sources:
+            with suppress(FileNotFoundError):
+                _allow_reading(ruleset, source)
         _check(_libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0))
     finally:
         os.close(ruleset)
+
+
+def _allow_reading(ruleset: int, source: str) -> None:
+    path = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    try:
+        access = _READ_FILE | (_READ_DIRECTORY if os.path.isdir(source) else 0)
+        rule = struct.pack("=Qi", access, path)
+        _check(_libc.syscall(_LANDLOCK_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0))
+    finally:
+        os.close(path)
 
 
 def _prctl(option: int, value: int) -> None:

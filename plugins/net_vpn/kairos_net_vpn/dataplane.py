@@ -1,9 +1,9 @@
 """The data plane: a process of its own that carries packets between the TUN device and a UDP socket.
 
-    python -m kairos_net_vpn.dataplane CONTROL TUN UDP      (file descriptors, opened by the plugin)
+    python -m kairos_net_vpn.dataplane CONTROL TUN UDP [DOOR]      (file descriptors, opened by the plugin)
 
-One thread, one epoll, blocking nowhere. The descriptors are the plugin's: so the device and its routes
-outlive this process, and both vanish with the agent, since this process ends when the control socket closes.
+One thread, one epoll, blocking nowhere. The descriptors are the plugin's: so the device and its routes outlive this
+process. This process in turn outlives an agent that was killed, for the next one to take over: see `control`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from kairos_net_vpn import messages
 from kairos_net_vpn.confinement import give_up_privileges, shut_files
-from kairos_net_vpn.drops import Refused
+from kairos_net_vpn.control import Control, Estate
+from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.endpoints import Endpoints
 from kairos_net_vpn.handshakes import Sources
 from kairos_net_vpn.inbound import Inbound
@@ -31,6 +32,7 @@ from kairos_net_vpn.offloads import Offloads, has_aes
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.peer import NEVER
 from kairos_net_vpn.prefixes import Inside, Prefix
+from kairos_net_vpn.program import name_of_program
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import PeerState, Tunnel
 from kairos_net_vpn.underlay import Underlay
@@ -42,31 +44,33 @@ DEVICE_GONE = 3
 class DataPlane:
     """The loop. Everything it decides is in Tunnel; here are only the system calls."""
 
-    def __init__(self, control: socket.socket, tun: int, udp: socket.socket) -> None:
+    def __init__(self, control: Control, tun: int, udp: socket.socket) -> None:
         self._control, self._tun, self._udp = control, tun, udp
         self._endpoints = Endpoints(udp.family)
-        self._epoll = select.epoll()
-        self._unread = b""
-        self._unsent = b""
-        for source in (control.fileno(), tun, udp.fileno()):
+        self._epoll = control.epoll
+        for source in (tun, udp.fileno()):
             os.set_blocking(source, False)
-        self._epoll.register(control.fileno(), select.EPOLLIN)
 
     def run(self) -> int:
-        """Serve until the control socket closes. Returns the exit code."""
-        configure = self._wait_for_configuration()
+        """Serve until the agent leaves, or has been gone for too long. Returns the exit code."""
+        code = name_of_program()
+        configure = self._control.configuration()
         if configure is None:
             return 0
         self._tunnel = self._build(configure)
-        drops = self._tunnel.drops
+        self._control.drops = drops = self._tunnel.drops
         self._device = Tun(self._tun, configure.allowed, drops)
         self._underlay = Underlay(self._udp, configure.allowed, drops)
         self._outbound = Outbound(self._tunnel, self._device, self._underlay)
         self._inbound = Inbound(self._tunnel, self._device, self._underlay, self._outbound)
         self._epoll.register(self._tun, select.EPOLLIN)
         self._epoll.register(self._udp.fileno(), select.EPOLLIN)
-        _warn(shut_files())
-        self._reply(Ready())
+        _warn(shut_files(sys.path))
+        estate = Estate(self._tun, self._udp.fileno(), configure.digest(), code)
+        self._control.open_door(estate, configure.timing.linger)
+        self._control.reply(Ready(code))
+        for message in self._control.early:
+            self._obey(message)
         try:
             while self._turn():
                 pass
@@ -74,7 +78,15 @@ class DataPlane:
             if error.errno in (errno.EBADFD, errno.ENODEV):
                 return DEVICE_GONE
             raise
+        finally:
+            self._leave()
         return 0
+
+    def _leave(self) -> None:
+        """Let go of everything, the control socket last: then whoever waits there knows that the device is free."""
+        os.close(self._tun)
+        self._udp.close()
+        self._control.close()
 
     def _build(self, configure: Configure) -> Tunnel:
         self._uses_aes = configure.allowed.aes and has_aes()
@@ -106,19 +118,23 @@ class DataPlane:
         )
 
     def _turn(self) -> bool:
-        """Wait for something to do and do it; False when the plugin is gone."""
-        tunnel, now = self._tunnel, time.monotonic()
+        """Wait for something to do and do it; False when it is time to end."""
+        tunnel, control, now = self._tunnel, self._control, time.monotonic()
+        if control.is_over or now >= control.ends_at:
+            return False
         if tunnel.wake <= now:
             tunnel.handle_timer(now)
             self._flush_outbox()
-        timeout = -1.0 if tunnel.wake == NEVER else max(0.0, tunnel.wake - now)
+        wake = min(tunnel.wake, control.ends_at)
+        timeout = -1.0 if wake == NEVER else max(0.0, wake - now)
         for source, event in self._epoll.poll(timeout):
             if source == self._tun:
                 self._outbound.read(time.monotonic())
             elif source == self._udp.fileno():
                 self._inbound.read(time.monotonic())
-            elif not self._serve_control(event):
-                return False
+            else:
+                for message in control.serve(source, event, time.monotonic()):
+                    self._obey(message)
             self._flush_outbox()
         return True
 
@@ -126,48 +142,20 @@ class DataPlane:
         for datagram, endpoint in self._tunnel.take_outbox():
             self._underlay.send(datagram, endpoint)
 
-    # -- control
-
-    def _wait_for_configuration(self) -> Configure | None:
-        while b"\n" not in self._unread:
-            self._epoll.poll()
-            if not self._read_control():
-                return None
-        line, _, self._unread = self._unread.partition(b"\n")
-        message = messages.decode(line)
-        if not isinstance(message, Configure):
-            raise ValueError("the first message to the data plane must configure it")
-        return message
-
-    def _serve_control(self, event: int) -> bool:
-        if event & select.EPOLLOUT:
-            self._reply_more()
-        if event & ~select.EPOLLOUT and not self._read_control():
-            return False
-        *lines, self._unread = self._unread.split(b"\n")
-        for line in lines:
-            self._obey(messages.decode(line))
-        return True
-
-    def _read_control(self) -> bool:
-        try:
-            received = self._control.recv(1 << 16)
-        except BlockingIOError:
-            return True
-        except ConnectionError:
-            return False
-        self._unread += received
-        return bool(received) and len(self._unread) <= messages.MAX_LINE
+    # -- what the agent asks for
 
     def _obey(self, message: messages.Message) -> None:
-        if isinstance(message, SetPeer):
-            self._set_peer(message)
-        elif isinstance(message, ForgetPeer):
-            self._tunnel.forget_peer(message.key)
-        elif isinstance(message, Moved):
-            self._tunnel.greet_all(time.monotonic())
-        elif isinstance(message, Ask):
-            self._reply(self._stats(time.monotonic()))
+        try:
+            if isinstance(message, SetPeer):
+                self._set_peer(message)
+            elif isinstance(message, ForgetPeer):
+                self._tunnel.forget_peer(message.key)
+            elif isinstance(message, Moved):
+                self._tunnel.greet_all(time.monotonic())
+            elif isinstance(message, Ask):
+                self._control.reply(self._stats(time.monotonic()))
+        except ValueError:  # a message, but with an address or a key that is none
+            self._tunnel.drops[VpnDrop.BAD_MESSAGE] += 1
 
     def _set_peer(self, message: SetPeer) -> None:
         state = PeerState(
@@ -202,21 +190,6 @@ class DataPlane:
         used = Offloads(device.vnet, device.tso, device.uso, underlay.gso, underlay.gro, self._uses_aes)
         return Stats(peers, {drop.value: count for drop, count in self._tunnel.drops.items()}, used)
 
-    def _reply(self, message: messages.Message) -> None:
-        self._unsent += messages.encode(message)
-        self._reply_more()
-
-    def _reply_more(self) -> None:
-        """Send what the socket takes now: an agent that does not read must not stop the packets."""
-        try:
-            self._unsent = self._unsent[self._control.send(self._unsent) :]
-        except BlockingIOError:
-            pass
-        except ConnectionError:
-            return  # the read side sees the end
-        waits = select.EPOLLOUT if self._unsent else 0
-        self._epoll.modify(self._control.fileno(), select.EPOLLIN | waits)
-
 
 def _prefixes(texts: tuple[str, ...]) -> tuple[Prefix, ...]:
     return tuple(map(ipaddress.ip_network, texts))
@@ -228,13 +201,13 @@ def _warn(refusals: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run with three inherited file descriptors: control socket, TUN device, UDP socket."""
-    # A Ctrl-C in the agent's terminal is the agent's to handle: it leaves in order and closes the control
-    # socket.
+    """Run with inherited file descriptors: control socket, TUN device, UDP socket, and a door to be found at."""
+    # A Ctrl-C in the agent's terminal is the agent's to handle: it leaves in order, and says so.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _warn(give_up_privileges())
-    control, tun, udp = (int(text) for text in arguments)
-    return DataPlane(socket.socket(fileno=control), tun, socket.socket(fileno=udp)).run()
+    control, tun, udp, *door = (int(text) for text in arguments)
+    opened = Control(socket.socket(fileno=control), socket.socket(fileno=door[0]) if door else None)
+    return DataPlane(opened, tun, socket.socket(fileno=udp)).run()
 
 
 if __name__ == "__main__":

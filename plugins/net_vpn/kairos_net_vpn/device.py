@@ -76,12 +76,22 @@ class TunDevice:
             ) from error
         return self._descriptor
 
+    def adopt(self, descriptor: int) -> None:
+        """Take a descriptor of the device that an agent before us made, addresses and routes included."""
+        self.close()
+        self._descriptor = descriptor
+        with suppress(OSError):  # deleted meanwhile: `ensure` will see it
+            self._index = socket.if_nametoindex(self.name)
+        self._configure_ipv6()
+
     def _configure_ipv6(self) -> None:
         if self.ipv6 is None:
             return
         try:
             configure_ipv6(self.name, self.ipv6)
         except OSError as error:
+            if error.errno == errno.EEXIST:
+                return
             _log.warning("the tunnel %s goes without IPv6: %s", self.name, error.strerror)
             self.ipv6 = None
 

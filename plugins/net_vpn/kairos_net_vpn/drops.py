@@ -43,6 +43,7 @@ class VpnDrop(StrEnum):
     # beside the packets
     TABLE_FULL = "table_full"  # more peers than the data plane holds
     DATAPLANE_DIED = "dataplane_died"  # the process ended and was started again
+    BAD_MESSAGE = "bad_message"  # what came from the agent, or at the data plane's door, is no message
     BAD_TOPIC = "bad_topic"  # a peer published something that is not a VPN entry
 
 

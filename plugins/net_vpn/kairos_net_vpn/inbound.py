@@ -13,6 +13,9 @@ from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
 from kairos_net_vpn.underlay import Underlay
 
+SINGLES = 32
+"""Receives of one datagram before the other direction has its turn; of many, one. Raising it saves a call of epoll in
+a flood, and delays the other direction by 15 us for each."""
 USUAL = 1472
 """Bytes in the datagrams of a peer reached over IPv4 by Ethernet."""
 SIZES = 4
@@ -31,14 +34,14 @@ class Inbound:
         self._out = memoryview(bytearray(OUT_SIZE))
 
     def read(self, now: float) -> None:
-        """Take one receive from the socket. Raises OSError when the device is gone.
+        """Take what waits at the socket, up to a bound. Raises OSError when the device is gone."""
+        for _ in range(SINGLES):
+            received = self._underlay.receive(self._iov)
+            if received is None or self._take_received(*received, now):
+                return
 
-        Asking epoll whether there is more costs a tenth of a receive that finds nothing.
-        """
-        received = self._underlay.receive(self._iov)
-        if received is None:
-            return
-        length, size, source = received
+    def _take_received(self, length: int, size: int, source: Endpoint, now: float) -> bool:
+        """Take what one receive brought; say whether it were many datagrams."""
         batch: Datagrams = self._batch
         is_many = length > size
         fits = size == self._batch.size and self._iov is self._batch.many if is_many else length <= self._batch.size
@@ -49,6 +52,7 @@ class Inbound:
         if is_many and not fits and opened:
             self._batch = self._learn(size)
         self._iov = self._batch.many if is_many else self._batch.one
+        return is_many
 
     def _learn(self, size: int) -> Batch:
         """Return buffers for the datagrams that a peer has sent, for the next of that size."""

@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -21,11 +22,16 @@ MAX_LINE = 4 << 20
 """Bytes in one line; the statistics of 4096 peers fit."""
 
 
+class OtherVersion(ValueError):
+    """A message, but of another version."""
+
+
 @dataclass(frozen=True, slots=True)
 class Configure:
     """The first message: who this node is. `address` is its inner one, `subnet` what lies inside the tunnel.
 
     `ipv6` is both for IPv6 (`fd12:3456:789a::a01:5/64`), empty without it; `routes` are networks behind this node.
+    `interface` and `port` (0: any) are what the agent asked for: a data plane with others is not taken over.
     """
 
     private_key: bytes = field(repr=False)
@@ -37,6 +43,12 @@ class Configure:
     ipv6: str = ""
     routes: tuple[str, ...] = ()
     allowed: Offloads = field(default_factory=Offloads)
+    interface: str = ""
+    port: int = 0
+
+    def digest(self) -> bytes:
+        """Return what two agents have in common whose configuration is the same; it tells nobody the keys."""
+        return hashlib.blake2s(encode(self)).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +87,22 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """The agent ends in order; so does the data plane, at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A new agent wants the data plane that runs: `digest` is that of its own configuration."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
-    """The data plane is configured and carries packets."""
+    """The data plane is configured and carries packets. `code` names the program that it runs."""
+
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +128,7 @@ class Stats:
     """What the packet path uses now."""
 
 
-Message: TypeAlias = Configure | SetPeer | ForgetPeer | Moved | Ask | Ready | Stats
+Message: TypeAlias = Configure | SetPeer | ForgetPeer | Moved | Ask | Leave | Claim | Ready | Stats
 
 _KINDS: dict[str, type[Any]] = {
     "configure": Configure,
@@ -110,13 +136,15 @@ _KINDS: dict[str, type[Any]] = {
     "forget": ForgetPeer,
     "moved": Moved,
     "ask": Ask,
+    "leave": Leave,
+    "claim": Claim,
     "ready": Ready,
     "stats": Stats,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _NESTED = {"timing": Timing, "peers": PeerStats, "allowed": Offloads, "offloads": Offloads}
 _HINTS = {kind: get_type_hints(kind) for kind in (*_KINDS.values(), *_NESTED.values())}
-_BYTES = frozenset({"private_key", "psk", "key"})
+_BYTES = frozenset({"private_key", "psk", "key", "digest"})
 
 
 def encode(message: Message) -> bytes:
@@ -126,19 +154,20 @@ def encode(message: Message) -> bytes:
 
 
 def decode(line: bytes) -> Message:
-    """Read a line. Raises ValueError without showing it: it may hold a key.
+    """Read a line. Raises ValueError without showing it: it may hold a key. Raises OtherVersion.
 
     The version differs when the package was upgraded under a running agent, whose data plane then restarted.
     """
     try:
-        document = json.loads(line)
+        document = json.loads(line.decode())  # of bytes it would guess the encoding
         version, kind = document.pop("v"), _KINDS[document.pop("kind")]
         if version == VERSION:
             message: Message = _typed(kind, document)
             return message
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ValueError("a line between the plugin and its data plane is not a message") from None
-    raise ValueError(f"the data plane speaks version {VERSION}, the other end {version}: restart the agent")
+    shown = version if type(version) is int else "something else"
+    raise OtherVersion(f"the data plane speaks version {VERSION}, the other end {shown}: restart the agent")
 
 
 def _plain(value: object) -> Any:

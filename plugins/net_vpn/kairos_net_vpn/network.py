@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Any
 
 from kairos_core import Attachment, Network, NetworkError, NetworkHost, PeerId
-from kairos_net_vpn import guests
+from kairos_net_vpn import guests, succession
 from kairos_net_vpn.desk import Desk, Here
 from kairos_net_vpn.device import TunDevice, open_udp
 from kairos_net_vpn.drops import VpnDrop
@@ -25,6 +26,7 @@ from kairos_net_vpn.roster import RECORDS, TOPIC, Policy, View, make_roster
 from kairos_net_vpn.routes import Routes
 from kairos_net_vpn.settings import VpnSettings, inner_mtu
 from kairos_net_vpn.spec import Timing
+from kairos_net_vpn.succession import Heritage
 from kairos_net_vpn.supervisor import Supervisor
 from kairos_net_vpn.ula import PURPOSE, ula_address, ula_subnet
 
@@ -64,6 +66,7 @@ class Vpn(Network):
     @asynccontextmanager
     async def _attach(self, host: NetworkHost) -> AsyncIterator[Attachment]:
         settings = self._settings
+        await succession.dismiss_others(host.state_directory, settings.interface if settings.create else "")
         if not settings.create:
             yield Attachment()
             return
@@ -73,12 +76,16 @@ class Vpn(Network):
         _require_free_address(settings, address)
         device = self._device(host, address, lan)
         prepare(settings.routes, switch_on=settings.forward)
-        with open_udp(settings.port, _remembered_port(host)) as udp:
-            supervisor = Supervisor(self._configuration(host, device, lan), udp, device, _counter(host))
+        configure = self._configuration(host, device, lan)
+        heritage = await succession.claim(host.state_directory, configure)
+        if heritage is not None:
+            device.adopt(heritage.tun)
+        with _sockets(host, settings, heritage) as (udp, door):
+            supervisor = Supervisor(configure, udp, device, _counter(host), door=door)
             port = udp.getsockname()[1]
             member = _Member(host, settings, supervisor, device, port=port, lan=lan, timing=self._timing)
             try:
-                await supervisor.start()
+                await supervisor.start(heritage)
                 async with member.working():
                     self._member = member
                     yield Attachment(settings.interface, str(address)) if settings.use else Attachment()
@@ -86,6 +93,7 @@ class Vpn(Network):
                 self._member = None
                 await supervisor.close()
                 device.close()
+                succession.remove_door(host.state_directory, settings.interface)
 
     async def _lease(self, host: NetworkHost) -> IPv4Address:
         settings = self._settings
@@ -123,6 +131,8 @@ class Vpn(Network):
             routes=tuple(map(str, self._settings.routes)),
             timing=self._timing,
             allowed=self._allowed,
+            interface=self._settings.interface,
+            port=self._settings.port,
         )
 
 
@@ -261,6 +271,21 @@ def _require_free_address(settings: VpnSettings, address: IPv4Address) -> None:
             f"the VPN address {address} is on {interface} of this machine already. Remove it there, or set another "
             "one in p2p.vpn.env.ADDRESS."
         )
+
+
+@contextmanager
+def _sockets(
+    host: NetworkHost, settings: VpnSettings, heritage: Heritage | None
+) -> Iterator[tuple[socket.socket, socket.socket | None]]:
+    """Give the data plane's UDP socket and its door, inherited or new. Raises NetworkError."""
+    if heritage is not None:
+        with heritage.udp, heritage.door:
+            yield heritage.udp, heritage.door
+        return
+    with open_udp(settings.port, _remembered_port(host)) as udp:
+        door = succession.open_door(host.state_directory, settings.interface)
+        with door or nullcontext():
+            yield udp, door
 
 
 def _remembered_port(host: NetworkHost) -> int:

@@ -18,8 +18,8 @@ from kairos_core import Address, PeerId, PeerLink
 from kairos_net_vpn.lan import Connected
 from kairos_net_vpn.messages import SetPeer
 from kairos_net_vpn.peer import MAX_CANDIDATES
-from kairos_net_vpn.prefixes import Prefix
-from kairos_net_vpn.subnets import MAX_ROUTES, Choice, Offer, Rules, choose
+from kairos_net_vpn.prefixes import Prefix, Prefixes
+from kairos_net_vpn.subnets import MAX_OFFERED, MAX_ROUTES, Choice, Offer, Rules, choose
 from kairos_net_vpn.ula import ula_address
 
 TOPIC = "vpn"
@@ -39,7 +39,7 @@ class Entry:
     hosts: tuple[str, ...]
     records: bool = False
     has_ipv6: bool = False
-    routes: tuple[Prefix, ...] = ()
+    routes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +87,46 @@ def make_roster(view: View) -> Roster:
     parsed = {peer: parse_entry(value) for peer, value in sorted(view.entries.items()) if peer != view.me}
     usable = {peer: entry for peer, entry in parsed.items() if entry is not None and entry.key != view.own_key}
     choice = _choose(usable, links, view)
+    picture = _Picture(view, choice, links, _holdings(view), _inside(view, choice))
     peers: dict[bytes, SetPeer] = {}
     for peer, entry in usable.items():
-        found = _peer(peer, entry, links.get(peer), view, choice)
+        found = _peer(peer, entry, picture)
         peers[entry.key] = _join(peers[entry.key], found) if entry.key in peers else found
     return Roster(peers, frozenset(parsed.keys() - usable.keys()), choice)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """The view with what is worked out of it once for all peers: there may be a thousand."""
+
+    view: View
+    choice: Choice
+    links: Mapping[PeerId, PeerLink]
+    leases: Mapping[PeerId, list[IPv4Address]]
+    inside: Prefixes[bool]
+
+
+def _holdings(view: View) -> dict[PeerId, list[IPv4Address]]:
+    holdings: dict[PeerId, list[IPv4Address]] = {}
+    for address, holder in sorted(view.leases.items()):
+        holdings.setdefault(holder, []).append(address)
+    return holdings
+
+
+def _inside(view: View, choice: Choice) -> Prefixes[bool]:
+    """Return what is reached through the tunnel: the nodes, and the networks behind them."""
+    nodes = (view.pool,) if view.ula is None else (view.pool, view.ula)
+    return Prefixes(dict.fromkeys((*choice.prefixes, *nodes), True))
 
 
 def _choose(entries: Mapping[PeerId, Entry], links: Mapping[PeerId, PeerLink], view: View) -> Choice:
     """Choose who carries the networks behind nodes. Nobody advertises any, as a rule: then this costs nothing."""
     router = view.leases.get(view.policy.router) if view.policy.router is not None else None
+    offering = {peer: entry.routes for peer, entry in entries.items() if entry.routes or peer == router}
+    share = max(1, min(MAX_ROUTES, MAX_OFFERED // max(1, len(offering))))
     offers = [
-        Offer(peer, entry.routes, _is_alive(links.get(peer)), is_router=peer == router)
-        for peer, entry in entries.items()
-        if entry.routes or peer == router
+        Offer(peer, tuple(_prefixes(routes[:share])), _is_alive(links.get(peer)), is_router=peer == router)
+        for peer, routes in offering.items()
     ]
     return choose(offers, _rules(view)) if offers else Choice()
 
@@ -110,11 +136,12 @@ def _rules(view: View) -> Rules:
     barred += [(view.ula, "the VPN's own addresses")] if view.ula is not None else []
     barred += [(route, "which this node offers itself") for route in view.policy.offered if route.prefixlen]
     barred += [(each.prefix, f"a network of this machine ({each.interface})") for each in view.networks]
+    # What a route leads to already is reached through the tunnel: gossip found its way in there.
+    routed = Prefixes(dict.fromkeys(view.routed, True))
     underlay = {}
     for link in view.links:
         address = _parse(link.address.host.partition("%")[0]) if link.address is not None else None
-        # What a route leads to already is reached through the tunnel: gossip found its way in there.
-        if address is not None and not any(address in prefix for prefix in view.routed):
+        if address is not None and not routed.find(address.packed):
             underlay[address] = link.peer
     return Rules(view.policy.accepted, tuple(barred), underlay)
 
@@ -141,7 +168,7 @@ def parse_entry(value: Mapping[str, Any]) -> Entry | None:
         tuple(hosts[:MAX_HOSTS]),
         records=value.get("records") == RECORDS,
         has_ipv6=value.get("ipv6") is True,
-        routes=tuple(_prefixes(routes[:MAX_ROUTES])),
+        routes=tuple(routes[:MAX_ROUTES]),
     )
 
 
@@ -151,12 +178,12 @@ def _prefixes(texts: Iterable[str]) -> Iterator[Prefix]:
             yield ip_network(text)
 
 
-def _peer(peer: PeerId, entry: Entry, link: PeerLink | None, view: View, choice: Choice) -> SetPeer:
-    leases = sorted(address for address, holder in view.leases.items() if holder == peer)
+def _peer(peer: PeerId, entry: Entry, picture: _Picture) -> SetPeer:
+    link, choice, leases = picture.links.get(peer), picture.choice, picture.leases.get(peer, ())
     return SetPeer(
         key=entry.key,
-        endpoints=tuple(str(endpoint) for endpoint in _endpoints(entry, link, view, choice)),
-        addresses=tuple(str(address) for lease in leases for address in _addresses(lease, entry, view)),
+        endpoints=tuple(str(endpoint) for endpoint in _endpoints(entry, link, picture)),
+        addresses=tuple(str(address) for lease in leases for address in _addresses(lease, entry, picture.view)),
         eager=_is_alive(link),
         routes=tuple(map(str, choice.routes.get(peer, ()))),
         standby=tuple(map(str, choice.standby.get(peer, ()))),
@@ -170,33 +197,32 @@ def _addresses(lease: IPv4Address, entry: Entry, view: View) -> Iterator[IPv4Add
         yield ula_address(view.ula, lease)
 
 
-def _endpoints(entry: Entry, link: PeerLink | None, view: View, choice: Choice) -> Iterable[Address]:
+def _endpoints(entry: Entry, link: PeerLink | None, picture: _Picture) -> Iterable[Address]:
     """Return where the peer may be reached: first where gossip reaches it, then its own LAN addresses."""
     if entry.port is None:
         return ()
-    inside = choice.prefixes | {view.pool} | ({view.ula} if view.ula is not None else set())
-    hosts = [host for host in entry.hosts if _is_foreign(host, view, inside)]
-    if link is not None and link.address is not None and _is_underlay(link.address.host, inside):
+    hosts = [host for host in entry.hosts if _is_foreign(host, picture)]
+    if link is not None and link.address is not None and _is_underlay(link.address.host, picture.inside):
         hosts.insert(0, link.address.host)
     return [Address(host, entry.port) for host in dict.fromkeys(hosts)][:MAX_CANDIDATES]
 
 
-def _is_foreign(host: str, view: View, inside: Iterable[Prefix]) -> bool:
+def _is_foreign(host: str, picture: _Picture) -> bool:
     """Say whether a published address can mean that peer and not this machine (every docker0 is
     172.17.0.1)."""
     address = _parse(host)
-    if address is None or host in view.own_hosts or not _is_underlay(host, inside):
+    if address is None or host in picture.view.own_hosts or not _is_underlay(host, picture.inside):
         return False
     return not (address.is_loopback or address.is_link_local)
 
 
-def _is_underlay(host: str, inside: Iterable[Prefix]) -> bool:
+def _is_underlay(host: str, inside: Prefixes[bool]) -> bool:
     """Say whether this is a unicast IP address outside the VPN: inside, the tunnel would run through
     itself."""
     address = _parse(host)
     if address is None or address.is_multicast or address.is_unspecified:
         return False
-    return not any(address in prefix for prefix in inside)
+    return not inside.find(address.packed)
 
 
 def _parse(host: str) -> IPv4Address | IPv6Address | None:

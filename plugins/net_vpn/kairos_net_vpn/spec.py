@@ -64,6 +64,10 @@ class Timing:
     flood: float = 0.02
     """Initiations of one peer closer together than this are dropped: each costs us 0.2 ms (section 5.1 of the
     reference implementation's limits: 50 a second)."""
+    linger: float = 60.0
+    """How long the data plane goes on without an agent, for the next one to take it over. Ours: an upgrade of the
+    package takes seconds, a slow machine's start some more; longer would keep a node in the network whose operator
+    believes that it is stopped."""
 
     @property
     def jitter(self) -> float:

@@ -16,7 +16,7 @@ def says(source: str) -> str:
         "import os, socket, sys\n"
         "from kairos_net_vpn import confinement\n"
         "print(confinement.give_up_privileges())\n"
-        "print(confinement.shut_files())\n" + source
+        "print(confinement.shut_files(sys.path))\n" + source
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
@@ -61,6 +61,10 @@ def test_sockets_and_inherited_descriptors_still_work() -> None:
         "print(socket.if_nametoindex('lo'))\n"
     )
     assert "b'across'" in said
+
+
+def test_a_module_that_is_needed_late_is_still_found() -> None:
+    assert says("print('later' if 'colorsys' not in sys.modules else 'before')\nimport colorsys\n").endswith("later\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to give up")

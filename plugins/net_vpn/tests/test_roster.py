@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kairos_net_vpn.lan import Connected
 from kairos_net_vpn.roster import Policy, View, make_roster, parse_entry
-from kairos_net_vpn.subnets import MAX_ROUTES
+from kairos_net_vpn.subnets import MAX_OFFERED, MAX_ROUTES
 
 from kairos_core import Address, PeerId, PeerLink
 
@@ -206,7 +206,19 @@ def test_what_is_not_a_network_is_left_out_and_what_is_not_a_list_spoils_the_ent
     value = entry(routes=["192.168.5.1/24", "nonsense", str(SITE), "10.0.0.0/33", *["192.168.7.0/24"] * 100])
     parsed = parse_entry(value)
     assert parsed is not None
-    assert set(parsed.routes) == {SITE, IPv4Network("192.168.7.0/24")}
-    assert len(parsed.routes) < MAX_ROUTES
+    assert len(parsed.routes) == MAX_ROUTES
+    roster = make_roster(view({BOB: value}, policy=ALL))
+    assert roster.choice.prefixes == {SITE, IPv4Network("192.168.7.0/24")}
     assert parse_entry(entry(routes="192.168.5.0/24")) is None
     assert parse_entry(entry(routes=[1])) is None
+
+
+def test_many_that_offer_much_share_what_is_looked_at_and_starve_nobody() -> None:
+    crowd = [PeerId(number.to_bytes(32)) for number in range(100, 300)]
+    entries = {
+        peer: entry(peer.public_key, routes=[f"10.{place}.{number}.0/24" for number in range(MAX_ROUTES)])
+        for place, peer in enumerate(crowd)
+    }
+    choice = make_roster(view(entries, policy=replace(ALL, accepted=(IPv4Network("10.199.0.0/16"),)))).choice
+    assert len(choice.refused) + len(choice.prefixes) <= MAX_OFFERED
+    assert {peer: len(routes) for peer, routes in choice.routes.items()} == {crowd[199]: MAX_OFFERED // 200}

@@ -6,11 +6,13 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,9 @@ class Lab:
         for machine in self.machines:
             if machine.process is not None:
                 machine.kill()
+            for pid in run("ip", "netns", "pids", machine.namespace, check=False).split():
+                with suppress(ProcessLookupError):  # a data plane outlives a killed node for a while
+                    os.kill(int(pid), signal.SIGKILL)
         for name in (*(machine.namespace for machine in self.machines), self.switch):
             run("ip", "netns", "delete", name, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -20,7 +20,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from kairos_net_vpn import network
+from kairos_net_vpn import network, supervisor
 from kairos_net_vpn.messages import Stats
 from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.settings import VpnSettings
@@ -39,9 +39,9 @@ class Watched(Supervisor):
     process: Watched | None = None
     last: Stats | None = None
 
-    async def start(self) -> None:
+    async def start(self, heritage: Any = None) -> None:
         Watched.process = self
-        await super().start()
+        await super().start(heritage)
 
     async def stats(self) -> Stats | None:
         Watched.last = await super().stats()
@@ -122,13 +122,17 @@ async def report(host: FileHost, attachment: Any) -> None:
 
 async def main(directory: Path, number: int, underlay: str, options: dict[str, Any]) -> None:
     network.Supervisor = Watched  # type: ignore[misc]
+    if program := options.pop("program", ""):
+        supervisor.name_of_program = lambda: program  # type: ignore[attr-defined]
     timing = Timing(**options.pop("timing", {}))
     allowed = Offloads(**options.pop("allowed", {}))
     records = options.pop("records", True)
     ledger = SharedLedger(options.pop("token", "a token for tests"))
     settings = VpnSettings.checked({"env": {"ADDRESS": f"10.1.0.{number}/24"}, **options})
     plain = ledger.host(number)
-    host = FileHost(ledger, plain.identity, directory)
+    state = directory / str(number)
+    state.mkdir(mode=0o700, exist_ok=True)
+    host = FileHost(ledger, plain.identity, state)
     host.speaks_records = records
     host.file, host.underlay = directory / f"{number}.json", underlay
     if host.file.exists():

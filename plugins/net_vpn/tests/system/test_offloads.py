@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import Any
@@ -13,8 +14,9 @@ pytestmark = pytest.mark.system
 SERVE = """
 import hashlib, socket, sys, threading
 address = sys.argv[1]
-tcp = socket.create_server((address, 5000))
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+tcp = socket.create_server((address, 5000), family=family)
+udp = socket.socket(family, socket.SOCK_DGRAM)
 udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
 udp.bind((address, 5001))
 print("ready", flush=True)
@@ -43,7 +45,7 @@ def send():
 threading.Thread(target=send).start()
 back = b"".join(iter(lambda: tcp.recv(1 << 16), b""))
 assert back == data + hashlib.sha256(data).digest(), (len(back), len(data))
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp = socket.socket(tcp.family, socket.SOCK_DGRAM)
 udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
 udp.bind((here, 0))
 udp.connect((there, 5001))
@@ -57,7 +59,7 @@ for size in (1, 64, 1000, 1392, 1393, 4000, 20000):
         udp.send(datagram)
     exchange(sent)
 UDP_SEGMENT = 103
-for size, count in ((64, 60), (1000, 40), (1392, 40)):
+for size, count in ((64, 60), (1000, 40), (1372, 40)):
     udp.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
     sent = [bytes([i]) * size for i in range(count)]
     udp.send(b"".join(sent))
@@ -68,21 +70,27 @@ MISSING = [{}, {"aes": False}, {"gso": False}, {"gro": False}, {"uso": False}, {
            {"vnet": False, "gso": False, "gro": False, "aes": False}]  # fmt: skip
 
 
-def talk(one: Any, other: Any) -> None:
+def talk(one: Any, other: Any, *, ipv6: bool = False) -> None:
     """Send TCP and UDP from one to the other and back, and check that all of it comes."""
+    here, there = (inner_ipv6(machine) if ipv6 else machine.address for machine in (one, other))
     server = subprocess.Popen(
-        ["ip", "netns", "exec", other.namespace, sys.executable, "-c", SERVE, other.address],
+        ["ip", "netns", "exec", other.namespace, sys.executable, "-c", SERVE, there],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
-        assert one.python(TALK, one.address, other.address) == "passed\n"
+        assert one.python(TALK, here, there) == "passed\n"
     finally:
         server.kill()
         server.wait(10)
         server.stdout.close()
+
+
+def inner_ipv6(machine: Any) -> str:
+    (interface,) = json.loads(machine.run("ip", "-json", "-6", "addr", "show", "dev", "kairos0", "scope", "global"))
+    return str(interface["addr_info"][0]["local"])
 
 
 def offloads(machine: Any, wait: Any) -> dict[str, bool]:
@@ -100,8 +108,9 @@ def test_all_passes_both_ways_whatever_the_kernel_lacks(lab: Any, wait: Any, mis
     off = {name for name, used in offloads(alice, wait).items() if not used}
     follow = {"vnet": {"vnet", "tso", "uso"}, "tso": {"tso", "uso"}}
     assert off == set().union(*(follow.get(name, {name}) for name in missing))
-    talk(alice, bob)
-    talk(bob, alice)
+    for ipv6 in (False, True):
+        talk(alice, bob, ipv6=ipv6)
+        talk(bob, alice, ipv6=ipv6)
     for machine in (alice, bob):
         assert not machine.status["drops"].keys() & {"vpn_tun_refused", "vpn_malformed", "vpn_unseal", "vpn_replayed"}
 
@@ -111,8 +120,9 @@ def test_a_peer_that_speaks_only_wireguard_gets_packets_whole(lab: Any, wait: An
     alice.start()
     bob.start(records=False)  # so alice sends it WireGuard's type 4
     alice.reaches(bob)
-    talk(alice, bob)
-    talk(bob, alice)
+    for ipv6 in (False, True):
+        talk(alice, bob, ipv6=ipv6)
+        talk(bob, alice, ipv6=ipv6)
     assert not alice.status["drops"].keys() & {"vpn_tun_refused", "vpn_malformed", "vpn_unseal", "vpn_replayed"}
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import stat
 import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +22,11 @@ def fields(pid: int) -> dict[str, str]:
     """Return what /proc/PID/status says."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def runs(pid: int) -> bool:
+    """Say whether a process runs; one that ended may wait for a new parent to take note of it."""
+    return Path(f"/proc/{pid}").exists() and not fields(pid)["State"].startswith("Z")
 
 
 def test_the_data_plane_has_no_privilege_left(three: Any) -> None:
@@ -45,3 +57,144 @@ def test_the_data_plane_holds_only_what_it_was_lent(three: Any) -> None:
     assert {name for name in held if name not in ("/dev/null", "/dev/net/tun", "socket", "anon_inode")} <= {
         str(three[0].log)  # standard output and error, for its last words
     }
+
+
+# -- the agent dies, the packets do not
+
+
+TALK = """
+import hashlib, socket, sys, time
+mine, other, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+tcp = socket.create_connection((other, 5000), 10)
+sent, end = hashlib.blake2s(), time.monotonic() + seconds
+while time.monotonic() < end:
+    block = sent.digest() * 500
+    sent.update(block)
+    tcp.sendall(block)
+    time.sleep(0.005)
+tcp.shutdown(socket.SHUT_WR)
+answer = tcp.makefile("rb").read()
+assert answer == sent.digest(), "what came was not what was sent"
+"""
+LISTEN = """
+import hashlib, socket
+server = socket.create_server(("0.0.0.0", 5000))
+tcp, _ = server.accept()
+received = hashlib.blake2s()
+while block := tcp.recv(1 << 16):
+    received.update(block)
+tcp.sendall(received.digest())
+"""
+PINGS = ("ping", "-n", "-i0.05", "-W1", "-q")
+
+
+def test_packets_go_on_while_the_agent_is_killed_and_started_again(three: Any, wait: Any, start: Any) -> None:
+    alice, bob, _ = three
+    pid, index = bob.status["pid"], bob.run("ip", "-o", "link", "show", "kairos0")
+    start(bob, LISTEN)
+    wait(lambda: ":5000" in bob.run("ss", "-tln"), 5, "listening")
+    talk = start(alice, TALK, alice.address, bob.address, "7")
+    ping = subprocess.Popen(
+        ["ip", "netns", "exec", alice.namespace, *PINGS, "-c140", bob.address], stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(2):
+        bob.kill()
+        assert runs(pid)
+        bob.start()
+        wait(lambda: bob.status["pid"] == pid, 5, f"taken over ({bob.status['pid']} instead of {pid})")
+    said = ping.communicate(timeout=60)[0]
+    lost = 140 - int(said.split(" packets transmitted, ")[1].split()[0])
+    assert lost <= 1, said
+    assert talk.wait(30) == 0
+    assert bob.run("ip", "-o", "link", "show", "kairos0") == index
+    assert bob.drops("vpn_dataplane_died") == 0
+
+
+def test_a_data_plane_that_was_taken_over_is_watched_and_told_like_any_other(three: Any, wait: Any) -> None:
+    alice, bob, carol = three
+    pid = bob.status["pid"]
+    bob.kill()
+    bob.start()
+    wait(lambda: len(bob.status["peers"]) == 2, 5, "statistics")
+    os.kill(pid, signal.SIGKILL)
+    wait(lambda: bob.status["pid"] not in (pid, None), 5, "a new process")
+    wait(lambda: bob.drops("vpn_dataplane_died") == 1, 5, "counted")
+    for other in (alice, carol):
+        other.reaches(bob)
+    pid = bob.status["pid"]
+    bob.stop()
+    assert not runs(pid)
+    assert not bob.has_interface()
+    assert not list((bob.lab.directory / "2").glob("*.sock"))
+
+
+def test_an_agent_without_the_data_plane_s_configuration_starts_afresh(three: Any, wait: Any) -> None:
+    alice, bob, _ = three
+    for settings in ({"mtu": 1400}, {"interface": "kairos7", "mtu": 1400}, {"interface": "kairos7", "port": 7007}):
+        pid = bob.status["pid"]
+        bob.kill()
+        bob.start(**settings)
+        assert not runs(pid)
+        assert bob.status["pid"] != pid
+        alice.reaches(bob)
+    assert not bob.has_interface("kairos0")
+    assert bob.entry["port"] == 7007
+
+
+def test_an_agent_that_wants_no_vpn_leaves_none_behind(three: Any, wait: Any) -> None:
+    bob = three[1]
+    pid = bob.status["pid"]
+    bob.kill()
+    bob.start(create=False)
+    wait(lambda: not runs(pid), 3, "the data plane ends")
+    assert not bob.has_interface()
+
+
+def test_without_an_agent_the_data_plane_ends_in_time(lab: Any, wait: Any) -> None:
+    alice, bob = lab.add(), lab.add()
+    alice.start(timing={"linger": 2.0})
+    bob.start()
+    alice.reaches(bob)
+    pid = alice.status["pid"]
+    alice.kill()
+    time.sleep(1)
+    assert bob.pings(alice)
+    wait(lambda: not runs(pid), 4, "the data plane ends")
+    assert not alice.has_interface()
+
+
+def test_nothing_that_strangers_say_at_the_door_moves_the_data_plane(three: Any, wait: Any) -> None:
+    alice, bob, _ = three
+    (door,) = (bob.lab.directory / "2").glob("vpn-*.sock")
+    assert stat.S_IMODE(door.stat().st_mode) == 0o600
+    pid = bob.status["pid"]
+    claims = [b'{"v":1,"kind":"claim","digest":"AAAA"}\n', b'{"v":9,"kind":"claim"}\n', b'{"v":1,"kind":"leave"}\n']
+    held: list[socket.socket] = []
+    for said in (b"", b"\n", b"{}\n", b"x" * 4096, bytes(range(256)) * 9, *claims):  # while an agent is there
+        caller = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        caller.settimeout(5)
+        caller.connect(str(door))
+        caller.sendall(said)
+        if said:
+            with suppress(ConnectionResetError):
+                assert caller.recv(100) == b""
+        held.append(caller)
+    assert alice.pings(bob)
+    assert bob.status["pid"] == pid, bob.log.read_text()
+    for caller in held:
+        caller.close()
+    nobody = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c"]
+    knock = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    done = subprocess.run([*nobody, knock, str(door)], capture_output=True, text=True, check=False, timeout=10)
+    assert "PermissionError" in done.stderr
+
+
+def test_an_upgraded_program_replaces_the_data_plane_on_its_device(three: Any, wait: Any) -> None:
+    alice, bob, _ = three
+    pid, link = bob.status["pid"], bob.run("ip", "-o", "link", "show", "kairos0")
+    bob.kill()
+    bob.start(program="upgraded")
+    assert bob.status["pid"] != pid
+    assert not runs(pid)
+    assert bob.run("ip", "-o", "link", "show", "kairos0") == link
+    alice.reaches(bob)

@@ -14,8 +14,8 @@ from kairos_core.protocol.identity import Identity
 
 pytestmark = pytest.mark.system
 
-SITE = "192.168.50.0/24"
-HOST = "192.168.50.100"
+SITE, SITE6 = "192.168.50.0/24", "2001:db8:50::/64"
+HOST, HOST6 = "192.168.50.100", "2001:db8:50::100"
 SERVE = """
 import socket, sys
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
@@ -49,16 +49,16 @@ class Site:
         run("ip", "-n", lab.switch, "link", "add", "site", "type", "bridge")
         run("ip", "-n", lab.switch, "link", "set", "site", "up")
         run("ip", "netns", "add", self.namespace)
-        self._plug(self.namespace, "host", HOST)
+        self._plug(self.namespace, "host", 100)
 
     def join(self, machine: Any) -> None:
         """Give a machine a second interface, in the site."""
-        self._plug(machine.namespace, f"s{machine.number}", f"192.168.50.{machine.number}")
+        self._plug(machine.namespace, f"s{machine.number}", machine.number)
 
     def leave_through(self, machine: Any) -> None:
         """Make a machine the host's gateway."""
-        gateway = f"192.168.50.{machine.number}"
-        self._run("ip", "-n", self.namespace, "route", "replace", "default", "via", gateway)
+        for family, gateway in (("-4", f"192.168.50.{machine.number}"), ("-6", f"2001:db8:50::{machine.number}")):
+            self.run("ip", family, "route", "replace", "default", "via", gateway)
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run a command on the host."""
@@ -67,12 +67,13 @@ class Site:
     def close(self) -> None:
         self._run("ip", "netns", "delete", self.namespace, check=False)
 
-    def _plug(self, namespace: str, port: str, address: str) -> None:
+    def _plug(self, namespace: str, port: str, number: int) -> None:
         run = self._run
         run("ip", "-n", self.lab.switch, "link", "add", port, "type", "veth",
             "peer", "name", "site0", "netns", namespace)  # fmt: skip
         run("ip", "-n", self.lab.switch, "link", "set", port, "master", "site", "up")
-        run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", "site0")
+        run("ip", "-n", namespace, "addr", "add", f"192.168.50.{number}/24", "dev", "site0")
+        run("ip", "-n", namespace, "addr", "add", f"2001:db8:50::{number}/64", "dev", "site0", "nodad")
         run("ip", "-n", namespace, "link", "set", "site0", "up")
 
 
@@ -248,6 +249,23 @@ def test_a_route_of_somebody_else_is_left_alone(lab: Any, site: Any, wait: Any) 
     assert routes_of(alice) == []
     alice.stop()
     assert bob.underlay in alice.run("ip", "route", "show", SITE)
+
+
+def test_a_host_behind_a_node_is_reached_by_ipv6_too(lab: Any, site: Any, wait: Any, start: Any) -> None:
+    alice, bob = lab.add(), lab.add()
+    site.join(bob)
+    site.leave_through(bob)
+    bob.start(routes=[SITE6], forward=True)
+    alice.start(accept_routes=["2001:db8::/32"])
+    wait(lambda: pings(alice, HOST6), 5, "the host answers")
+    assert routes_of(alice) == [SITE6]
+    for server, client, address in ((site, alice, HOST6), (alice, site, ipv6_of(alice))):
+        serving = start(server, SERVE, address)
+        source = ipv6_of(alice) if client is alice else HOST6
+        assert client.run(sys.executable, "-c", SEND, address) == f"{1 << 20} from {source}\n"
+        assert serving.wait(10) == 0
+    bob.stop()
+    wait(lambda: routes_of(alice) == [], 5, "who leaves takes its routes along")
 
 
 # -- the router
