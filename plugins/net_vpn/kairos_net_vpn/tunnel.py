@@ -90,18 +90,20 @@ class Tunnel:
             peer = Peer(Remote(self._handshakes.local, state.public), self._mtu)
             peer.chacha, peer.drops = self._chacha, self.drops
             self.table.add(peer)
-        has_moved = bool(peer.candidates) and state.candidates != peer.candidates
+        is_elsewhere = state.candidates != peer.candidates
+        has_moved = bool(peer.candidates) and is_elsewhere
         peer.candidates, peer.is_eager, peer.records = state.candidates, state.is_eager, state.records
         self.table.route(peer, state.addresses, state.routes, state.standby)
         if has_moved and peer.is_eager and peer.endpoint not in peer.candidates:
             self._handshakes.start(peer, now, everywhere=True)
-        if has_moved:
+        if is_elsewhere:
             self.paths.has_candidates(peer, now)
         self._handshakes.hold(peer, now)
         self._wake_for(peer)
 
     def forget_peer(self, public: bytes) -> None:
         self.table.remove(public)
+        self.paths.forget(public)
 
     def greet_all(self, now: float) -> None:
         """Send every peer with a session empty packets: by these it follows us to where we are now."""
