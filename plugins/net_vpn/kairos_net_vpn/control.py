@@ -112,9 +112,16 @@ class Control:
         return []
 
     def reply(self, message: Message) -> None:
-        """Send the agent what its socket takes now: one that does not read must not stop the packets."""
+        """Send the agent what its socket takes now: one that does not read must not stop the packets.
+
+        Nor may it make answers pile up: it is cut off.
+        """
         self._unsent += messages.encode(message)
         self._send_more()
+        if self._agent is not None and len(self._unsent) > messages.MAX_LINE:
+            self.drops[VpnDrop.BAD_MESSAGE] += 1
+            self._unsent = b""
+            self._agent.shutdown(socket.SHUT_RDWR)  # the read side sees the end
 
     def close(self) -> None:
         """Close all sockets: the agent sees it, and knows that the device is free if that was closed before."""

@@ -124,7 +124,7 @@ class DataPlane:
 
     def _turn(self) -> bool:
         """Wait for something to do and do it; False when it is time to end."""
-        tunnel, control, now = self._tunnel, self._control, time.monotonic()
+        tunnel, control, now = self._tunnel, self._control, _now()
         if control.is_over or now >= control.ends_at:
             return False
         if tunnel.wake <= now:
@@ -134,11 +134,11 @@ class DataPlane:
         timeout = -1.0 if wake == NEVER else max(0.0, wake - now)
         for source, event in self._epoll.poll(timeout):
             if source == self._tun:
-                self._outbound.read(time.monotonic())
+                self._outbound.read(_now())
             elif source == self._udp.fileno():
-                self._inbound.read(time.monotonic())
+                self._inbound.read(_now())
             else:
-                for message in control.serve(source, event, time.monotonic()):
+                for message in control.serve(source, event, _now()):
                     self._obey(message)
             self._flush_outbox()
         return True
@@ -156,9 +156,9 @@ class DataPlane:
             elif isinstance(message, ForgetPeer):
                 self._tunnel.forget_peer(message.key)
             elif isinstance(message, Moved):
-                self._tunnel.greet_all(time.monotonic())
+                self._tunnel.greet_all(_now())
             elif isinstance(message, Ask):
-                self._control.reply(self._stats(time.monotonic()))
+                self._control.reply(self._stats(_now()))
         except ValueError:  # a message, but with an address or a key that is none
             self._tunnel.drops[VpnDrop.BAD_MESSAGE] += 1
 
@@ -173,7 +173,7 @@ class DataPlane:
             records=message.records,
         )
         try:
-            self._tunnel.set_peer(state, time.monotonic())
+            self._tunnel.set_peer(state, _now())
         except Refused as refused:
             self._tunnel.drops[refused.drop] += 1
 
@@ -199,6 +199,11 @@ class DataPlane:
         if peer.relay is not None:
             return f"relay {base64.b64encode(peer.relay).decode()}", None
         return "direct" if peer.endpoint else None, peer.path.mtu.found
+
+
+def _now() -> float:
+    """Return monotonic seconds that go on while the machine sleeps: after it, sessions are as old as for the peers."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _prefixes(texts: tuple[str, ...]) -> tuple[Prefix, ...]:

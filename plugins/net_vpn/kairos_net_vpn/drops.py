@@ -1,7 +1,8 @@
 """The names of what the tunnel throws away. The node counts each with `vpn_` before it; see `kairos status`.
 
-This module and all others on a packet's journey import nothing of `kairos_core`: the data plane is a process
-of its own, which so starts in 0.1 s and 26 MB instead of 0.5 s and 42 MB.
+This module and all others on a packet's journey import nothing of `kairos_core`: the data plane is a process of its
+own, which so loads in 0.1 s and 27 MB; with the plugin's other half it would be twice the time and 34 MB. When it runs
+it has 38 MB: 11 MB are buffers, and each peer with sessions takes 27 KB.
 """
 
 from __future__ import annotations

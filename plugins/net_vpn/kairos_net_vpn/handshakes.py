@@ -141,7 +141,7 @@ class Handshakes:
         require_target(source, peer)
         stamp = noise.admit(knock, peer.remote)
         if stamp <= peer.greatest_timestamp:
-            raise Refused(VpnDrop.STALE_TIMESTAMP)
+            return self._doubt(peer, now)
         if now < peer.last_knock_seen + self._timing.flood:
             raise Refused(VpnDrop.FLOODED)
         peer.greatest_timestamp, peer.last_knock_seen = stamp, now
@@ -153,6 +153,16 @@ class Handshakes:
         self.outbox.append((peer.jar.prove(response, now), source))
         peer.has_received(len(message))
         peer.has_sent(len(response))
+        return peer
+
+    def _doubt(self, peer: Peer, now: float) -> Peer:
+        """Refuse an authentic initiation of long ago: a replay, or the peer restarted with its clock set back.
+
+        A handshake of ours finds out which, without waiting for its silence; a replay causes one in `rekey_timeout`.
+        """
+        peer.drops[VpnDrop.STALE_TIMESTAMP] += 1
+        if peer.current is None or now >= peer.current.born + self._timing.rekey_timeout:
+            self.start(peer, now)
         return peer
 
     def receive_response(self, message: bytes, source: Endpoint, now: float) -> Peer:

@@ -26,8 +26,9 @@ LEAVE = 2.0
 RESTARTS = (0.0, 0.2, 1.0, 5.0)
 """Pauses before it is started again, the last for ever. Counted anew after it has run for a minute."""
 REMEMBERED = 30.0
-"""Seconds for which peers of a data plane that was taken over stay although the ledger does not name them: an agent
-that has just started does not know all yet. Raising it lets in for longer who was removed meanwhile."""
+"""Seconds for which peers of a data plane that was taken over stay as they are although the ledger does not name them,
+or gossip has not met them: an agent that has just started does not know all yet. Raising it lets in for longer who was
+removed meanwhile."""
 
 _log = logging.getLogger(__name__)
 
@@ -98,10 +99,11 @@ class Supervisor:
 
     def set_peers(self, peers: Mapping[bytes, SetPeer]) -> None:
         """Tell the data plane what has changed since the last call; nothing is sent when nothing has."""
-        known = {key: peer for key, peer in peers.items() if peer.addresses or key not in self._remembered()}
+        remembered = self._remembered()
+        known = {key: peer for key, peer in peers.items() if peer.eager or key not in remembered}
         changed = [peer for key, peer in known.items() if self._peers.get(key) != peer]
         self._inherited -= known.keys()
-        gone = (self._peers.keys() | self._inherited) - known.keys() - self._remembered()
+        gone = (self._peers.keys() | self._inherited) - known.keys() - remembered
         self._inherited -= gone
         self._peers = known
         self._tell(*map(ForgetPeer, gone), *changed)

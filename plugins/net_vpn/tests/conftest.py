@@ -49,6 +49,7 @@ class Node:
         self.forwards: tuple[str, ...] = ()
         self.local = Local(X25519PrivateKey.from_private_bytes(bytes([number]) * 32), psk)
         self.timing = timing
+        self.clock = 0.0  # seconds by which its wall clock is wrong
         self.restart()
 
     def restart(self) -> None:
@@ -58,7 +59,7 @@ class Node:
             inside=Inside(self.addresses, SUBNETS, tuple(map(ip_network, self.forwards))),
             mtu=1420,
             timing=self.timing,
-            sources=Sources(self.wire.random.randbytes, lambda: 1.7e9 + self.wire.now),
+            sources=Sources(self.wire.random.randbytes, lambda: 1.7e9 + self.wire.now + self.clock),
             underground=Underground(loops=lambda endpoint: str(endpoint[0]).startswith("10.1.0.")),
         )
 

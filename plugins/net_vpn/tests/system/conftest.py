@@ -76,6 +76,12 @@ class Machine:
         self.process.wait(20)
         self.process = None
 
+    def cut_power(self) -> None:
+        """End the agent, and the data plane that would outlive it."""
+        dataplane = self.status["pid"]
+        self.kill()
+        os.kill(dataplane, signal.SIGKILL)
+
     @property
     def log(self) -> Path:
         return self.lab.directory / f"{self.number}.log"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -206,7 +207,7 @@ def test_another_node_takes_over_when_the_first_dies_and_answers_come_by_either(
     alice.start(accept_routes="all")
     wait(lambda: pings(alice, HOST), 5, "the host answers")
     wait(lambda: f"through peer {Identity(bytes([first.number]) * 32).peer_id}" in alice.log.read_text(), 5, "lowest")
-    first.kill()
+    first.cut_power()
     (lab.directory / f"{first.number}.dead").touch()
     wait(lambda: pings(alice, HOST), 5, "the host answers again")
     assert routes_of(alice) == [SITE]
@@ -237,6 +238,27 @@ def test_routes_outlive_the_data_plane_and_come_back_with_a_new_device(lab: Any,
     wait(lambda: pings(alice, HOST), 5, "and the host answers")
     alice.run("ip", "route", "del", SITE)
     wait(lambda: routes_of(alice) == [SITE], 5, "and again")
+
+
+def test_routes_outlive_the_agent_and_packets_to_them_go_on(lab: Any, site: Any, wait: Any) -> None:
+    alice, bob = lab.add(), lab.add()
+    site.join(bob)
+    site.leave_through(bob)
+    bob.start(routes=[SITE], forward=True)
+    alice.start(accept_routes="all")
+    wait(lambda: pings(alice, HOST), 5, "the way to the host")
+    ping = ["ip", "netns", "exec", alice.namespace, "ping", "-n", "-q", "-i0.05", "-W1", "-c80", HOST]
+    under_way = subprocess.Popen(ping, stdout=subprocess.PIPE, text=True)
+    for machine, settings in ((alice, {"accept_routes": "all"}), (bob, {"routes": [SITE], "forward": True})):
+        pid = machine.status["pid"]
+        machine.kill()
+        assert routes_of(alice) == [SITE]
+        machine.start(**settings)
+        assert machine.status["pid"] == pid
+    said = under_way.communicate(timeout=30)[0]
+    assert 80 - int(said.split(" packets transmitted, ")[1].split()[0]) <= 1, said
+    assert routes_of(alice) == [SITE]
+    assert "another route there" not in alice.log.read_text()
 
 
 def test_a_route_of_somebody_else_is_left_alone(lab: Any, site: Any, wait: Any) -> None:

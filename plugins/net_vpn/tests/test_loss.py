@@ -1,0 +1,48 @@
+"""How losses are counted, reported, and answered by smaller groups."""
+
+from kairos_net_vpn.loss import REPORT_EVERY, START, Losses, Members
+
+
+def test_what_is_missing_between_two_reports_is_lost() -> None:
+    losses = Losses()
+    assert losses.take(5.0) is None
+    losses.note(2, 3, 24)
+    assert losses.take(5.0) == (0, 24)
+    losses.note(9, 5, 40)
+    assert losses.take(5.0 + REPORT_EVERY / 2) is None
+    assert losses.take(5.0 + REPORT_EVERY) == (2, 40)
+
+
+def test_what_comes_late_makes_no_negative_loss() -> None:
+    losses = Losses()
+    losses.note(9, 1, 1)
+    assert losses.take(1.0) == (9, 1)
+    for counter in range(9):
+        losses.note(counter, 1, 1)
+    assert losses.take(3.0) == (0, 9)
+
+
+def test_groups_are_large_without_loss_and_small_with_much() -> None:
+    members, seen = Members(), []
+    for lost in (0, 5, 50, 120, 300):
+        for _ in range(10):
+            members.learn(lost, 10_000)
+        seen.append(members.count)
+    assert seen == [16, 8, 4, 2, 1]
+    for _ in range(20):
+        members.learn(0, 10_000)
+    assert members.count == 16
+
+
+def test_one_loss_among_few_datagrams_says_little() -> None:
+    members = Members()
+    members.learn(0, 10_000)
+    members.learn(1, 3)
+    assert members.count >= START
+
+
+def test_an_empty_report_changes_nothing() -> None:
+    members = Members()
+    members.learn(0, 0)
+    members.learn(7, 0)
+    assert (members.count, members.share) == (START, None)

@@ -1,0 +1,188 @@
+"""The packet path with real sockets: a socket pair stands for the TUN device of a kernel without virtio headers."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kairos_net_vpn.batch import Batch, Loose
+from kairos_net_vpn.carriage import Carriage
+from kairos_net_vpn.drops import VpnDrop
+from kairos_net_vpn.inbound import Inbound
+from kairos_net_vpn.offloads import Offloads, has_aes
+from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.tun import Tun
+
+
+class NodePath:
+    """One node's path: packets in at `kernel`, datagrams at `udp`."""
+
+    def __init__(self, node: Any, allowed: Offloads) -> None:
+        self.node, tunnel = node, node.tunnel
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", 0))
+        self.device, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for each in (self.udp, self.device, self.kernel):
+            each.setblocking(False)
+        self.tun = Tun(self.device.fileno(), allowed, tunnel.drops)
+        self.underlay = Carriage(self.udp, allowed, tunnel, lambda: node.wire.now)
+        self.outbound = Outbound(tunnel, self.tun, self.underlay)
+        self.inbound = Inbound(tunnel, self.tun, self.underlay, self.outbound)
+
+    def send(self, *packets: bytes) -> None:
+        for packet in packets:
+            self.kernel.send(packet)
+        self.outbound.read(self.node.wire.now)
+
+    def receive(self) -> list[bytes]:
+        """Take what waits at the socket, and return what the kernel gets."""
+        for _ in range(20):
+            self.inbound.read(self.node.wire.now)
+        packets = []
+        while True:
+            try:
+                packets.append(self.kernel.recv(1 << 16))
+            except BlockingIOError:
+                return packets
+
+    def close(self) -> None:
+        for each in (self.udp, self.device, self.kernel):
+            each.close()
+
+
+@pytest.fixture(params=[Offloads(), Offloads(gso=False, gro=False, aes=False)], ids=["offloads", "none"])
+def paths(pair: Any, request: Any) -> Iterator[tuple[NodePath, NodePath]]:
+    """Two nodes with a session, that know where the other's socket is and speak records."""
+    one, other = (NodePath(node, request.param) for node in pair)
+    for here, there in ((one, other), (other, one)):
+        peer = here.node.knows(there.node).peer
+        peer.records, peer.endpoint, peer.chacha = True, there.udp.getsockname(), not request.param.aes
+    yield one, other
+    one.close()
+    other.close()
+
+
+def test_packets_pass_both_ways_in_order(paths: Any, packet: Any) -> None:
+    for one, other in (paths, paths[::-1]):
+        sent = [packet(one.node.address, other.node.address, bytes([i]) * i * 20) for i in range(60)]
+        one.send(*sent)
+        assert other.receive() == sent
+        assert not one.node.tunnel.drops + other.node.tunnel.drops
+
+
+def test_a_packet_as_large_as_the_mtu_passes(paths: Any, packet: Any) -> None:
+    one, other = paths
+    sent = packet(one.node.address, other.node.address, bytes(1400))
+    one.send(sent)
+    assert other.receive() == [sent]
+
+
+def test_a_foreign_source_and_a_foreign_destination_are_dropped_by_name(paths: Any, packet: Any) -> None:
+    one, other = paths
+    session = one.node.knows(other.node).current
+    good = packet(one.node.address, other.node.address)
+    frames = [packet("10.1.0.77", other.node.address), packet(one.node.address, "10.1.0.99"), b"\x10" + bytes(40), good]
+    bundle = b"".join((10 + len(each)).to_bytes(2, "little") + bytes(10) + each for each in frames)
+    one.underlay.send_uneven(session.sealer.seal_bundles([bundle], Batch(1472)), other.udp.getsockname())
+    assert other.receive() == [good]
+    drops = {VpnDrop.SOURCE_MISMATCH: 1, VpnDrop.NOT_OURS: 1, VpnDrop.NOT_IP: 1}
+    assert other.node.tunnel.drops == drops
+
+
+def test_a_record_moves_the_peer_but_not_one_out_of_the_tunnel(paths: Any, packet: Any, monkeypatch: Any) -> None:
+    one, other = paths
+    peer = other.node.knows(one.node).peer
+    peer.endpoint = ("203.0.113.66", 66)
+    one.send(packet(one.node.address, other.node.address))
+    assert len(other.receive()) == 1
+    assert peer.endpoint == one.udp.getsockname()
+    peer.endpoint = ("203.0.113.66", 66)
+    monkeypatch.setattr(other.node.tunnel, "_loops", lambda endpoint: True)
+    one.send(packet(one.node.address, other.node.address))
+    assert other.receive() == []
+    assert other.node.tunnel.drops == {VpnDrop.LOOPED: 1}
+
+
+def test_a_record_under_an_old_or_unknown_session_is_dropped_by_name(paths: Any, packet: Any) -> None:
+    one, other = paths
+    session = one.node.knows(other.node).current
+    iov = session.sealer.seal_bundles([b"\x0b\0" + bytes(11)], Batch(1472))
+    wire = b"".join(iov)
+    other.node.wire.now += 1000
+    one.udp.sendto(wire, other.udp.getsockname())
+    one.udp.sendto(b"\1\2\3\4" + wire[4:], other.udp.getsockname())
+    assert other.receive() == []
+    assert other.node.tunnel.drops == {VpnDrop.EXPIRED: 1, VpnDrop.UNKNOWN_INDEX: 1}
+    one.node.wire.now -= 1000
+
+
+def test_strange_datagrams_are_dropped_by_name(paths: Any) -> None:
+    _, other = paths
+    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with stranger:
+        for size in (0, 1, 3, 4, 15, 16, 17, 1472, 1473, 9000, 60000):
+            stranger.sendto(b"\xff" * size, other.udp.getsockname())
+        stranger.sendto(b"\x09\0\0\0", other.udp.getsockname())
+    assert other.receive() == []
+    assert other.node.tunnel.drops.total() == 12
+
+
+def test_while_data_flows_the_receiver_reports_once_a_second(paths: Any, packet: Any) -> None:
+    one, other = paths
+    members = one.node.knows(other.node).peer.members
+    for _ in range(3):
+        one.send(packet(one.node.address, other.node.address))
+        other.receive()
+        assert one.receive() == []
+    assert members.share == 0.0
+
+
+def test_the_first_frame_of_a_new_session_confirms_it(wire: Any, packet: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    alice.meet(bob, is_eager=False)
+    bob.meet(alice, is_eager=False)
+    wire.lose = lambda sender, datagram: datagram[0] == 4  # the keepalive that would confirm
+    alice.say(bob)
+    wire.run(0.1)
+    peer, session = bob.knows(alice).peer, alice.knows(bob).current
+    assert peer.next is not None
+    assert peer.current is None
+    path = NodePath(bob, Offloads())
+    frame = bytes(10) + packet(alice.address, bob.address)
+    sealed = session.sealer.seal_bundles([len(frame).to_bytes(2, "little") + frame], Batch(1472))
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sender:
+        sender.sendto(b"".join(sealed), path.udp.getsockname())
+        assert path.receive() == [frame[10:]]
+    assert peer.current is not None
+    assert peer.next is None
+    path.close()
+
+
+def test_datagrams_of_another_size_are_laid_out_as_they_were_sent() -> None:
+    batch, loose, wire = Batch(100), Loose(), os.urandom(530)
+    at = 0
+    for piece in batch.many:
+        part = wire[at : at + len(piece)]
+        piece[: len(part)] = part
+        at += len(part)
+    assert batch.flat(batch.many, len(wire)) == wire
+    loose.load(wire, 60)
+    assert loose.chunk == 44
+    assert bytes(loose.headers) == b"".join(wire[i : i + 16] for i in range(0, 530, 60))
+    assert bytes(loose.body) == b"".join(wire[i + 16 : i + 60] for i in range(0, 530, 60))
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [("flags\t\t: fpu aes avx\n", True), ("Features\t: fp aes\n", True), ("flags: fpu vaes\n", False), ("", False)],
+)
+def test_the_processor_says_whether_it_has_aes(tmp_path: Path, text: str, has: bool) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(text)
+    assert has_aes(file) is has
+    assert has_aes(tmp_path / "missing") is False
