@@ -194,7 +194,8 @@ class DataPlane:
         )
         device, underlay = self._device, self._underlay
         used = Offloads(device.vnet, device.tso, device.uso, underlay.gso, underlay.gro, self._uses_aes)
-        return Stats(peers, {drop.value: count for drop, count in self._tunnel.drops.items()}, used)
+        drops = {drop.value: count for drop, count in self._tunnel.drops.items()}
+        return Stats(peers, drops, used, self._tunnel.paths.seen_at())
 
     def _path(self, peer: Peer) -> tuple[str | None, int | None]:
         """Return how a peer is reached, and the path MTU once it is known."""

@@ -132,6 +132,8 @@ class Stats:
     drops: Mapping[str, int]
     offloads: Offloads = field(default_factory=Offloads)
     """What the packet path uses now."""
+    seen: tuple[str, ...] = ()
+    """Endpoints from which peers see this node's datagrams come."""
 
 
 Message: TypeAlias = Configure | SetPeer | ForgetPeer | Moved | Ask | Leave | Claim | Ready | Stats

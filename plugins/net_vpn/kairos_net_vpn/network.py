@@ -167,6 +167,7 @@ class _Member:
         ula = device.ipv6.network if device.ipv6 is not None else None
         self._here = Here(device.name, device.address.ip, settings.pool, port, mtu, host.secret(_PSK), ula)
         self.desk = Desk(host, self._here)
+        self._seen: tuple[str, ...] = ()
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -191,7 +192,9 @@ class _Member:
     def _publish(self) -> None:
         reached = {"port": self._port, "address": str(self._device.address.ip), "hosts": list(self._lan.hosts)}
         offered = {"ipv6": self._device.ipv6 is not None, "routes": list(map(str, self._settings.routes))}
-        self._host.publish(TOPIC, {"key": self._key, "records": RECORDS, **reached, **offered})
+        self._host.publish(
+            TOPIC, {"key": self._key, "records": RECORDS, **reached, **offered, "seen": list(self._seen)}
+        )
 
     async def _follow(self) -> None:
         changes = self._host.changes()
@@ -206,9 +209,18 @@ class _Member:
             if self._lan.hosts != before.hosts:
                 self._supervisor.has_moved()
                 self._publish()
-            await self._supervisor.stats()
+            stats = await self._supervisor.stats()
+            if stats is not None:
+                self._is_seen(stats.seen)
             self._routes.mend()
             self._refresh()
+
+    def _is_seen(self, at: tuple[str, ...]) -> None:
+        """Publish where others see this node, unless it knows of these addresses itself: it is behind a NAT then."""
+        seen = tuple(text for text in at if text.rpartition(":")[0].strip("[]") not in self._lan.hosts)
+        if seen != self._seen:
+            self._seen = seen
+            self._publish()
 
     def _refresh(self) -> None:
         host = self._host

@@ -90,12 +90,13 @@ class Tunnel:
         if not peer.remote.has_psk(state.psk):
             self.table.remove(state.public)
             peer = self._add_peer(state)
-        has_moved = bool(peer.candidates) and state.candidates != peer.candidates
+        is_elsewhere = state.candidates != peer.candidates
+        has_moved = bool(peer.candidates) and is_elsewhere
         peer.candidates, peer.is_eager, peer.records = state.candidates, state.is_eager, state.records
         self.table.route(peer, state.addresses, state.routes, state.standby)
         if has_moved and peer.is_eager and peer.endpoint not in peer.candidates:
             self._handshakes.start(peer, now, everywhere=True)
-        if has_moved:
+        if is_elsewhere:
             self.paths.has_candidates(peer, now)
         self._handshakes.hold(peer, now)
         peer.keep_alive(state.keepalive, now)
@@ -111,6 +112,7 @@ class Tunnel:
 
     def forget_peer(self, public: bytes) -> None:
         self.table.remove(public)
+        self.paths.forget(public)
 
     def greet_all(self, now: float) -> None:
         """Send every peer with a session empty packets: by these it follows us to where we are now."""
