@@ -171,6 +171,8 @@ class DataPlane:
             _prefixes(message.routes),
             _prefixes(message.standby),
             records=message.records,
+            psk=message.psk,
+            keepalive=message.keepalive,
         )
         try:
             self._tunnel.set_peer(state, _now())
@@ -185,13 +187,15 @@ class DataPlane:
                 None if peer.last_handshake is None else now - peer.last_handshake,
                 peer.sent,
                 peer.received,
+                peer.refused,
                 *self._path(peer),
             )
             for peer in self._tunnel.table
         )
         device, underlay = self._device, self._underlay
         used = Offloads(device.vnet, device.tso, device.uso, underlay.gso, underlay.gro, self._uses_aes)
-        return Stats(peers, {drop.value: count for drop, count in self._tunnel.drops.items()}, used)
+        drops = {drop.value: count for drop, count in self._tunnel.drops.items()}
+        return Stats(peers, drops, used, self._tunnel.paths.seen_at())
 
     def _path(self, peer: Peer) -> tuple[str | None, int | None]:
         """Return how a peer is reached, and the path MTU once it is known."""

@@ -10,6 +10,7 @@ when our own way has not been proven for HOLD seconds: datagrams that were under
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,6 +39,8 @@ IDLE, IDLE_PROBE = 60.0, 15.0
 HOLD = 3.0
 FASTER = 0.7
 """A direct endpoint takes another's place when its answer took less than this share of the time."""
+MAX_SEEN = 2
+"""Endpoints of ours, as others see them, that are worth telling."""
 MAX_RELAYS = 3
 """Relays tried at once, lowest key first, the next ones in the next round."""
 
@@ -143,6 +146,20 @@ class Paths:
         is_direct = peer.endpoint is not None and type(peer.endpoint) is not Via
         return peer.records and is_direct and self._usable(peer, now)
 
+    def forget(self, public: bytes) -> None:
+        """A peer is no longer one."""
+        self.reflexive.pop(public, None)
+
+    def seen_at(self) -> tuple[str, ...]:
+        """Return where peers see us, most of them first: what two say, or the only one that says anything.
+
+        Behind a NAT this is where we can be reached. One liar among several peers is not heard.
+        """
+        told = Counter(text for text in self.reflexive.values() if text)
+        least = min(2, told.total())
+        ranked = sorted((-count, text) for text, count in told.items() if count >= least)
+        return tuple(text for _, text in ranked[:MAX_SEEN])
+
     # -- what peers say
 
     def receive_ping(self, session: Session, plain: bytes, source: Endpoint, now: float) -> None:
@@ -167,13 +184,13 @@ class Paths:
         asked = path.asked.pop(sides.token_of(plain), None)
         if asked is None:
             raise Refused(VpnDrop.UNASKED)
+        if type(asked.endpoint) is not Via:
+            self.reflexive[peer.remote.public] = sides.text_of(plain)
         if asked.size:
             if asked.endpoint == peer.endpoint:
                 path.mtu.has_arrived(asked.size)
                 self._resize(peer)
             return
-        if type(asked.endpoint) is not Via:
-            self.reflexive[peer.remote.public] = sides.text_of(plain)
         self._consider(peer, asked.endpoint, now - asked.at, now)
 
     def _consider(self, peer: Peer, endpoint: Endpoint, rtt: float, now: float) -> None:

@@ -1,9 +1,9 @@
 """From what the ledger says to what the data plane needs. Pure: the same statements give the same peers.
 
 A node's topic entry: `{"key": X25519 public key, "port": UDP port, "address": "10.1.0.7", "hosts":
-["192.0.2.7"], "records": 1, "ipv6": true, "routes": ["192.168.5.0/24"]}`. It is signed by its author, so the key is
-bound to the identity. Which inner addresses a peer owns is not taken from it, but from the leases; which networks lie
-behind it is, as far as the policy here allows.
+["192.0.2.7"], "records": 1, "ipv6": true, "routes": ["192.168.5.0/24"], "seen": ["203.0.113.5:40012"]}`. It is
+signed by its author, so the key is bound to the identity. Which inner addresses a peer owns is not taken from it, but
+from the leases; which networks lie behind it is, as far as the policy here allows.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ TOPIC = "vpn"
 RECORDS = 1
 """The version of records.py that a node opens; without the field it is a stock WireGuard peer."""
 KEY_SIZE = 32
+MAX_SEEN = 2
+"""Endpoints seen by others that are taken from one entry."""
 MAX_HOSTS = 8
 """Addresses taken from one entry; more would let one entry make us knock at many doors."""
 
@@ -40,6 +42,7 @@ class Entry:
     records: bool = False
     has_ipv6: bool = False
     routes: tuple[str, ...] = ()
+    seen: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,16 @@ def parse_entry(value: Mapping[str, Any]) -> Entry | None:
         records=value.get("records") == RECORDS,
         has_ipv6=value.get("ipv6") is True,
         routes=tuple(routes[:MAX_ROUTES]),
+        seen=tuple(_seen(value.get("seen", ()))),
     )
+
+
+def _seen(texts: Any) -> Iterator[Address]:
+    """Yield the endpoints from which others see a node's datagrams come; what is none is left out."""
+    for text in texts[:MAX_SEEN] if isinstance(texts, list | tuple) else ():
+        with suppress(ValueError):
+            if isinstance(text, str):
+                yield Address.parse(text)
 
 
 def _prefixes(texts: Iterable[str]) -> Iterator[Prefix]:
@@ -198,13 +210,14 @@ def _addresses(lease: IPv4Address, entry: Entry, view: View) -> Iterator[IPv4Add
 
 
 def _endpoints(entry: Entry, link: PeerLink | None, picture: _Picture) -> Iterable[Address]:
-    """Return where the peer may be reached: first where gossip reaches it, then its own LAN addresses."""
+    """Return where the peer may be reached: where gossip reaches it, its LAN addresses, where others see it."""
     if entry.port is None:
         return ()
     hosts = [host for host in entry.hosts if _is_foreign(host, picture)]
     if link is not None and link.address is not None and _is_underlay(link.address.host, picture.inside):
         hosts.insert(0, link.address.host)
-    return [Address(host, entry.port) for host in dict.fromkeys(hosts)][:MAX_CANDIDATES]
+    places = [Address(host, entry.port) for host in dict.fromkeys(hosts)][: MAX_CANDIDATES - len(entry.seen)]
+    return [*places, *(place for place in entry.seen if _is_foreign(place.host, picture) and place not in places)]
 
 
 def _is_foreign(host: str, picture: _Picture) -> bool:

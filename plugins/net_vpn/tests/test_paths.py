@@ -277,6 +277,26 @@ def test_an_idle_relayed_pair_looks_for_the_direct_way_less_and_less(mesh: Any) 
     assert alice.way_to(bob) == bob.node.endpoint
 
 
+def test_a_node_learns_where_others_see_it(mesh: Any) -> None:
+    net = mesh()
+    alice, bob, carol = net.hosts
+    net.meet()
+    net.wire.run(3)
+    assert net.talks(alice, bob, 3)
+    assert net.talks(alice, carol, 3)
+    assert alice.node.tunnel.paths.seen_at() == ("192.0.2.1:7000",)
+
+
+def test_one_liar_among_several_peers_is_not_heard(mesh: Any) -> None:
+    paths = mesh(1).hosts[0].node.tunnel.paths
+    paths.reflexive = {b"liar": "198.51.100.9:53"}
+    assert paths.seen_at() == ("198.51.100.9:53",)  # nobody knows better
+    paths.reflexive |= {b"a": "203.0.113.5:1", b"b": "203.0.113.5:1", b"c": ""}
+    assert paths.seen_at() == ("203.0.113.5:1",)
+    paths.forget(b"a")
+    assert paths.seen_at() == ()
+
+
 # -- hostile
 
 

@@ -45,6 +45,15 @@ def test_a_peer_is_tried_where_gossip_reaches_it_first_and_on_the_port_it_publis
     assert bob.eager
 
 
+def test_where_others_see_a_peer_is_tried_last_and_only_if_it_can_be_that_peer() -> None:
+    seen = ["203.0.113.5:4001", "203.0.113.6:4001", "203.0.113.7:4001"]
+    (bob,) = make_roster(view({BOB: entry(seen=seen)})).peers.values()
+    assert bob.endpoints == ("192.0.2.22:700", "192.0.2.2:700", "203.0.113.5:4001", "203.0.113.6:4001")
+    for odd in (["10.1.0.2:700", "127.0.0.1:1"], ["192.0.2.1:1", "nobody:x"], "203.0.113.5:1", 5, [5], [None]):
+        (bob,) = make_roster(view({BOB: entry(seen=odd)})).peers.values()
+        assert bob.endpoints == ("192.0.2.22:700", "192.0.2.2:700")
+
+
 def test_a_peer_owns_what_it_leases_and_not_what_it_says() -> None:
     (bob,) = make_roster(view({BOB: entry(address="10.1.0.1")})).peers.values()
     assert bob.addresses == ("10.1.0.2",)
