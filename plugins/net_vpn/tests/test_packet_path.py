@@ -15,6 +15,7 @@ from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.offloads import Offloads, has_aes
 from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.paths import Underground
 from kairos_net_vpn.tun import Tun
 
 
@@ -101,7 +102,7 @@ def test_a_record_moves_the_peer_but_not_one_out_of_the_tunnel(paths: Any, packe
     assert len(other.receive()) == 1
     assert peer.endpoint == one.udp.getsockname()
     peer.endpoint = ("203.0.113.66", 66)
-    monkeypatch.setattr(other.node.tunnel, "_loops", lambda endpoint: True)
+    monkeypatch.setattr(other.node.tunnel.paths, "_underground", Underground(loops=lambda endpoint: True))
     one.send(packet(one.node.address, other.node.address))
     assert other.receive() == []
     assert other.node.tunnel.drops == {VpnDrop.LOOPED: 1}
