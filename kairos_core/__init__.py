@@ -8,8 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kairos_core.api.client import ApiClient
+    from kairos_core.cli.agent import api_option, json_option
+    from kairos_core.cli.columns import format_columns, print_json
     from kairos_core.errors import (
         ConfigError,
+        ControlError,
         EngineError,
         KairosError,
         NetworkError,
@@ -58,11 +62,13 @@ __all__ = [
     "MAX_MESSAGE",
     "Address",
     "After",
+    "ApiClient",
     "Attachment",
     "Beacon",
     "BeaconNames",
     "Before",
     "ConfigError",
+    "ControlError",
     "Discovery",
     "Drop",
     "Engine",
@@ -95,8 +101,12 @@ __all__ = [
     "TransportError",
     "TransportHost",
     "__version__",
+    "api_option",
+    "format_columns",
     "hookimpl",
     "is_lan_interface",
+    "json_option",
+    "print_json",
     "setting",
 ]
 
@@ -112,6 +122,9 @@ _HOMES = (
     "protocol.drops",
     "protocol.identity",
     "protocol.otp",
+    "api.client",
+    "cli.agent",
+    "cli.columns",
 )
 
 

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from kairos_core.errors import NetworkError
 from kairos_core.model import Address, Attachment, EngineStatus, NodePlan, PeerId
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.otp import NetworkKey
@@ -198,12 +199,19 @@ class NetworkHost(ABC):
         """Return the other peers of the network."""
 
     @abstractmethod
-    async def lease(self, pool: IPv4Network, wanted: IPv4Address | None = None) -> IPv4Address:
+    async def lease(self, pool: IPv4Network, wanted: IPv4Address | None = None, *, guest: str = "") -> IPv4Address:
         """Hold an address of the pool that no other node holds; the same as last time where possible.
+
+        With the name of a guest: hold one more, for somebody who is no node, until `release`. Losing that one later
+        changes nothing here; see `leases`.
 
         Raises NetworkError when the pool is exhausted. Should the address be lost later (two halves of a split
         network met), the node leaves the attachment and enters it again.
         """
+
+    @abstractmethod
+    def release(self, pool: IPv4Network, guest: str) -> None:
+        """Give back the address that is held for a guest; nothing happens when there is none."""
 
     @abstractmethod
     def leases(self, pool: IPv4Network) -> Mapping[IPv4Address, PeerId]:
@@ -227,6 +235,21 @@ class Network(ABC):
 
         Raises NetworkError on entry when the network cannot be brought up.
         """
+
+    def state(self) -> Mapping[str, Any]:
+        """Say how the network does, in JSON types, for whoever asks this node; no secrets.
+
+        The numbers at its top level are also shown by `kairos status` and as metrics. Cheap, since each scrape calls
+        it, and at any time: before, during and after the attachment.
+        """
+        return {}
+
+    async def order(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Do what an operator wants (in JSON types), and answer. Raises NetworkError when it cannot be done.
+
+        This is how the commands that a plugin brings reach the network of the running node.
+        """
+        raise NetworkError(f"this network takes no orders, and so not {sorted(order)}. See the plugin's own page")
 
 
 class Engine(ABC):

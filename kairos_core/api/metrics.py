@@ -46,6 +46,11 @@ def _node(status: NodeStatus) -> Iterator[Metric]:
     for name, when in status.milestones.items():
         milestones.add_metric([name], when)
     yield milestones
+    networks = GaugeMetricFamily("kairos_network", "What a network counts", labels=["network", "figure"])
+    for network, figures in status.networks.items():
+        for figure, value in figures.items():
+            networks.add_metric([network, figure], value)
+    yield networks
     yield GaugeMetricFamily("kairos_warnings", "Warnings that status shows", value=len(status.warnings))
 
 

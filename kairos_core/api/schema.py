@@ -62,6 +62,7 @@ class StatusShape:
     milestones: dict[str, float]
     generation: int
     digest: str
+    networks: dict[str, dict[str, float]]
 
 
 @shape(title="Entry")
@@ -223,6 +224,7 @@ def status_document(status: NodeStatus) -> dict[str, Any]:
         "drops": dict(status.drops),
         "plugins": [dict(plugin) for plugin in status.plugins],
         "milestones": dict(status.milestones),
+        "networks": {name: dict(figures) for name, figures in status.networks.items()},
     }
 
 

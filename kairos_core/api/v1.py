@@ -98,6 +98,20 @@ async def _set_role(call: Call) -> Response:
     return json_response({"peer": str(peer), "role": str(role)})
 
 
+async def _network(call: Call) -> Response:
+    try:
+        return json_response(dict(call.control.network(call.parameters["network"])))
+    except ControlError as error:
+        raise Refusal(404, "no_network", str(error)) from None
+
+
+async def _order(call: Call) -> Response:
+    order = read_body(call)
+    if isinstance(order, dict):
+        return json_response(dict(await call.control.order(call.parameters["network"], order)))
+    raise Refusal(400, "bad_body", "the body must be an object: what the network shall do")
+
+
 async def _doctor(call: Call) -> Response:
     return json_response([finding_document(finding) for finding in call.control.doctor()])
 
@@ -147,6 +161,7 @@ def find_peer(machines: Sequence[Machine], text: str) -> PeerId:
     return found[0]
 
 
+_NETWORK = "/api/v1/networks/{network}"
 _ENTRY = "/api/v1/ledger/{bucket}/{key}"
 
 OPERATIONS = (
@@ -168,6 +183,8 @@ OPERATIONS = (
         media="application/yaml",
     ),
     Operation("PUT", "/api/v1/roles/{node}", _set_role, "Set a node's role", dict[str, str], RoleWish),
+    Operation("GET", _NETWORK, _network, "How a network of this node does", dict[str, Any]),
+    Operation("POST", _NETWORK, _order, "Let a network do something", dict[str, Any], dict[str, Any]),
     Operation("GET", "/api/v1/doctor", _doctor, "What is right and wrong here, and what mends it", list[FindingShape]),
     Operation(
         "POST",

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from kairos_core.cli.outside import outside_commands
+from kairos_core.cli.outside import outside_command, outside_names
 from kairos_core.cli.table import ALIASES, COMMANDS
 from kairos_core.errors import KairosError
 
@@ -21,12 +21,12 @@ class LazyGroup(click.Group):
     """Finds built-in commands in a table and further ones in plugins, and imports only what is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *outside_commands()]
+        return [*COMMANDS, *outside_names()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         builtin = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
         if builtin is None:
-            offer = outside_commands().get(cmd_name)
+            offer = outside_command(cmd_name)
             return offer.create() if offer else None
         module, _, attribute = builtin.target.partition(":")
         command = getattr(import_module(module), attribute)
@@ -66,8 +66,9 @@ class LazyGroup(click.Group):
         return items + click.Command.shell_complete(self, ctx, incomplete)
 
     def _outside_rows(self) -> Iterator[tuple[str, str]]:
-        for name, offer in outside_commands().items():
+        for name, help_text in outside_names().items():
+            offer = None if help_text is not None else outside_command(name)
             try:
-                yield name, offer.create().get_short_help_str(70)
+                yield name, help_text or (offer.create().get_short_help_str(70) if offer else "")
             except KairosError as error:
                 print(f"Warning: {error}", file=sys.stderr)

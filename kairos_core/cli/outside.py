@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
@@ -16,14 +17,66 @@ if TYPE_CHECKING:
 
 @cache
 def outside_commands() -> dict[str, Offer]:
-    """Return the offered commands by name. A built-in name is not theirs to take."""
-    points = [point for point in entry_points(group="kairos.plugins") if may_offer_commands(point)]
+    """Return the commands of plugins that do not declare theirs, by name. A built-in name is not theirs to take."""
+    return _load(tuple(point for point in _points() if declared_commands(point) is None))
+
+
+def outside_names() -> dict[str, str | None]:
+    """Return the names of all commands of plugins in order, with the help of those that declare it."""
+    declared = {name: help for point in _points() for name, help in (declared_commands(point) or {}).items()}
+    found: dict[str, str | None] = dict.fromkeys(outside_commands())
+    return dict(sorted({**found, **declared}.items()))
+
+
+def outside_command(name: str) -> Offer | None:
+    """Return who offers a command; those who declare it are imported with those who say nothing."""
+    points = [point for point in _points() if name in (declared_commands(point) or {})]
+    if not points:
+        return outside_commands().get(name)
+    return _load((*points, *(point for point in _points() if declared_commands(point) is None))).get(name)
+
+
+def declared_commands(point: EntryPoint) -> dict[str, str] | None:
+    """Return what a plugin's module says of its commands without being imported: name and help in one line.
+
+    The module has a line `COMMANDS = {"name": "Help."}`, a literal. None: it has none, and must be imported.
+    """
+    try:
+        spec = _spec(point.module)
+        body = ast.parse(Path(spec.origin).read_bytes()).body if spec and spec.origin else []
+        values = [each.value for each in body if isinstance(each, ast.Assign | ast.AnnAssign) and _is_table(each)]
+        said = ast.literal_eval(values[0]) if values and values[0] else None
+    except Exception:  # whatever is wrong with the plugin, its loading will tell
+        return None
+    if not isinstance(said, dict) or not all(isinstance(text, str) for pair in said.items() for text in pair):
+        return None
+    return {name: help for name, help in said.items() if name not in COMMANDS and name not in ALIASES}
+
+
+def _is_table(assignment: ast.Assign | ast.AnnAssign) -> bool:
+    targets = assignment.targets if isinstance(assignment, ast.Assign) else [assignment.target]
+    return any(isinstance(target, ast.Name) and target.id == "COMMANDS" for target in targets)
+
+
+@cache
+def _points() -> tuple[EntryPoint, ...]:
+    return tuple(point for point in entry_points(group="kairos.plugins") if may_offer_commands(point))
+
+
+@cache
+def _load(points: tuple[EntryPoint, ...]) -> dict[str, Offer]:
     if not points:
         return {}
     from kairos_core.runtime.plugins import load_plugins
 
     offers = load_plugins(found=points).offers("commands")
     return {name: offer for name, offer in offers.items() if name not in COMMANDS and name not in ALIASES}
+
+
+def forget_commands() -> None:
+    """Look anew at what is installed; for tests, since a command line lives for one command."""
+    for cached in (outside_commands, _points, _load):
+        cached.cache_clear()
 
 
 def may_offer_commands(point: EntryPoint) -> bool:

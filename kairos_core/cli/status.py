@@ -66,6 +66,7 @@ def format_status(status: dict[str, Any]) -> str:
         ("guarantee", status["guarantee"]),
         ("ledger", f"{status['entries']} entries, digest {status['digest']}"),
         ("milestones", _milestones(status["milestones"])),
+        *((name, _figures(figures)) for name, figures in status["networks"].items()),
         ("dropped", ", ".join(f"{name} {count}" for name, count in sorted(status["drops"].items()) if count)),
     ]
     lines = [f"{name:<11} {printable(text)}" for name, text in facts if text]
@@ -92,6 +93,10 @@ def _machines(status: dict[str, Any]) -> str:
         for machine in status["machines"]
     ]
     return format_columns(("NODE", "PEER", "ROLE", "ADDRESS", "ENGINE", "ALIVE", "MESSAGE"), rows)
+
+
+def _figures(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in figures.items())
 
 
 def _milestones(milestones: dict[str, float]) -> str:

@@ -25,6 +25,8 @@ class Claim:
     peer: PeerId
     epoch: int
     renewals: int
+    guest: str = ""
+    """The name of whom the peer holds it for, who is no node; empty: for itself."""
 
     @property
     def weight(self) -> tuple[int, int, bytes]:
@@ -40,8 +42,9 @@ def read_claims(entries: Iterable[Entry]) -> list[Claim]:
             continue
         try:
             address = IPv4Address(entry.key.partition("/")[0])
-            claims.append(Claim(address, entry.author, entry.epoch, int(entry.content["renewals"])))
-        except (ValueError, TypeError, KeyError, OverflowError):
+            guest = str(entry.content.get("guest", ""))
+            claims.append(Claim(address, entry.author, entry.epoch, int(entry.content["renewals"]), guest))
+        except (ValueError, TypeError, KeyError, OverflowError, AttributeError):
             continue
     return claims
 
@@ -54,6 +57,12 @@ def holders(claims: Iterable[Claim], pool: IPv4Network) -> dict[IPv4Address, Pee
         if claim.address in pool and (current is None or claim.weight > current.weight):
             best[claim.address] = claim
     return {address: claim.peer for address, claim in best.items()}
+
+
+def without_guests(held: Mapping[IPv4Address, PeerId], claims: Iterable[Claim]) -> dict[IPv4Address, PeerId]:
+    """Return the addresses that nodes hold for themselves."""
+    guests = {(claim.address, claim.peer) for claim in claims if claim.guest}
+    return {address: peer for address, peer in held.items() if (address, peer) not in guests}
 
 
 def held_by(peer: PeerId, held: Mapping[IPv4Address, PeerId]) -> IPv4Address | None:
@@ -72,7 +81,7 @@ def free_address(pool: IPv4Network, peer: PeerId, held: Mapping[IPv4Address, Pee
     start = int.from_bytes(hashlib.sha256(peer.public_key).digest()[:8]) % count
     for step in range(count):
         address = IPv4Address(first + (start + step) % count)
-        if held.get(address, peer) == peer:
+        if address not in held:
             return address
     return None
 
@@ -82,4 +91,4 @@ def renewed(entry: Entry) -> Entry:
     if entry.bucket != LEASES or not isinstance(entry.content, dict):
         return entry
     renewals = entry.content.get("renewals")
-    return replace(entry, value=pack({"renewals": renewals + 1 if isinstance(renewals, int) else 0}))
+    return replace(entry, value=pack({**entry.content, "renewals": renewals + 1 if isinstance(renewals, int) else 0}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kairos_core.cluster.diagnosis import Finding
@@ -46,6 +46,7 @@ class NodeStatus:
     milestones: Mapping[str, float]  # unix time at which: started, discovered, role, attached, engine
     generation: int = 1  # of the cluster: an operator asks for the next one when a cluster is lost
     digest: str = ""  # of the ledger, in hexadecimal: nodes that show the same one hold the same entries
+    networks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # what each network counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,17 @@ class Control(ABC):
     @abstractmethod
     def doctor(self) -> tuple[Finding, ...]:
         """Return what is right and wrong with this node and its network, with what mends it."""
+
+    @abstractmethod
+    def network(self, name: str) -> Mapping[str, Any]:
+        """Return how a network of this node does, as JSON types. Raises ControlError when it has none of the name."""
+
+    @abstractmethod
+    async def order(self, network: str, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Let a network do what an operator wants; return its answer, once what it wrote is saved.
+
+        Raises ControlError.
+        """
 
     @abstractmethod
     def kubeconfig(self) -> str:

@@ -112,16 +112,20 @@ class NodeNetworkHost(NetworkHost):
     def leases(self, pool: IPv4Network) -> Mapping[IPv4Address, PeerId]:
         return addresses.holders(addresses.read_claims(self._pump.entries()), pool)
 
-    async def lease(self, pool: IPv4Network, wanted: IPv4Address | None = None) -> IPv4Address:
+    async def lease(self, pool: IPv4Network, wanted: IPv4Address | None = None, *, guest: str = "") -> IPv4Address:
         await self._introduction()
         while True:
-            address = self._candidate(pool, wanted)
-            if self._claim(address):
+            address = self._candidate(pool, wanted, guest)
+            if self._claim(address, guest):
                 await asyncio.sleep(LEASE_PAUSE)
             if self.leases(pool).get(address) == self._pump.me:
-                self._leased.append((pool, address))
-                self._release_others(pool, address)
+                if not guest:
+                    self._leased.append((pool, address))
+                self._release_others(pool, address, guest)
                 return address
+
+    def release(self, pool: IPv4Network, guest: str) -> None:
+        self._release_others(pool, None, guest)
 
     def changes(self) -> AsyncIterator[None]:
         return self._pump.changes()
@@ -141,33 +145,39 @@ class NodeNetworkHost(NetworkHost):
             async with asyncio.timeout(INTRODUCTION):
                 await self._pump.introduced.wait()
 
-    def _candidate(self, pool: IPv4Network, wanted: IPv4Address | None) -> IPv4Address:
+    def _candidate(self, pool: IPv4Network, wanted: IPv4Address | None, guest: str) -> IPv4Address:
         held = self.leases(pool)
+        mine = [address for address in self._claimed(pool, guest) if held.get(address) == self._pump.me]
         if wanted is not None and wanted not in pool:
             raise NetworkError(f"the address {wanted} is not one of {pool}. Choose one of the pool, or another pool")
         if wanted is not None:
-            holder = held.get(wanted, self._pump.me)
-            if holder != self._pump.me:
+            if wanted in held and wanted not in mine:
                 raise NetworkError(
-                    f"the address {wanted} is held by the node {holder}. Give this node another static address, or "
+                    f"the address {wanted} is held by the node {held[wanted]}. Choose another static address, or "
                     "none to have one chosen"
                 )
             return wanted
-        own = addresses.held_by(self._pump.me, held)
-        address = own or addresses.free_address(pool, self._pump.me, held)
+        address = min(mine, default=None) or addresses.free_address(pool, self._pump.me, held)
         if address is None:
             raise NetworkError(
                 f"all {len(held)} addresses of {pool} are taken. Set a larger p2p.vpn.subnet on all nodes"
             )
         return address
 
-    def _claim(self, address: IPv4Address) -> bool:
+    def _claim(self, address: IPv4Address, guest: str) -> bool:
         key = f"{address}/{self._pump.me}"
         current = self._pump.get(LEASES, key)
         renewals = current.content.get("renewals", 0) if current and isinstance(current.content, dict) else 0
-        return self._pump.publish(LEASES, key, {"renewals": renewals})
+        whose = {"guest": guest} if guest else {}
+        return self._pump.publish(LEASES, key, {"renewals": renewals, **whose})
 
-    def _release_others(self, pool: IPv4Network, kept: IPv4Address) -> None:
-        for claim in addresses.read_claims(list(self._pump.entries())):
-            if claim.peer == self._pump.me and claim.address in pool and claim.address != kept:
-                self._pump.publish(LEASES, f"{claim.address}/{self._pump.me}", None)
+    def _claimed(self, pool: IPv4Network, guest: str) -> list[IPv4Address]:
+        """Return what this node claims for a guest; for the empty name, what it claims for itself."""
+        claims = addresses.read_claims(list(self._pump.entries()))
+        mine = (claim for claim in claims if claim.peer == self._pump.me and claim.guest == guest)
+        return [claim.address for claim in mine if claim.address in pool]
+
+    def _release_others(self, pool: IPv4Network, kept: IPv4Address | None, guest: str) -> None:
+        for address in self._claimed(pool, guest):
+            if address != kept:
+                self._pump.publish(LEASES, f"{address}/{self._pump.me}", None)

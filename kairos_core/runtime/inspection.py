@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import AsyncIterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -13,12 +14,15 @@ from kairos_core.cluster.election import guarantee
 from kairos_core.cluster.kubeconfig import rewrite_kubeconfig, server_address
 from kairos_core.cluster.view import Node as NodeEntry
 from kairos_core.cluster.view import Report, View
-from kairos_core.errors import ControlError, KairosError, StoreError
+from kairos_core.errors import ControlError, KairosError, NetworkError, StoreError
+from kairos_core.interfaces import Network
 from kairos_core.model import PeerId, Role
 from kairos_core.protocol.buckets import ROLES, Policy, policy_of
 from kairos_core.runtime.control import Control, Machine, NodeStatus
 from kairos_core.runtime.node import Node
 from kairos_core.runtime.orders import order_adoption, order_generation
+
+logger = logging.getLogger(__name__)
 
 _EVERYWHERE = IPv4Network("0.0.0.0/0")
 
@@ -32,7 +36,8 @@ class NodeControl(Control):
 
     def status(self) -> NodeStatus:
         view, actions = self._reconciler.look(), self._reconciler.actions
-        held = addresses.holders(addresses.read_claims(self._pump.entries()), _EVERYWHERE)
+        claims = addresses.read_claims(self._pump.entries())
+        held = addresses.without_guests(addresses.holders(claims, _EVERYWHERE), claims)
         machines = tuple(self._machine(view, node, held) for node in view.nodes.values())
         machines = tuple(sorted(machines, key=lambda machine: (machine.name, machine.peer)))
         me = next((machine for machine in machines if machine.peer == view.me), None)
@@ -51,7 +56,41 @@ class NodeControl(Control):
             milestones=dict(self._reconciler.milestones),
             generation=view.generation,
             digest=self._pump.ledger.digest.hex(),
+            networks={name: figures(self._state(name)) for name in self._networks},
         )
+
+    @property
+    def _networks(self) -> Mapping[str, Network]:
+        made = [network for network, _ in self._node.parts.networks]
+        return dict(zip(self._node.parts.chosen.get("network", ()), made, strict=True))
+
+    def network(self, name: str) -> Mapping[str, Any]:
+        self._network(name)
+        return self._state(name)
+
+    def _state(self, name: str) -> Mapping[str, Any]:
+        try:
+            return self._networks[name].state()
+        except Exception as error:  # a plugin's mistake must not hide the rest of the status
+            logger.exception("the network %s cannot say how it does", name)
+            return {"failed": 1, "error": f"the network {name} failed with {error!r}; see the agent's log"}
+
+    async def order(self, network: str, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            answer = await self._network(network).order(order)
+            await self._pump.saved()
+        except NetworkError as error:
+            raise ControlError(str(error)) from error
+        except StoreError as error:
+            raise ControlError(f"done, but not saved on this machine yet: {error}") from error
+        return answer
+
+    def _network(self, name: str) -> Network:
+        network = self._networks.get(name)
+        if network is None:
+            used = ", ".join(self._networks) or "none"
+            raise ControlError(f"this node has no network {name!r}; it has: {used}. See: kairos plugins list")
+        return network
 
     def _machine(self, view: View, node: NodeEntry, leases: Mapping[IPv4Address, PeerId]) -> Machine:
         report = self._reconciler.report if node.peer == view.me else view.reports.get(node.peer, Report())
@@ -181,6 +220,12 @@ class NodeControl(Control):
         if not ready:
             return "no master is ready yet, so there is no kubeconfig. Watch: kairos status"
         return "no master has sealed the kubeconfig to this node yet; try again in a few seconds"
+
+
+def figures(state: Mapping[str, Any]) -> dict[str, float]:
+    """Return what of a network's state is a number: for the status and for metrics."""
+    numbers = {name: value for name, value in state.items() if isinstance(value, int | float)}
+    return {name: value for name, value in numbers.items() if not isinstance(value, bool)}
 
 
 def as_json(value: Any) -> Any:

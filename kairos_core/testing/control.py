@@ -49,6 +49,7 @@ class FakeControl(Control):
             warnings=(),
             milestones={"started": 1000.0, "discovered": 1001.5},
             digest="0123456789abcdef",
+            networks={"vpn": {"peers": 2}},
         )
         self.buckets: dict[str, dict[str, Any]] = {"role": {"node-2": "worker"}}
         self.roles: dict[PeerId, Role | None] = {}
@@ -57,6 +58,9 @@ class FakeControl(Control):
         self.refusal: Exception | None = None
         self.findings: tuple[Finding, ...] = (Finding("clock", Verdict.OK, "the clock is right"),)
         self.adopted: list[str] = []
+        self.states: dict[str, Mapping[str, Any]] = {"vpn": {"peers": 2, "interface": "kairos0"}}
+        self.orders: list[tuple[str, dict[str, Any]]] = []
+        self.answer: Mapping[str, Any] = {}
         self._watchers: set[asyncio.Queue[tuple[str, str, Any]]] = set()
 
     @property
@@ -123,6 +127,18 @@ class FakeControl(Control):
     def doctor(self) -> tuple[Finding, ...]:
         """Return `findings`."""
         return self.findings
+
+    def network(self, name: str) -> Mapping[str, Any]:
+        """Return what `states` has of it. Raises ControlError when it has nothing."""
+        if name not in self.states:
+            raise ControlError(f"this node has no network {name!r}")
+        return self.states[name]
+
+    async def order(self, network: str, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Remember the order in `orders` and answer `answer`, or raise `refusal`."""
+        self._check()
+        self.orders.append((network, dict(order)))
+        return self.answer
 
     def kubeconfig(self) -> str:
         """Return `config`. Raises ControlError while it is None."""

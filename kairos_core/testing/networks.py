@@ -85,6 +85,7 @@ class FakeNetworkHost(NetworkHost):
         self.identity = identity
         self.state_directory = directory
         self.drops: Counter[str] = Counter()
+        self.guests: dict[IPv4Address, str] = {}
 
     def secret(self, purpose: str) -> bytes:
         return self.ledger.secret(purpose)
@@ -98,18 +99,27 @@ class FakeNetworkHost(NetworkHost):
     def links(self) -> tuple[PeerLink, ...]:
         return tuple(link for peer, link in self.ledger.links.items() if peer != self.identity.peer_id)
 
-    async def lease(self, pool: IPv4Network, wanted: IPv4Address | None = None) -> IPv4Address:
+    async def lease(self, pool: IPv4Network, wanted: IPv4Address | None = None, *, guest: str = "") -> IPv4Address:
         taken = self.ledger.leases.get(pool, {})
-        mine = [address for address, holder in taken.items() if holder == self.identity.peer_id]
+        held = [address for address, holder in taken.items() if holder == self.identity.peer_id]
+        mine = [address for address in held if self.guests.get(address, "") == guest]
         free = (address for address in pool.hosts() if address not in taken)
-        if wanted is not None and taken.get(wanted, self.identity.peer_id) == self.identity.peer_id:
+        if wanted is not None and (wanted not in taken or wanted in mine):
             address = wanted
         else:
             address = mine[0] if mine else next(free, IPv4Address(0))
         if address not in pool:
             raise NetworkError(f"all addresses of {pool} are taken; use a larger pool")
         self.ledger.lease(pool, address, self.identity.peer_id)
+        if guest:
+            self.guests[address] = guest
         return address
+
+    def release(self, pool: IPv4Network, guest: str) -> None:
+        for address in [address for address, name in self.guests.items() if name == guest]:
+            del self.guests[address]
+            self.ledger.leases.get(pool, {}).pop(address, None)
+            self.ledger.notify()
 
     def leases(self, pool: IPv4Network) -> Mapping[IPv4Address, PeerId]:
         return dict(self.ledger.leases.get(pool, {}))

@@ -234,3 +234,26 @@ def test_a_cluster_is_adopted_by_its_name(agent: ServedNode) -> None:
     assert agent.ask("POST", "/api/v1/cluster/adopt", b'{"cluster_id": "k-2"}').json == {"cluster_id": "k-2"}
     assert agent.control.adopted == ["k-2"]
     assert agent.ask("POST", "/api/v1/cluster/adopt", b"{}").code == "bad_body"
+
+
+def test_a_network_says_how_it_does_and_takes_orders(agent: ServedNode) -> None:
+    assert agent.get("/api/v1/networks/vpn") == {"peers": 2, "interface": "kairos0"}
+    assert agent.ask("GET", "/api/v1/networks/none").code == "no_network"
+    agent.control.answer = {"done": True}
+    order = {"peer_remove": {"name": "phone"}}
+    answer = agent.ask("POST", "/api/v1/networks/vpn", json.dumps(order).encode())
+    assert (answer.status, answer.json) == (200, {"done": True})
+    assert agent.control.orders == [("vpn", order)]
+
+
+@pytest.mark.parametrize("body", [b"[]", b"5", b"{", b'"peer_add"'])
+def test_an_order_that_is_no_object_is_refused(agent: ServedNode, body: bytes) -> None:
+    answer = agent.ask("POST", "/api/v1/networks/vpn", body)
+    assert (answer.status, answer.code) == (400, "bad_body")
+    assert not agent.control.orders
+
+
+def test_an_order_that_a_network_refuses_is_a_conflict(agent: ServedNode) -> None:
+    agent.control.refusal = ControlError("the name is taken")
+    answer = agent.ask("POST", "/api/v1/networks/vpn", b"{}")
+    assert (answer.status, answer.code) == (409, "refused")

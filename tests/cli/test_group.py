@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import click
@@ -16,7 +17,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from kairos_core.cli import kairos
-from kairos_core.cli.outside import may_offer_commands, outside_commands
+from kairos_core.cli.outside import declared_commands, forget_commands, may_offer_commands
 from kairos_core.cli.table import ALIASES, COMMANDS
 from kairos_core.errors import ConfigError
 
@@ -41,9 +42,9 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture(autouse=True)
 def fresh_plugins() -> Any:
-    outside_commands.cache_clear()
+    forget_commands()
     yield
-    outside_commands.cache_clear()
+    forget_commands()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -139,7 +140,7 @@ def test_a_plugins_command_is_listed_completed_and_run(install: Any) -> None:
 def test_a_plugin_cannot_take_a_built_in_command(install: Any) -> None:
     install("acme-scan", COMMAND.format(name="version"))
     assert "scanned" not in run("version").output
-    assert "Commands of plugins" not in run("--help").output
+    assert "version" not in run("--help").output.partition("Commands of plugins")[2]
     (row,) = [line for line in run("plugins", "list").output.splitlines() if "acme-scan" in line]
     assert "a built-in command has this name" in row
 
@@ -152,6 +153,22 @@ def test_a_broken_plugin_command_does_not_spoil_help(install: Any) -> None:
     assert "version" in result.stdout
     assert "Warning: the command 'scan' cannot be made: ZeroDivisionError" in result.stderr
     assert run("scan").exit_code == 1
+
+
+def test_a_plugin_that_declares_its_commands_is_not_imported_for_help(install: Any) -> None:
+    source = 'COMMANDS = {"scan": "Scan the sky.", "version": "Not ours."}\n' + dedent(COMMAND.format(name="scan"))
+    (point,) = install("acme-scan", source)
+    assert declared_commands(point) == {"scan": "Scan the sky."}
+    install("acme-lazy", 'COMMANDS = {"look": "Look up."}\nraise SystemExit("imported")  # register_commands')
+    result = run("--help")
+    assert "  look  Look up.\n  scan  Scan the sky." in result.output
+    assert run("scan").output == "scanned\n"
+
+
+@pytest.mark.parametrize("said", ["COMMANDS = names()", "COMMANDS = {1: 2}", "COMMANDS = 5", "COMMANDS = {", "x = 1"])
+def test_what_is_no_declaration_is_none(install: Any, said: str) -> None:
+    (point,) = install("acme-x", f"{said}\n# register_commands")
+    assert declared_commands(point) is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from ipaddress import IPv4Address, IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kairos_core.cluster.addresses import Claim, free_address, held_by, holders, read_claims, renewed
+from kairos_core.cluster.addresses import Claim, free_address, held_by, holders, read_claims, renewed, without_guests
 from kairos_core.model import PeerId
 from kairos_core.protocol.entry import Entry, pack
 
@@ -69,3 +69,17 @@ def test_a_renewed_claim_outweighs_its_older_form_and_other_entries_stay_as_they
     assert renewed(claim).content == {"renewals": 4}
     other = Entry("peers", str(PEERS[0]), pack({"name": "x"}), PEERS[0], 1)
     assert renewed(other) == other
+
+
+def test_a_renewed_claim_remembers_its_guest() -> None:
+    entry = Entry("leases", f"10.1.0.1/{PEERS[0]}", pack({"renewals": 1, "guest": "phone"}), PEERS[0], 1)
+    assert renewed(entry).content == {"renewals": 2, "guest": "phone"}
+    (claim,) = read_claims([renewed(entry)])
+    assert claim.guest == "phone"
+
+
+def test_what_is_held_for_a_guest_is_not_the_nodes_own() -> None:
+    guest, own = IPv4Address("10.1.0.1"), IPv4Address("10.1.0.2")
+    claims = [Claim(guest, PEERS[0], 0, 0, "phone"), Claim(own, PEERS[0], 0, 0), Claim(guest, PEERS[1], 0, 9)]
+    assert without_guests({guest: PEERS[0], own: PEERS[0]}, claims) == {own: PEERS[0]}
+    assert without_guests({guest: PEERS[1]}, claims) == {guest: PEERS[1]}

@@ -144,3 +144,34 @@ async def test_a_node_that_is_alone_for_long_announces_the_clock_free_name_too(w
     assert len(beacon.names().announce) == 2
     await world.meet(one, two)
     assert len(beacon.names().announce) == 1
+
+
+async def test_an_address_for_a_guest_is_held_beside_the_nodes_own_until_it_is_released(world, tmp_path):
+    pool = IPv4Network("10.1.0.0/29")
+    peer = await world.peer("one")
+    host = host_of(peer, tmp_path)
+    guest = await host.lease(pool, guest="phone")
+    own = await host.lease(pool)
+    assert guest != own
+    assert await host_of(peer, tmp_path).lease(pool) == own
+    assert await host.lease(pool, guest="phone") == guest
+    assert dict(host.leases(pool)) == {own: peer.id, guest: peer.id}
+    with pytest.raises(NetworkError, match="is held by the node"):
+        await host.lease(pool, own, guest="tablet")
+    host.release(pool, "phone")
+    assert dict(host.leases(pool)) == {own: peer.id}
+
+
+async def test_a_guests_address_lost_to_another_does_not_end_the_attachment(world, tmp_path):
+    pool = IPv4Network("10.1.0.0/29")
+    one, two = await world.peer("one"), await world.peer("two")
+    await world.meet(one, two)
+    host = host_of(one, tmp_path)
+    await host.lease(pool)
+    address = await host.lease(pool, guest="phone")
+    guard = asyncio.create_task(host.guard())
+    two.pump.publish(LEASES, f"{address}/{two.id}", {"renewals": 9})
+    await one.until(lambda: host.leases(pool)[address] == two.id)
+    await asyncio.sleep(0.01)
+    assert not guard.done()
+    guard.cancel()

@@ -11,7 +11,7 @@ from kairos_core.errors import ControlError, StoreError
 from kairos_core.model import PeerId, Role
 from kairos_core.protocol.buckets import CLUSTERS, REPORTS
 from kairos_core.protocol.token import format_token
-from kairos_core.runtime.inspection import NodeControl, as_json
+from kairos_core.runtime.inspection import NodeControl, as_json, figures
 from kairos_core.runtime.node import Node
 from kairos_core.runtime.plugins import load_plugins
 from kairos_core.testing.transports import token_for_test
@@ -167,3 +167,33 @@ async def test_nothing_secret_is_in_a_status(control, node):
     decision = decide(node, node.pump.me)
     node.reconciler.vault.share(decision.cluster_id, "kubeconfig", KUBECONFIG, [], View(me=node.pump.me))
     assert "hush" not in repr(control.status()) + json.dumps(control.ledger())
+
+
+async def test_a_network_that_is_not_up_has_nothing_to_say_and_obeys_nobody(control):
+    assert control.network("vpn") == {}
+    assert control.status().networks["vpn"] == {}
+    with pytest.raises(ControlError, match="the VPN is not up on this node"):
+        await control.order("vpn", {"peer_show": {"name": "phone"}})
+
+
+async def test_an_unknown_network_is_answered_with_those_that_are_there(control):
+    with pytest.raises(ControlError, match=r"no network 'wan'; it has: .*vpn"):
+        control.network("wan")
+    with pytest.raises(ControlError, match="no network 'wan'"):
+        await control.order("wan", {})
+
+
+async def test_a_network_that_fails_to_say_how_it_does_hides_nothing_else(control, monkeypatch, caplog):
+    def fail(_self):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("kairos_net_vpn.network.Vpn.state", fail)
+    status = control.status()
+    assert status.networks["vpn"] == {"failed": 1}
+    assert status.network_id
+    assert "broken" in control.network("vpn")["error"]
+    assert "the network vpn cannot say how it does" in caplog.text
+
+
+def test_only_numbers_are_figures():
+    assert figures({"peers": 2, "rate": 0.5, "up": True, "name": "x", "list": [1]}) == {"peers": 2, "rate": 0.5}

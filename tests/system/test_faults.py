@@ -218,6 +218,25 @@ async def test_a_killed_data_plane_of_the_vpn_is_started_again_and_carries_packe
     assert characters(await until(agents, is_whole, 10, "all go on")) == characters(seen)
 
 
+async def test_a_killed_agent_takes_no_packet_of_the_vpn_with_it(lab: Lab) -> None:
+    agents, _ = await cluster(lab, 2)
+    seen = await until(agents, is_whole, 10, "a whole cluster")
+    await eventually(lambda: pings(agents[1], seen[0]), 10)
+    find = ("pgrep", "-f", "kairos_net_vpn.dataplane")
+    before = (await agents[0].machine.run(*find)).stdout.split()
+    address = seen[0]["me"]["address"]
+    under_way = await agents[1].machine.start("ping", "-n", "-q", "-i0.05", "-W1", "-c300", address, log="ping")
+    for _ in range(2):
+        await agents[0].stop()
+        await agents[0].start()
+        await until(agents, is_whole, 10, "the agent is back")
+    assert (await agents[0].machine.run(*find)).stdout.split() == before
+    await under_way.wait()
+    [told] = [line for line in under_way.last_lines().splitlines() if "packets transmitted" in line]
+    assert 300 - int(told.split(" packets transmitted, ")[1].split()[0]) <= 1, told
+    assert characters(await until(agents, is_whole, 10, "all go on")) == characters(seen)
+
+
 async def test_machines_whose_clocks_are_a_day_off_join_by_the_networks_time_and_say_so(lab: Lab) -> None:
     agents, network = await cluster(lab, 2)
     seeds = [f"{agent.machine.ipv4}:{PORT}" for agent in agents]

@@ -27,6 +27,7 @@ KERNEL = "linux-image-cloud-amd64"
 PACKAGES = (
     *("systemd-sysv", "dbus", "udev", "kmod", "qemu-guest-agent"),
     *("python3", "curl", "ca-certificates", "procps", "iproute2", "iputils-ping", "nftables"),
+    "wireguard-tools",  # its kernel module comes with the kernel
 )
 MEGABYTES = 2048
 ADDED = Path(__file__).with_name("root")

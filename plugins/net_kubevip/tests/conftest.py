@@ -35,7 +35,10 @@ class Host(NetworkHost):
     def links(self) -> tuple[PeerLink, ...]:
         raise NotImplementedError
 
-    async def lease(self, pool: IPv4Network, wanted: IPv4Address | None = None) -> IPv4Address:
+    async def lease(self, pool: IPv4Network, wanted: IPv4Address | None = None, *, guest: str = "") -> IPv4Address:
+        raise NotImplementedError
+
+    def release(self, pool: IPv4Network, guest: str) -> None:
         raise NotImplementedError
 
     def leases(self, pool: IPv4Network) -> Mapping[IPv4Address, PeerId]:

@@ -1,9 +1,10 @@
 """Gives up what the data plane does not need: it parses strangers' datagrams and holds the keys.
 
 It is lent descriptors that are open already, so it needs no capability at all: neither to send, nor for the ioctls of
-the TUN device. It stays the same user: whoever asks at its door is recognised by that. What a user id could still do,
-write files and read them, Landlock takes away. There is no bound on memory (RLIMIT_AS): a Python program without
-memory fails anywhere, and what it holds is bounded by the peers (`table.MAX_PEERS`).
+the TUN device. It stays the same user: whoever asks at its door is recognised by that. Most of what the user root could
+still do, Landlock takes away, as far as the kernel has it: to write, read, run and truncate files, to signal processes,
+to use TCP. What it does not cover is the mode and owner of files. There is no bound on memory (RLIMIT_AS): a Python
+program without memory fails anywhere, and what it holds is bounded by the peers (`table.MAX_PEERS`).
 
 Sources: capabilities(7), capset(2), prctl(2), landlock(7), core(5).
 """
@@ -25,7 +26,12 @@ _MAX_CAPABILITIES = 64
 # the same on all architectures
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
 _PATH_BENEATH, _READ_FILE, _READ_DIRECTORY = 1, 1 << 2, 1 << 3
-_LANDLOCK_FILES = (1 << 13) - 1  # every access of its first version: Linux 5.13
+_VERSION = 1
+_FILES = {1: (1 << 13) - 1, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
+"""Which rights to files each version of Landlock added: the first all but linking elsewhere, truncating, and the ioctls
+of devices that are opened later (linux/landlock.h; Linux 5.13, 5.19, 6.2 and 6.10)."""
+_TCP = {4: 1 | 2}  # to bind and to connect: Linux 6.7
+_SCOPES = {6: 1 | 2}  # abstract Unix sockets and signals reach nobody outside: Linux 6.12
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -81,10 +87,13 @@ def _drop_capabilities() -> None:
 
 
 def _restrict_files(sources: Sequence[str]) -> None:
-    attributes = struct.pack("=Q", _LANDLOCK_FILES)
-    ruleset = _libc.syscall(_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
-    if ruleset < 0 and ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP):
+    version = _libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)
+    if version < 0 and ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP):
         return
+    _check(version)
+    rights = [sum(value for since, value in each.items() if since <= version) for each in (_FILES, _TCP, _SCOPES)]
+    attributes = struct.pack("=3Q", *rights)  # a kernel whose structure is shorter takes zeros behind it
+    ruleset = _libc.syscall(_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     _check(ruleset)
     try:
         for source in sources:

@@ -171,6 +171,8 @@ class DataPlane:
             _prefixes(message.routes),
             _prefixes(message.standby),
             records=message.records,
+            psk=message.psk,
+            keepalive=message.keepalive,
         )
         try:
             self._tunnel.set_peer(state, _now())
@@ -185,6 +187,7 @@ class DataPlane:
                 None if peer.last_handshake is None else now - peer.last_handshake,
                 peer.sent,
                 peer.received,
+                peer.refused,
                 *self._path(peer),
             )
             for peer in self._tunnel.table

@@ -128,7 +128,9 @@ def open_tun(name: str, *, vnet: bool = True) -> int:
 
 def _no_tunnel(name: str, error: OSError) -> NetworkError:
     if error.errno in (errno.EBUSY, errno.EEXIST, errno.EINVAL):
-        reason = "an interface of this name exists; is another kairos running? "
+        reason = (
+            "an interface of this name exists; is another kairos running, or was one killed within the last minute? "
+        )
         advice = f"Remove it with: ip link delete {name}; or choose another name with p2p.vpn.interface."
     elif error.errno in (errno.EACCES, errno.EPERM):
         reason = f"{_CLONE} is not writable. "

@@ -11,7 +11,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias
+from types import UnionType
+from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
 from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.spec import Timing
@@ -55,6 +56,8 @@ class SetPeer:
     """A peer, or what it has become: its public key, where it may be, which inner addresses are its own.
 
     Packets for `routes` go to it; packets from `standby` may come from it.
+    `psk` is a secret of its own in place of the network's; `keepalive` the seconds after which it hears from us even
+    when there is nothing to say (0: never).
     """
 
     key: bytes
@@ -64,6 +67,8 @@ class SetPeer:
     routes: tuple[str, ...] = ()
     standby: tuple[str, ...] = ()
     records: bool = False
+    psk: bytes | None = field(default=None, repr=False)
+    keepalive: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,8 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class PeerStats:
-    """`handshake` is the age of the newest session in seconds (None: none yet), `sent` and `received` bytes.
+    """`handshake` is the age of the newest session in seconds (None: none yet), `sent` and `received` bytes, `refused`
+    datagrams and packets under its sessions that were not taken.
 
     `path` is `direct`, or `relay` and the public key of the peer that relays (None: not reached yet); `mtu` is the
     path's, from the IP header on (None: not found out).
@@ -113,6 +119,7 @@ class PeerStats:
     handshake: float | None
     sent: int
     received: int
+    refused: int = 0
     path: str | None = None
     mtu: int | None = None
 
@@ -144,6 +151,7 @@ _KINDS: dict[str, type[Any]] = {
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _NESTED = {"timing": Timing, "peers": PeerStats, "allowed": Offloads, "offloads": Offloads}
+_HINTS = {kind: get_type_hints(kind) for kind in (*_KINDS.values(), *_NESTED.values())}
 _BYTES = frozenset({"private_key", "psk", "key", "digest"})
 
 
@@ -181,11 +189,26 @@ def _plain(value: object) -> Any:
 
 
 def _typed(kind: type[Any], document: Mapping[str, Any]) -> Any:
-    return kind(**{name: _field(name, value) for name, value in document.items()})
+    made = kind(**{name: _field(name, value) for name, value in document.items()})
+    if not all(_fits(getattr(made, name), hint) for name, hint in _HINTS[kind].items()):
+        raise ValueError(f"a field of {kind.__name__} has a wrong type")
+    return made
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Say whether a value is of the type that its field is written with."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        return any(_fits(value, each) for each in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin is Mapping:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    return type(value) is hint or (hint is float and type(value) is int)
 
 
 def _field(name: str, value: Any) -> Any:
-    if name in _BYTES:
+    if name in _BYTES and value is not None:
         return base64.b64decode(value, validate=True)
     if name in _NESTED and isinstance(value, dict):
         return _typed(_NESTED[name], value)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from typing import Any
 
 from kairos_core import Attachment, Network, NetworkError, NetworkHost, PeerId
-from kairos_net_vpn import succession
+from kairos_net_vpn import guests, succession
+from kairos_net_vpn.desk import Desk, Here
 from kairos_net_vpn.device import TunDevice, open_udp
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.forwarding import prepare
+from kairos_net_vpn.guests import Admission
 from kairos_net_vpn.lan import Lan, interface_of, read_lan
 from kairos_net_vpn.messages import Configure
 from kairos_net_vpn.moves import AddressChanges
 from kairos_net_vpn.offloads import Offloads
+from kairos_net_vpn.report import Reading, report
 from kairos_net_vpn.roster import RECORDS, TOPIC, Policy, View, make_roster
 from kairos_net_vpn.routes import Routes
 from kairos_net_vpn.settings import VpnSettings, inner_mtu
@@ -26,6 +30,7 @@ from kairos_net_vpn.succession import Heritage
 from kairos_net_vpn.supervisor import Supervisor
 from kairos_net_vpn.ula import PURPOSE, ula_address, ula_subnet
 
+_PSK = "vpn psk"
 UPKEEP = 5.0
 """Seconds between two looks at the counters, and at this machine's own addresses where the kernel does not tell when
 they change. Lowering it costs about 1 ms each time."""
@@ -42,6 +47,17 @@ class Vpn(Network):
         self._settings = settings or VpnSettings()
         self._timing = timing or Timing()
         self._allowed = allowed or Offloads()
+        self._member: _Member | None = None
+
+    def state(self) -> Mapping[str, Any]:
+        """Say how this end and its peers do; nothing while it is not attached."""
+        return self._member.state() if self._member is not None else {}
+
+    async def order(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Admit a stock WireGuard peer or let it go; see `Desk`. Raises NetworkError."""
+        if self._member is None:
+            raise NetworkError("the VPN is not up on this node. See why with: kairos status")
+        return await self._member.desk.order(order)
 
     def attach(self, host: NetworkHost) -> AbstractAsyncContextManager[Attachment]:
         """Bring the tunnel up on entry and take it down on exit. Raises NetworkError on entry."""
@@ -66,12 +82,15 @@ class Vpn(Network):
             device.adopt(heritage.tun)
         with _sockets(host, settings, heritage) as (udp, door):
             supervisor = Supervisor(configure, udp, device, _counter(host), door=door)
-            member = _Member(host, settings, supervisor, device, port=udp.getsockname()[1], lan=lan)
+            port = udp.getsockname()[1]
+            member = _Member(host, settings, supervisor, device, port=port, lan=lan, timing=self._timing)
             try:
                 await supervisor.start(heritage)
                 async with member.working():
+                    self._member = member
                     yield Attachment(settings.interface, str(address)) if settings.use else Attachment()
             finally:
+                self._member = None
                 await supervisor.close()
                 device.close()
                 succession.remove_door(host.state_directory, settings.interface)
@@ -104,7 +123,7 @@ class Vpn(Network):
     def _configuration(self, host: NetworkHost, device: TunDevice, lan: Lan) -> Configure:
         return Configure(
             private_key=host.identity.exchange_key("vpn").private_bytes_raw(),
-            psk=host.secret("vpn psk"),
+            psk=host.secret(_PSK),
             address=str(device.address.ip),
             subnet=str(self._settings.pool),
             mtu=inner_mtu(lan.mtu, self._settings.mtu),
@@ -130,6 +149,7 @@ class _Member:
         *,
         port: int,
         lan: Lan,
+        timing: Timing,
     ) -> None:
         self._host = host
         self._settings = settings
@@ -140,7 +160,13 @@ class _Member:
         self._port = port
         self._lan = lan
         self._key = host.identity.exchange_key("vpn").public_key().public_bytes_raw()
+        self._timing = timing
         self._unusable: frozenset[PeerId] = frozenset()
+        self._guests: Mapping[bytes, Admission] = {}
+        mtu = inner_mtu(lan.mtu, settings.mtu)
+        ula = device.ipv6.network if device.ipv6 is not None else None
+        self._here = Here(device.name, device.address.ip, settings.pool, port, mtu, host.secret(_PSK), ula)
+        self.desk = Desk(host, self._here)
         self._seen: tuple[str, ...] = ()
 
     @asynccontextmanager
@@ -159,8 +185,9 @@ class _Member:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._moves.close()
-            # The key stays: it is this node's for ever. Without a port nobody knocks any more.
-            self._host.publish(TOPIC, {"key": self._key})
+            # The key stays: it is this node's for ever. Without a port nobody knocks any more. The port is kept for the
+            # next start: guests have it in their files.
+            self._host.publish(TOPIC, {"key": self._key, "last_port": self._port})
 
     def _publish(self) -> None:
         reached = {"port": self._port, "address": str(self._device.address.ip), "hosts": list(self._lan.hosts)}
@@ -210,13 +237,23 @@ class _Member:
             networks=self._lan.networks,
             routed=self._routes.wanted,
         )
-        roster = make_roster(view)
-        for peer in sorted(roster.unusable - self._unusable):
+        nodes = [value.get("key") for value in view.entries.values()]
+        self._guests, no_entries = guests.admit(host.published(guests.TOPIC), view.leases, nodes)
+        roster = make_roster(guests.introduce(view, self._guests))
+        unusable = roster.unusable | no_entries
+        for peer in sorted(unusable - self._unusable):
             _log.warning("peer %s published something that is not a VPN entry", peer)
             host.dropped(f"vpn_{VpnDrop.BAD_TOPIC}")
-        self._unusable = roster.unusable
-        self._supervisor.set_peers(roster.peers)
+        self._unusable = unusable
+        self._supervisor.set_peers(guests.furnish(roster.peers, self._guests, host.secret(_PSK)))
         self._routes.follow(roster.choice)
+
+    def state(self) -> dict[str, Any]:
+        """Say how this end and its peers do, in JSON types."""
+        supervisor = self._supervisor
+        age = asyncio.get_running_loop().time() - supervisor.last_at
+        reading = Reading(supervisor.peers, supervisor.last, age, self._timing)
+        return report(self._host, self._here, self._guests, reading)
 
 
 async def _persist(what: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -264,8 +301,9 @@ def _sockets(
 
 
 def _remembered_port(host: NetworkHost) -> int:
-    """Return the port this node said it had before it was killed, so that peers find it where it was."""
-    port = host.published(TOPIC).get(host.identity.peer_id, {}).get("port")
+    """Return the port this node had when it last ran, so that peers find it where it was."""
+    said = host.published(TOPIC).get(host.identity.peer_id, {})
+    port = said.get("port", said.get("last_port"))
     return port if type(port) is int and 0 < port < 65536 else 0
 
 

@@ -133,17 +133,22 @@ class Remote:
     `psk` is the secret of this pair; None takes the network's.
     """
 
-    __slots__ = ("_mac1", "psk", "public", "shared")
+    __slots__ = ("_mac1", "_network_psk", "psk", "public", "shared")
 
     def __init__(self, local: Local, public: bytes, psk: bytes | None = None) -> None:
         """Raises Refused (bad_key) for a key that gives no shared secret."""
         self.public = public
+        self._network_psk = local.psk
         self.psk = local.psk if psk is None else psk
         self.shared = _exchange(local.private, public)
         self._mac1 = _hash(spec.LABEL_MAC1 + public)
 
     def __repr__(self) -> str:
         return f"Remote({self.public.hex()[:8]})"
+
+    def has_psk(self, psk: bytes | None) -> bool:
+        """Say whether this is the secret with the peer; None means the network's."""
+        return hmac.compare_digest(self.psk, self._network_psk if psk is None else psk)
 
     def with_macs(self, message: bytes) -> bytes:
         """Return a message that shows who it is for; it carries no cookie yet (see CookieJar)."""

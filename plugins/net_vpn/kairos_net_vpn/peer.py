@@ -61,10 +61,13 @@ class Peer:
         "next",
         "path",
         "pending",
+        "persistent",
+        "persistent_at",
         "previous",
         "queued",
         "received",
         "records",
+        "refused",
         "remote",
         "routes",
         "sent",
@@ -83,6 +86,7 @@ class Peer:
         self.sources: Prefixes[bool] | None = None  # prefixes behind it; None: none
         self.candidates: tuple[Endpoint, ...] = ()
         self.endpoint: Endpoint | None = None  # where its last authentic datagram came from
+        self.persistent = 0.0  # seconds between two such keepalives; 0: none
         self.is_eager = False  # it is said to be alive: hold a session without waiting for a packet
         # records
         self.records = False  # it is a Kairos node that opens them
@@ -108,10 +112,12 @@ class Peer:
         self.keepalive_at = NEVER  # it sent data and we were silent
         self.silence_at = NEVER  # we sent data and it was silent
         self.forget_at = NEVER  # throw the keys away
+        self.persistent_at = NEVER  # it is to hear from us, whatever else there was
         self.wake = NEVER  # not after any of these
         # bytes on the wire
         self.sent = 0
         self.received = 0
+        self.refused = 0  # datagrams and packets under its sessions that were not taken
 
     def __repr__(self) -> str:
         return f"Peer({self.remote.public.hex()[:8]}, {len(self.addresses)} addresses)"
@@ -149,5 +155,17 @@ class Peer:
             self.keepalive_at = answer_until
             self.wake = min(self.wake, answer_until)
 
+    def keep_alive(self, interval: float, now: float) -> None:
+        """Let the peer hear from us at least this often (0: no longer).
+
+        Other datagrams do not put it off, as they do in WireGuard: that would cost each of them something, and this
+        costs 32 bytes in an interval.
+        """
+        if interval != self.persistent:
+            self.persistent = interval
+            self.persistent_at = now + interval if interval else NEVER
+            self.wake = min(self.wake, self.persistent_at)
+
     def next_timer(self) -> float:
-        return min(self.knock_at, self.keepalive_at, self.silence_at, self.forget_at, self.path.next_timer())
+        timers = (self.knock_at, self.keepalive_at, self.silence_at, self.forget_at, self.persistent_at)
+        return min(*timers, self.path.next_timer())

@@ -68,11 +68,19 @@ class Supervisor:
         self._inherited: frozenset[bytes] = frozenset()  # peers of a data plane taken over that nobody named yet
         self._remembered_until = 0.0
         self._counted: Counter[str] = Counter()
+        self.last: Stats | None = None
+        """The newest statistics, and when they were taken (the event loop's time)."""
+        self.last_at = 0.0
         self._asking = asyncio.Lock()
         self._process: Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def peers(self) -> Mapping[bytes, SetPeer]:
+        """What the data plane has been told."""
+        return self._peers
 
     @property
     def pid(self) -> int | None:
@@ -139,6 +147,7 @@ class Supervisor:
         if not isinstance(answer, Stats):
             return None
         self._count(Counter(answer.drops))
+        self.last, self.last_at = answer, asyncio.get_running_loop().time()
         return answer
 
     def _count(self, drops: Counter[str]) -> None:

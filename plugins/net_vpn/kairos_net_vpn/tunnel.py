@@ -7,7 +7,7 @@ refused is counted by name.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kairos_net_vpn import sides, spec
 from kairos_net_vpn.drops import Refused, VpnDrop
@@ -36,7 +36,8 @@ million; it is told by the ledger then. Raising it costs 60 bytes each."""
 class PeerState:
     """What the tunnel should hold of a peer; `is_eager` asks for a session without waiting for a packet.
 
-    Packets for `routes` go to it; packets from `standby` may come from it.
+    Packets for `routes` go to it; packets from `standby` may come from it. `psk` None takes the network's; every
+    `keepalive` seconds it hears from us (0: only when there is something to say).
     """
 
     public: bytes
@@ -47,6 +48,8 @@ class PeerState:
     standby: tuple[Prefix, ...] = ()
     records: bool = False
     """It opens records, so they are what it gets."""
+    psk: bytes | None = field(default=None, repr=False)
+    keepalive: float = 0.0
 
 
 class Tunnel:
@@ -84,13 +87,10 @@ class Tunnel:
 
     def set_peer(self, state: PeerState, now: float) -> None:
         """Take a peer or what changed of it. Raises Refused for a key that gives no shared secret."""
-        peer = self.table.find(state.public)
-        if peer is None:
-            if len(self.table) >= MAX_PEERS:
-                raise Refused(VpnDrop.TABLE_FULL)
-            peer = Peer(Remote(self._handshakes.local, state.public), self._mtu)
-            peer.chacha, peer.drops = self._chacha, self.drops
-            self.table.add(peer)
+        peer = self.table.find(state.public) or self._add_peer(state)
+        if not peer.remote.has_psk(state.psk):
+            self.table.remove(state.public)
+            peer = self._add_peer(state)
         is_elsewhere = state.candidates != peer.candidates
         has_moved = bool(peer.candidates) and is_elsewhere
         peer.candidates, peer.is_eager, peer.records = state.candidates, state.is_eager, state.records
@@ -100,7 +100,16 @@ class Tunnel:
         if is_elsewhere:
             self.paths.has_candidates(peer, now)
         self._handshakes.hold(peer, now)
+        peer.keep_alive(state.keepalive, now)
         self._wake_for(peer)
+
+    def _add_peer(self, state: PeerState) -> Peer:
+        if len(self.table) >= MAX_PEERS:
+            raise Refused(VpnDrop.TABLE_FULL)
+        peer = Peer(Remote(self._handshakes.local, state.public, state.psk), self._mtu)
+        peer.chacha, peer.drops = self._chacha, self.drops
+        self.table.add(peer)
+        return peer
 
     def forget_peer(self, public: bytes) -> None:
         self.table.remove(public)
@@ -189,9 +198,13 @@ class Tunnel:
         if len(datagram) < spec.TRANSPORT_OVERHEAD:
             raise Refused(VpnDrop.TRUNCATED)
         session = self._find_session(int.from_bytes(datagram[4:8], "little"), now)
-        packet = session.open(datagram)
-        self._has_arrived(session, len(datagram), source, now, is_data=bool(packet))
-        return packet[: self._check(packet, session.peer)] if packet else None
+        try:
+            packet = session.open(datagram)
+            self._has_arrived(session, len(datagram), source, now, is_data=bool(packet))
+            return packet[: self._check(packet, session.peer)] if packet else None
+        except Refused:
+            session.peer.refused += 1
+            raise
 
     def find_session(self, index: int, now: float) -> Session | None:
         """Return the session of a record; None when it has none that may be used."""
@@ -252,6 +265,7 @@ class Tunnel:
             return frame
         except Refused as refused:
             self.drops[refused.drop] += 1
+            peer.refused += 1
             return None
 
     def _check(self, packet: bytes | memoryview, peer: Peer) -> int:
@@ -311,6 +325,10 @@ class Tunnel:
         if peer.forget_at <= now:
             peer.forget_at = NEVER
             self.table.forget_sessions(peer)
+        if peer.persistent_at <= now:
+            peer.persistent_at = now + peer.persistent
+            self._handshakes.hold(peer, now)
+            self._send_keepalive(peer, now)
         if peer.keepalive_at <= now:
             self._send_keepalive(peer, now)
         if peer.silence_at <= now:

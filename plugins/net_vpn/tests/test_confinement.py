@@ -28,12 +28,13 @@ def says(source: str) -> str:
     [
         "open({file!r}).read()",
         "open({file!r}, 'w')",
+        "os.truncate({file!r}, 0)",
         "os.unlink({file!r})",
         "os.listdir({directory!r})",
         "os.mkdir({directory!r} + '/new')",
         "os.execv('/bin/true', ['true'])",
     ],
-    ids=["read", "write", "remove", "list", "make", "run"],
+    ids=["read", "write", "truncate", "remove", "list", "make", "run"],
 )
 def test_no_file_can_be_reached_any_more(tmp_path: Path, attempt: str) -> None:
     secret = tmp_path / "secret"
@@ -45,6 +46,26 @@ def test_no_file_can_be_reached_any_more(tmp_path: Path, attempt: str) -> None:
         pytest.skip("this kernel has no Landlock, which is what bars files")
     assert said.endswith("barred\n")
     assert secret.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "os.kill(os.getppid(), 0)",
+        "socket.create_connection(('127.0.0.1', 9))",
+        "socket.create_server(('127.0.0.1', 0))",
+    ],
+    ids=["signal", "connect", "listen"],
+)
+def test_no_other_process_can_be_reached_any_more(attempt: str) -> None:
+    said = says(f"try:\n    {attempt}\nexcept PermissionError:\n    print('barred')")
+    if "barred" not in said and kernel() < (6, 12):
+        pytest.skip("Landlock bars signals since Linux 6.12, TCP since 6.7")
+    assert said.endswith("barred\n")
+
+
+def kernel() -> tuple[int, ...]:
+    return tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
 
 
 def has_landlock() -> bool:

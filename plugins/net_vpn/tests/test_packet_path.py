@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.offloads import Offloads, has_aes
 from kairos_net_vpn.outbound import Outbound
-from kairos_net_vpn.paths import Underground
 from kairos_net_vpn.tun import Tun
 
 
@@ -102,7 +102,8 @@ def test_a_record_moves_the_peer_but_not_one_out_of_the_tunnel(paths: Any, packe
     assert len(other.receive()) == 1
     assert peer.endpoint == one.udp.getsockname()
     peer.endpoint = ("203.0.113.66", 66)
-    monkeypatch.setattr(other.node.tunnel.paths, "_underground", Underground(loops=lambda endpoint: True))
+    paths_of = other.node.tunnel.paths
+    monkeypatch.setattr(paths_of, "_underground", replace(paths_of._underground, loops=lambda endpoint: True))
     one.send(packet(one.node.address, other.node.address))
     assert other.receive() == []
     assert other.node.tunnel.drops == {VpnDrop.LOOPED: 1}

@@ -18,6 +18,7 @@ def test_a_packet_from_an_address_of_somebody_else_is_dropped(wire: Any, pair: A
     wire.run(0.1)
     assert not bob.arrived
     assert bob.tunnel.drops == {VpnDrop.SOURCE_MISMATCH: 1}
+    assert bob.knows(alice).peer.refused == 1
 
 
 def test_a_packet_for_somebody_else_is_dropped(wire: Any, pair: Any, packet: Any) -> None:

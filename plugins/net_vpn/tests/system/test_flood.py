@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import subprocess
 import sys
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 pytestmark = pytest.mark.system
 
 SOURCES = 10_000
-RATE = 10_000
-"""Datagrams in a second; a key exchange for each would take three processors."""
+RATE = 5_000
+"""Datagrams in a second; a key exchange for each would take one and a half processors."""
 QUICK = {"rekey_after": 2.0, "reject_after": 4.0, "keepalive": 0.5, "rekey_timeout": 0.5}
 """Sessions that die within the flood unless they are renewed."""
 GATEWAY = "02:00:00:00:00:99"  # where answers to the sources go: nobody has it
@@ -59,8 +60,9 @@ def test_peers_talk_renew_and_meet_through_a_flood(lab: Any, wait: Any) -> None:
     with subprocess.Popen(command) as attack:
         try:
             wait(lambda: bob.drops("vpn_cookie") > 2 * RATE, 15, "under load")
-            assert alice.pings(bob, "-c60", "-i0.1")  # 6 s: three sessions
-            assert bob.pings(alice, "-c60", "-i0.1")
+            for one, other in ((alice, bob), (bob, alice)):
+                said = one.run("ping", "-qn", "-c60", "-i0.1", "-W2", other.address, check=False)  # 6 s: three sessions
+                assert int(re.findall(r"(\d+) received", said)[0]) >= 57, said
             assert alice.status["peers"][bob.entry["key"]]["handshake"] < 3.5
             carol = lab.add()
             carol.start(timing=QUICK)

@@ -198,3 +198,20 @@ def test_an_upgraded_program_replaces_the_data_plane_on_its_device(three: Any, w
     assert not runs(pid)
     assert bob.run("ip", "-o", "link", "show", "kairos0") == link
     alice.reaches(bob)
+
+
+def test_a_data_plane_that_ended_without_an_agent_is_no_hindrance(three: Any, wait: Any) -> None:
+    alice, bob, _ = three
+    pid = bob.status["pid"]
+    bob.kill()
+    os.kill(pid, signal.SIGKILL)
+    wait(lambda: not runs(pid), 3, "the data plane ends")
+    assert not bob.has_interface()
+    bob.start()
+    alice.reaches(bob)
+    pid = bob.status["pid"]
+    bob.kill()
+    bob.run("ip", "link", "delete", "kairos0")
+    wait(lambda: not runs(pid), 3, "the data plane ends with its device")
+    bob.start()
+    alice.reaches(bob)

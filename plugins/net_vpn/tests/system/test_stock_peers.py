@@ -210,7 +210,8 @@ def test_sessions_that_the_stock_peer_renews_lose_nothing(alice: Any, stock: Sto
     while not stock.machine.pings(alice) and time.monotonic() < wait_until:
         pass
     first = stock.handshake(alice)
-    assert stock.machine.pings(alice, "-c640", "-i0.2")
+    for _ in range(5):
+        assert stock.machine.pings(alice, "-c130", "-i0.2")
     assert first + 119 <= stock.handshake(alice) <= first + 128
     assert alice.pings(stock, "-c3", "-i0.1")
 

@@ -139,12 +139,14 @@ def test_a_deleted_device_is_made_again(three: Any, wait: Any) -> None:
 
 def test_an_orderly_end_leaves_nothing_and_takes_the_port_back(three: Any) -> None:
     _, bob, _ = three
-    pid = bob.status["pid"]
+    pid, port = bob.status["pid"], bob.entry["port"]
     bob.stop()
     assert not bob.has_interface()
     assert not Path(f"/proc/{pid}").exists()
-    assert set(bob.entry) == {"key"}
+    assert set(bob.entry) == {"key", "last_port"}
     assert "10.1.0" not in bob.run("ip", "route")
+    bob.start()
+    assert bob.entry["port"] == port
 
 
 def test_sessions_are_renewed_under_way_without_losing_a_packet(lab: Any, wait: Any) -> None:
