@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from kairos_net_vpn import sides, spec
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.handshakes import Handshakes, Sources
+from kairos_net_vpn.mss import clamp
 from kairos_net_vpn.noise import Local, Remote
 from kairos_net_vpn.path import Via
 from kairos_net_vpn.paths import Paths, Underground
@@ -144,6 +145,8 @@ class Tunnel:
         peer = self.table.find_route(packet)
         if peer is None:
             raise Refused(VpnDrop.NO_ROUTE)
+        if peer.sources is not None or self._inside.routes:
+            clamp(frame, self._mtu)
         session = peer.current
         if session is None or now >= session.born + self._timing.reject_after or session.is_spent:
             self._queue(peer, bytes(next(segment(frame))), now)
@@ -256,7 +259,10 @@ class Tunnel:
     def admit(self, frame: memoryview, peer: Peer) -> memoryview | None:
         """Return a frame without padding if this peer may send it to us, else count why not."""
         try:
-            return frame[: VNET_HEADER + self._check(frame[VNET_HEADER:], peer)]
+            frame = frame[: VNET_HEADER + self._check(frame[VNET_HEADER:], peer)]
+            if peer.sources is not None or self._inside.routes:
+                clamp(frame, self._mtu)
+            return frame
         except Refused as refused:
             self.drops[refused.drop] += 1
             peer.refused += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -81,3 +82,19 @@ def test_any_packet_is_survived(body: bytes, version: int) -> None:
     size = len(frame)
     clamp(memoryview(frame), 1420)
     assert len(frame) == size
+
+
+def test_flows_of_networks_behind_nodes_are_clamped_on_the_way_out_and_in(wire: Any) -> None:
+    alice, bob = wire.add(), wire.add()
+    bob.forwards = ("10.8.0.0/24",)
+    bob.restart()
+    alice.meet(bob, routes=(ip_network("10.8.0.0/24"),))
+    bob.meet(alice, standby=(ip_network("10.9.0.0/24"),))
+    wire.run(1.5)
+    for clamped in (
+        lambda frame: alice.tunnel.carrier(frame, wire.now),
+        lambda frame: bob.tunnel.admit(frame, bob.knows(alice).peer),
+    ):
+        frame = segment(OPTION + (1460).to_bytes(2))
+        assert clamped(memoryview(frame)) is not None
+        assert frame[-2:] == (1380).to_bytes(2)
