@@ -100,7 +100,8 @@ def table(medians: Mapping[str, Figures], found: Mapping[str, Figures], spent: M
 
 def told(verdict: Mapping[str, object]) -> str:
     """Write a verdict as one line."""
-    met = {True: "met", False: "MISSED", None: "not measured"}[verdict["met"]]  # type: ignore[index]
+    found = verdict["met"]
+    met = "not measured" if found is None else "met" if found else "MISSED"
     return f"{met:>12}  {verdict['bound']}: {verdict['found']}"
 
 

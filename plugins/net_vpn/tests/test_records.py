@@ -1,4 +1,7 @@
-"""The record codec: what is sealed comes out as it was, or not at all."""
+"""The record codec: what is sealed comes out as it was, or not at all.
+
+Longer than other files: what builds and reads frames by the book is here, beside all the tests that use it.
+"""
 
 from __future__ import annotations
 
