@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from kairos_core import EngineError
 from kairos_engine_k3s.launch import File
@@ -57,9 +58,9 @@ class Disk:
                 "Remove the file: what it names is then written again."
             ) from None
 
-    def remember(self, **changes: str | tuple[str, ...]) -> State:
-        """Change the record; it survives a crash."""
-        state = replace(self.state(), **changes)  # type: ignore[arg-type]
+    def remember(self, **changes: Any) -> State:
+        """Change fields of the record; it survives a crash. Raises TypeError for a field that State does not have."""
+        state = replace(self.state(), **changes)
         self._write(File(STATE, json.dumps(asdict(state), indent=1) + "\n", 0o600))
         return state
 
