@@ -10,8 +10,9 @@ are medians over the rounds: of the values, and of ours divided by a peer's of t
 says what the profiles are and where loss is made, `tunnels/trials.py` what the tests are.
 
 The JSON has `ours` {test: value}, `ratio` {peer: {test: ours / peer}}, `peers` {peer: {test: value}}, `cpu` (what the
-daemons cost), `bounds` (what was to be reached, and whether it is), `rounds` (all samples). For `rtt` the values are
-microseconds beyond the bare cable's, the ratios those of the whole round trips. With loss the profile is `wire`.
+daemons cost), `bounds` (what was to be reached, and whether it is), `rounds` (all samples). For `rtt`
+and `storm` the values are microseconds beyond the bare cable's, the ratios those of the whole round trips. With loss
+the profile is `wire`.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def main(file: Path | None, **options: Any) -> None:
     """Measure our VPN and others side by side."""
     if options["loss"]:
         options["profile"] = "wire"
-    if "rtt" in options["tests"] and "bare" not in options["peers"]:
+    if not trials.ROUND_TRIPS.isdisjoint(options["tests"]) and "bare" not in options["peers"]:
         options["peers"] = ("bare", *options["peers"])  # its round trip is what the others are told over
     wish = Wish(**options)
     need(**{program: package for name in ("bare", *wish.peers) for program, package in PROGRAMS[name].items()})

@@ -73,7 +73,9 @@ def units_of(test: str, value: float, seconds: float) -> tuple[float, str]:
     """Return how many units a test has carried, and what one is called."""
     if test in ("tcp1", "tcp4", "rev"):
         return value * 1e9 / 8 * seconds / SUPER_SEGMENT, "60 kB"
-    return (float(trials.PINGS), "ping") if test == "rtt" else (value * 1e3 * seconds, "packet")
+    if test in trials.ROUND_TRIPS:
+        return float(trials.PINGS if test == "storm" else max(1, int(seconds / trials.PAUSE))), "ping"
+    return value * 1e3 * seconds, "packet"
 
 
 async def measure(profile: str, test: str, seconds: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tunnels.trials import Sample
+from tunnels.trials import ROUND_TRIPS, Sample
 
 OURS, BARE, WIREGUARD = "ours", "bare", "wireguard-go"
 
@@ -18,7 +18,7 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One figure and its limit: the ratio of ours to a peer's is at least (or, for `rtt`, at most) `limit`."""
+    """One figure and its limit: the ratio of ours to a peer's is at least (or, for round trips, at most) `limit`."""
 
     peer: str
     test: str
@@ -26,10 +26,10 @@ class Goal:
 
     @property
     def words(self) -> str:
-        return f"{self.test} {'<=' if self.test == 'rtt' else '>='} {self.limit:g} x {self.peer}"
+        return f"{self.test} {'<=' if self.test in ROUND_TRIPS else '>='} {self.limit:g} x {self.peer}"
 
     def holds(self, ratio: float) -> bool:
-        return ratio <= self.limit if self.test == "rtt" else ratio >= self.limit
+        return ratio <= self.limit if self.test in ROUND_TRIPS else ratio >= self.limit
 
 
 Bound = tuple[Goal, ...]
@@ -53,7 +53,7 @@ def bounds_of(profile: str, loss: float) -> Sequence[Bound]:
 
 
 def values(rounds: Sequence[Round]) -> dict[str, Figures]:
-    """Return the median of each test of each VPN; `rtt` is what it takes beyond the bare cable's in the same round."""
+    """Return the median of each test of each VPN; of round trips what they take beyond the bare cable's."""
     return {
         name: {test: round(median(_value(each, name, test) for each in rounds), 4) for test in tests}
         for name, tests in rounds[0].items()
@@ -61,7 +61,7 @@ def values(rounds: Sequence[Round]) -> dict[str, Figures]:
 
 
 def ratios(rounds: Sequence[Round]) -> dict[str, Figures]:
-    """Return the median of ours divided by each peer's of the same round; of `rtt` the whole round trips."""
+    """Return the median of ours divided by each peer's of the same round; of round trips the whole ones."""
     ours = [each[OURS] for each in rounds]
     return {
         peer: {test: round(median(_ratio(a[test], b[peer][test]) for a, b in zip(ours, rounds, strict=True)), 4)
@@ -108,12 +108,13 @@ def told(verdict: Mapping[str, object]) -> str:
 _HEADS = {
     "tcp1": "TCP x1, Gbit/s", "tcp4": "TCP x4, Gbit/s", "rev": "TCP reverse, Gbit/s", "udp64": "UDP 64 B, kpps",
     "udpmix": "mixed small flows, kpps", "rtt": "RTT, us over bare",
+    "storm": "RTT without a pause, us over bare",
 }  # fmt: skip
 
 
 def _value(each: Round, name: str, test: str) -> float:
     value = each[name][test].value
-    return value - each[BARE][test].value if test == "rtt" and BARE in each and name != BARE else value
+    return value - each[BARE][test].value if test in ROUND_TRIPS and BARE in each and name != BARE else value
 
 
 def _ratio(ours: Sample, theirs: Sample) -> float:

@@ -3,7 +3,8 @@
 tcp1     one TCP stream, Gbit/s received              rev      the same, from the second machine to the first
 tcp4     four at once, together                       udp64    datagrams of 64 bytes at any rate: thousands each second
 udpmix   mixed small flows (mixture.py): datagrams received, and two for each transaction, in thousands each second
-rtt      the median round trip of pings, one after the other without a pause, in microseconds
+rtt      the median round trip of a ping after a pause, in microseconds: what a request meets whose peer has slept
+storm    the same without a pause between pings: nobody sleeps, so it shows what the work alone takes
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from tunnels.tunnel import Traffic, Tunnel
 
 PORT = 5201
 PINGS = 4000
+"""Of a storm, at most."""
+PAUSE = 0.01
+"""Seconds between pings of `rtt`: long enough that every process on the way has gone to sleep."""
 PAYLOAD = 64
 GRACE = 30.0
 """Seconds beyond its own that a test may take until it counts as failed."""
@@ -74,14 +78,25 @@ async def udpmix(course: Course, tunnel: Tunnel, seconds: float) -> float:
 
 
 async def rtt(course: Course, tunnel: Tunnel, seconds: float) -> float:
+    return await _pings(course, tunnel, seconds, PAUSE, max(1, int(seconds / PAUSE)))
+
+
+async def storm(course: Course, tunnel: Tunnel, seconds: float) -> float:
     # -i 0 is the pace of -f (the next as soon as the last is back), but prints each round trip.
-    words = ("ping", "-n", "-i", "0", "-c", str(PINGS), "-w", f"{max(1, round(seconds))}", tunnel.hosts[1])
+    return await _pings(course, tunnel, seconds, 0, PINGS)
+
+
+async def _pings(course: Course, tunnel: Tunnel, seconds: float, pause: float, count: int) -> float:
+    limit = f"{max(1, round(seconds))}"
+    words = ("ping", "-n", "-i", f"{pause:g}", "-c", str(count), "-w", limit, tunnel.hosts[1])
     output = await course.one.run(*words, check=False, timeout=seconds + GRACE)
     return iperf.median_round_trip(output.stdout + output.stderr)
 
 
 Test = Callable[[Course, Tunnel, float], Awaitable[float]]
-TESTS: dict[str, Test] = {test.__name__: test for test in (tcp1, tcp4, rev, udp64, udpmix, rtt)}
+TESTS: dict[str, Test] = {test.__name__: test for test in (tcp1, tcp4, rev, udp64, udpmix, rtt, storm)}
+ROUND_TRIPS = frozenset({"rtt", "storm"})
+"""Tests of which less is better."""
 
 
 async def measure(name: str, course: Course, tunnel: Tunnel, others: Sequence[Tunnel], seconds: float) -> Sample:
@@ -97,7 +112,7 @@ async def measure(name: str, course: Course, tunnel: Tunnel, others: Sequence[Tu
     if stray := strays(tunnel.name, before, after):
         raise LabError(f"{name} over {tunnel.name} went through {stray} too: its underlay must be the cable alone")
     # iperf3 and its like need a while to start and end, in which nothing is carried; ping ends when it has its answers.
-    return Sample(value, took if name == "rtt" else seconds, after[tunnel.name].cpu - before[tunnel.name].cpu)
+    return Sample(value, took if name in ROUND_TRIPS else seconds, after[tunnel.name].cpu - before[tunnel.name].cpu)
 
 
 def strays(name: str, before: dict[str, Traffic], after: dict[str, Traffic]) -> str | None:

@@ -61,28 +61,31 @@ class Opener:
         at, end, _ = span
         while at < end:
             used = 1
+            frames: list[memoryview] = []
             try:
                 run, used = self._gatherer.gather(batch, at, span)
                 if run is not None:
-                    yield from self._open(run, out)
+                    self._open(run, out, frames)
             except Refused as refused:
                 self.drops[refused.drop] += 1
+            yield from frames
             at += used
 
-    def _open(self, run: Run, out: memoryview) -> Iterator[memoryview]:
+    def _open(self, run: Run, out: memoryview, frames: list[memoryview]) -> None:
+        """Append the frames of a run; those before a fault are good. Raises Refused."""
         kind = run.head.kind & KIND
         shorter = len(run.sealed) - (run.groups - 1) * run.step
         if shorter < TAG:
             raise Refused(VpnDrop.TRUNCATED)
-        if run.head.counter() + run.groups > MAX_COUNTER:
+        if run.counter + run.groups > MAX_COUNTER:
             raise Refused(VpnDrop.REPLAYED)
         if kind == SUPER:
-            yield from self._open_super(run, shorter - TAG, out)
+            self._open_super(run, shorter - TAG, out, frames)
             return
         self._open_group(run, 0, out)
         self._accept(run, 0, 1)
         if kind == PACKETS:
-            yield from _entries(out[: shorter - TAG])
+            _append_entries(out[: shorter - TAG], frames)
         elif kind == REPORT:
             self.report = read_report(out[: shorter - TAG])
         elif kind == SIDE:
@@ -90,13 +93,15 @@ class Opener:
         else:
             raise Refused(VpnDrop.MALFORMED)
 
-    def _open_super(self, run: Run, last_size: int, out: memoryview) -> Iterator[memoryview]:
-        """Open a run in reverse order. Where a group is refused it falls into two, each mended and yielded.
+    def _open_super(self, run: Run, last_size: int, out: memoryview, frames: list[memoryview]) -> None:
+        """Open a run in reverse order. Where a group is refused it falls into two, each mended.
 
-        The refused group has spoilt the headers of the one behind it, which is therefore opened once more.
+        The refused group has spoilt the headers of the one behind it, which is therefore opened once more; and what
+        comes before it may lie over its end, so that the part behind it is kept elsewhere.
         """
         stride, plain, end = run.head.stride, run.step - TAG, run.groups
-        if (end - 1) * stride + run.step > 2 * MAX_GROUP:
+        has_gaps = end > 1 and stride > plain  # what lay in the buffer before, another peer's, would fill them
+        if has_gaps or (end - 1) * stride + run.step > 2 * MAX_GROUP:
             raise Refused(VpnDrop.MALFORMED)
         for i in range(run.groups - 1, -1, -1):
             try:
@@ -105,29 +110,33 @@ class Opener:
                 self.drops[refused.drop] += 1
                 if i + 1 < end:
                     self._decrypt(run, i + 1, out[(i + 1) * stride :])
-                    yield from self._finish(run, (i + 1, end), last_size if end == run.groups else plain, out)
+                    part = self._finish(run, (i + 1, end), last_size if end == run.groups else plain, out)
+                    frames.append(memoryview(bytearray(part)))
                 end = i
         if end:
-            yield from self._finish(run, (0, end), last_size if end == run.groups else plain, out)
+            frames.append(self._finish(run, (0, end), last_size if end == run.groups else plain, out))
 
-    def _finish(self, run: Run, part: tuple[int, int], last_size: int, out: memoryview) -> Iterator[memoryview]:
-        """Yield the super-packet, or the part of one, that the groups `first` to before `end` of a run are."""
+    def _finish(self, run: Run, part: tuple[int, int], last_size: int, out: memoryview) -> memoryview:
+        """Return the super-packet, or the part of one, that the groups `first` to before `end` of a run are.
+
+        A whole one is as the peer sealed it; a part is mended. Raises Refused (malformed).
+        """
         first, end = part
         self._accept(run, first, end)
         stride = run.head.stride
         frame = out[first * stride : (end - 1) * stride + last_size]
         is_last = run.is_last and end == run.groups
-        header = check_super(frame)
-        if not is_last:  # behind its slice is what fills the group
-            frame = frame[: header + (end - first) * stride]
         offset = (run.head.group + first) * stride
         if offset or not is_last:
+            header = check_super(frame)
+            if not is_last:  # behind its slice is what fills the group
+                frame = frame[: header + (end - first) * stride]
             mend(frame, offset, is_last=is_last)
-        yield frame
+        return frame
 
     def _open_group(self, run: Run, i: int, out: memoryview) -> None:
         """Open one group unless it came before. Raises Refused (replayed, unseal)."""
-        if not self._window.is_fresh(run.head.counter() + i):
+        if not self._window.is_fresh(run.counter + i):
             raise Refused(VpnDrop.REPLAYED)
         self._decrypt(run, i, out)
 
@@ -143,17 +152,17 @@ class Opener:
 
     def _accept(self, run: Run, first: int, end: int) -> None:
         """Remember authentic groups."""
-        counter = run.head.counter()
+        counter = run.counter
         self._window.accept_all(counter + first, end - first)
         self.losses.note(counter + end - 1, end - first, run.datagrams * (end - first) // run.groups)
 
 
-def _entries(plain: memoryview) -> Iterator[memoryview]:
-    """Yield the frames of a bundle. Raises Refused (malformed) at what is none."""
+def _append_entries(plain: memoryview, frames: list[memoryview]) -> None:
+    """Append the frames of a bundle. Raises Refused (malformed) at what is none."""
     at, end = 0, len(plain)
     while at < end:
         start = at + 2
         at = start + int.from_bytes(plain[at:start], "little")
         if at > end or at - start <= VNET_HEADER:
             raise Refused(VpnDrop.MALFORMED)
-        yield plain[start:at]
+        frames.append(plain[start:at])

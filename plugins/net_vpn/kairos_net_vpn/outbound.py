@@ -27,13 +27,19 @@ class Outbound:
     def __init__(self, tunnel: Tunnel, tun: Tun, underlay: Underlay) -> None:
         self._tunnel, self._tun, self._underlay = tunnel, tun, underlay
         self._slots = [memoryview(bytearray(_SLOT)) for _ in range(SLOTS)]
+        self._expected = 1
+        """Small frames to look for at once."""
         self._batches: dict[int, Batch] = {}
 
     def read(self, now: float) -> None:
-        """Send what waits at the device, up to a bound. Raises OSError when the device is gone."""
-        supers = SUPERS
+        """Send what waits at the device, up to a bound. Raises OSError when the device is gone.
+
+        A try that finds nothing costs as much as one that finds a packet, and delays what was found. So after a
+        packet that came alone the next is expected alone; while there are always more than expected, so are more.
+        """
+        supers, most = SUPERS, self._expected
         waiting: list[memoryview] = []
-        while supers and len(waiting) < SLOTS:
+        while supers and len(waiting) < most:
             slot = self._slots[len(waiting)]
             try:
                 length = self._tun.read(slot)
@@ -41,12 +47,15 @@ class Outbound:
                 break
             if slot[1]:
                 supers -= 1
-                self._send_small(waiting, now)  # they came first
-                waiting = []
+                if waiting:  # they came first
+                    self._send_small(waiting, now)
+                    waiting = []
                 self._send_super(slot, length, now)
             else:
                 waiting.append(slot[:length])
-        self._send_small(waiting, now)
+        self._expected = min(SLOTS, 4 * most) if len(waiting) == most else max(1, len(waiting))
+        if waiting:
+            self._send_small(waiting, now)
 
     def _send_super(self, slot: memoryview, length: int, now: float) -> None:
         session = self._tunnel.carrier(slot[:length], now)
@@ -66,17 +75,25 @@ class Outbound:
 
     def _send_small(self, frames: list[memoryview], now: float) -> None:
         """Send frames in order, those of one peer together."""
+        if len(frames) == 1:
+            session = self._tunnel.carrier(frames[0], now)
+            if session is not None:
+                self._send_share(session, frames, now)
+            return
         shares: dict[Session, list[memoryview]] = {}
         for frame in frames:
             session = self._tunnel.carrier(frame, now)
             if session is not None:
                 shares.setdefault(session, []).append(frame)
         for session, share in shares.items():
-            if session.peer.records:
-                self._send_bundles(session, share, now)
-            else:
-                for frame in share:
-                    self._send_plain(session, frame, now)
+            self._send_share(session, share, now)
+
+    def _send_share(self, session: Session, frames: list[memoryview], now: float) -> None:
+        if session.peer.records:
+            self._send_bundles(session, frames, now)
+        else:
+            for frame in frames:
+                self._send_plain(session, frame, now)
 
     def _send_bundles(self, session: Session, frames: list[memoryview], now: float) -> None:
         peer = session.peer

@@ -46,17 +46,16 @@ class Head(NamedTuple):
     low: int
     high: int
 
-    def counter(self) -> int:
-        return (self.low | self.high << 32) + self.group
-
 
 class Run(NamedTuple):
     """Groups with all their members. That of group i is `sealed[i * step : (i + 1) * step]`; the last may be shorter.
 
-    Its nonce is the 12 bytes of `headers` from `nonce + i * nonce_step` on. `head` is the first one's.
+    Its nonce is the 12 bytes of `headers` from `nonce + i * nonce_step` on, its counter `counter + i`. `head` is the
+    first one's.
     """
 
     head: Head
+    counter: int
     groups: int
     datagrams: int
     is_last: bool
@@ -96,67 +95,91 @@ class Gatherer:
                 count = members if _is_whole(batch, at, members, span.end) else 0
             if count:
                 return _run(batch, at, count, (head, span)), count
-        return self._wait(batch, at, head, span), 1
+        return self._wait(batch, at, head, span)
 
-    def _wait(self, batch: Datagrams, at: int, head: Head, span: Span) -> Run | None:
-        """Keep one datagram of a group; return the group as a run once it has all of them."""
-        size = span.tail if at == span.end - 1 else batch.chunk
-        if (head.members - 1) * size > MAX_GROUP:
+    def _wait(self, batch: Datagrams, at: int, head: Head, span: Span) -> tuple[Run | None, int]:
+        """Keep what there is of a group, and return it as a run once it has all of its datagrams.
+
+        Those that follow each other are kept as one piece: a receive often ends in the middle of a group.
+        """
+        if (head.members - 1) * _size_of(batch, at, at + 1, span) > MAX_GROUP:
             raise Refused(VpnDrop.MALFORMED)
         header = batch.headers[HEADER_SIZE * at : HEADER_SIZE * (at + 1)]
         header[6] = 0
         name = bytes(header)
-        parts = self._waiting.get(name)
-        if parts is None:
-            if len(self._waiting) >= MAX_WAITING:
-                del self._waiting[next(iter(self._waiting))]
-                self._drops[VpnDrop.INCOMPLETE] += 1
-            parts = self._waiting[name] = [None] * head.members
-        parts[head.member] = bytes(batch.body[at * batch.chunk : at * batch.chunk + size])
+        parts = self._waiting.get(name) or self._expect(name, head.members)
+        count = _count_members(batch, at, head, span.end)
+        if any(part is not None for part in parts[head.member : head.member + count]):
+            count = 1  # some came before: one by one
+        if parts[head.member] is None:
+            start = at * batch.chunk
+            piece = bytes(batch.body[start : start + _size_of(batch, at, at + count, span)])
+            parts[head.member : head.member + count] = [piece, *[b""] * (count - 1)]
         have = [part for part in parts if part is not None]
+        if sum(map(len, have)) > MAX_GROUP:
+            del self._waiting[name]
+            raise Refused(VpnDrop.MALFORMED)
         if len(have) < head.members:
-            return None
+            return None, count
         del self._waiting[name]
         sealed = memoryview(b"".join(have))
-        return Run(head, 1, head.members, bool(head.kind & LAST), sealed, len(sealed), header, 4, 0)
+        is_last = bool(head.kind & LAST)
+        return Run(head, _counter(head), 1, head.members, is_last, sealed, len(sealed), header, 4, 0), count
+
+    def _expect(self, name: bytes, members: int) -> list[bytes | None]:
+        if len(self._waiting) >= MAX_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+            self._drops[VpnDrop.INCOMPLETE] += 1
+        parts: list[bytes | None] = [None] * members
+        self._waiting[name] = parts
+        return parts
+
+
+def _counter(head: Head) -> int:
+    return (head.low | head.high << 32) + head.group
+
+
+def _size_of(batch: Datagrams, first: int, end: int, span: Span) -> int:
+    """Return the bytes of the bodies of consecutive datagrams."""
+    size = (end - first) * batch.chunk
+    return size + span.tail - batch.chunk if end == span.end else size
+
+
+def _count_members(batch: Datagrams, at: int, head: Head, end: int) -> int:
+    """Return how many datagrams from one on are consecutive members of its group."""
+    most = min(head.members - head.member, end - at)
+    place = HEADER_SIZE * at
+    expected = batch.headers[place : place + HEADER_SIZE] * most
+    expected[6::HEADER_SIZE] = bytes(range(head.member, head.member + most))
+    found = batch.headers[place : place + HEADER_SIZE * most]
+    return most if found == expected else _first_difference(found, expected) // HEADER_SIZE
 
 
 def _count_in_order(batch: Datagrams, at: int, head: Head, end: int) -> int:
     """Return how many datagrams from one on are whole groups of its record in order.
 
-    Usually all that have the same number, which one comparison shows; else something is missing among them.
+    Usually all that have the same number, which one comparison shows; else the groups before the first that differs.
     """
-    place = HEADER_SIZE * at
+    members, place = head.members, HEADER_SIZE * at
     numbers = batch.headers[place + 10 : HEADER_SIZE * end : HEADER_SIZE]
     count = len(numbers) - len(numbers.lstrip(numbers[:1]))
     is_last = bool(batch.headers[HEADER_SIZE * (at + count - 1) + 4] & LAST)
     if not is_last:
-        count -= count % head.members
-    first = batch.headers[place : place + HEADER_SIZE]
-    if (
-        count
-        and lay_headers(first, head.members, count, is_last=is_last) == batch.headers[place:][: HEADER_SIZE * count]
-    ):
-        return count
-    return _count_groups(batch, at, head, end)
-
-
-def _count_groups(batch: Datagrams, at: int, head: Head, end: int) -> int:
-    """Return the same, group by group."""
-    count, group = 0, head.group
-    first = batch.headers[HEADER_SIZE * at : HEADER_SIZE * (at + 1)]
-    while at + count < end:
-        place = HEADER_SIZE * (at + count)
-        header = batch.headers[place : place + HEADER_SIZE]
-        members = header[5]
-        continues = header[:4] == first[:4] and header[8:] == first[8:] and header[7] == group and not header[6]
-        if not continues or not 0 < members <= head.members or not _is_whole(batch, at + count, members, end):
-            break
-        count += members
-        group += 1
-        if header[4] & LAST or members < head.members:
-            break
+        count -= count % members
+    if not count:
+        return 0
+    found = batch.headers[place : place + HEADER_SIZE * count]
+    expected = lay_headers(found[:HEADER_SIZE], members, count, is_last=is_last)
+    if found != expected:
+        count = _first_difference(found, expected) // HEADER_SIZE
+        count -= count % members
     return count
+
+
+def _first_difference(one: bytes | bytearray, other: bytes | bytearray) -> int:
+    """Return where two strings of one length begin to differ; they do."""
+    difference = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
+    return ((difference & -difference).bit_length() - 1) // 8
 
 
 def _is_whole(batch: Datagrams, at: int, members: int, end: int) -> bool:
@@ -172,18 +195,10 @@ def _is_whole(batch: Datagrams, at: int, members: int, end: int) -> bool:
 
 def _run(batch: Datagrams, at: int, count: int, what: tuple[Head, Span]) -> Run:
     head, span = what
-    start, size = at * batch.chunk, count * batch.chunk
-    if at + count == span.end:
-        size += span.tail - batch.chunk
+    start = at * batch.chunk
+    sealed = batch.body[start : start + _size_of(batch, at, at + count, span)]
     is_last = bool(batch.headers[HEADER_SIZE * (at + count - 1) + 4] & LAST)
-    return Run(
-        head=head,
-        groups=-(-count // head.members),
-        datagrams=count,
-        is_last=is_last,
-        sealed=batch.body[start : start + size],
-        step=head.members * batch.chunk,
-        headers=batch.headers,
-        nonce=HEADER_SIZE * at + 4,
-        nonce_step=HEADER_SIZE * head.members,
-    )
+    members, nonce = head.members, HEADER_SIZE * at + 4
+    groups, step = -(-count // members), members * batch.chunk
+    counter = _counter(head)
+    return Run(head, counter, groups, count, is_last, sealed, step, batch.headers, nonce, HEADER_SIZE * members)

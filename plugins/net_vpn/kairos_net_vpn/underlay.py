@@ -81,8 +81,11 @@ class Underlay:
         """Send the datagrams whose bodies are the first `length` bytes of a batch's; return bytes on the wire."""
         iov = batch.filled(length)
         step = 2 * batch.per_send
-        for first in range(0, len(iov), step):
-            self._send_alike(iov[first : first + step], batch.control, endpoint)
+        if len(iov) <= step:
+            self._send_alike(iov, batch.control, endpoint)
+        else:
+            for first in range(0, len(iov), step):
+                self._send_alike(iov[first : first + step], batch.control, endpoint)
         return length + HEADER_SIZE * (len(iov) // 2)
 
     def send_uneven(self, iov: list[memoryview], endpoint: Endpoint | None) -> int:

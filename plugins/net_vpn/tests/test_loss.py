@@ -28,10 +28,11 @@ def test_groups_are_large_without_loss_and_small_with_much() -> None:
         for _ in range(10):
             members.learn(lost, 10_000)
         seen.append(members.count)
-    assert seen == [16, 8, 4, 2, 1]
-    for _ in range(20):
-        members.learn(0, 10_000)
-    assert members.count == 16
+    assert seen == [64, 8, 4, 2, 1]
+    for expected in (16, 64):
+        for _ in range(10 if expected == 16 else 20):
+            members.learn(0, 10_000)
+        assert members.count == expected
 
 
 def test_one_loss_among_few_datagrams_says_little() -> None:

@@ -37,7 +37,8 @@ class NodePath:
     def send(self, *packets: bytes) -> None:
         for packet in packets:
             self.kernel.send(packet)
-        self.outbound.read(self.node.wire.now)
+        for _ in range(20):
+            self.outbound.read(self.node.wire.now)
 
     def receive(self) -> list[bytes]:
         """Take what waits at the socket, and return what the kernel gets."""
