@@ -75,17 +75,7 @@ class Outbound:
 
     def _send_small(self, frames: list[memoryview], now: float) -> None:
         """Send frames in order, those of one peer together."""
-        if len(frames) == 1:
-            session = self._tunnel.carrier(frames[0], now)
-            if session is not None:
-                self._send_share(session, frames, now)
-            return
-        shares: dict[Session, list[memoryview]] = {}
-        for frame in frames:
-            session = self._tunnel.carrier(frame, now)
-            if session is not None:
-                shares.setdefault(session, []).append(frame)
-        for session, share in shares.items():
+        for session, share in self._tunnel.carriers(frames, now).items():
             self._send_share(session, share, now)
 
     def _send_share(self, session: Session, frames: list[memoryview], now: float) -> None:

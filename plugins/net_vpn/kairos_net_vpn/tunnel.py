@@ -7,6 +7,7 @@ refused is counted by name.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kairos_net_vpn import sides, spec
@@ -26,6 +27,10 @@ from kairos_net_vpn.vnet import VNET_HEADER, check_offloads, segment
 
 _HEADERS = {4: 20, 6: 40}
 """Bytes in the shortest header of each version of IP (RFC 791, RFC 8200)."""
+_PLAIN_IPV4 = 0x45
+"""The first byte of an IPv4 packet without options."""
+_DESTINATION = slice(VNET_HEADER + 16, VNET_HEADER + 20)
+"""Where its destination is in a frame."""
 
 GREETINGS = 3
 """Empty packets to each peer after a move. With one in a hundred lost, a peer that hears none of them is one in a
@@ -154,6 +159,28 @@ class Tunnel:
         except Refused as refused:
             self.drops[refused.drop] += 1
             return None
+
+    def carriers(self, frames: Iterable[memoryview], now: float) -> dict[Session, list[memoryview]]:
+        """Return frames in their order by the session that carries them now; those that wait or are lost are left out.
+
+        Costs a fifth of `carrier` for each frame that goes to where the one before went.
+        """
+        found: dict[Session, list[memoryview]] = {}
+        share: list[memoryview] = []
+        last: bytes | None = None
+        for frame in frames:
+            destination = bytes(frame[_DESTINATION]) if len(frame) >= _DESTINATION.stop else b""
+            if destination == last and frame[VNET_HEADER] == _PLAIN_IPV4:
+                share.append(frame)
+                continue
+            session = self.carrier(frame, now)
+            last = None
+            if session is not None:
+                share = found.setdefault(session, [])
+                share.append(frame)
+                if session.peer.sources is None and not self._inside.routes and frame[VNET_HEADER] == _PLAIN_IPV4:
+                    last = destination
+        return found
 
     def has_sent(self, session: Session, size: int, now: float) -> None:
         """Note that data left under a session: it may be time for a new one."""
