@@ -18,6 +18,8 @@ MAX_DATAGRAMS = 128
 """Datagrams in one batch: 64 KiB in steps of 512 bytes. UDP_MAX_SEGMENTS of linux/udp.h, 64 before Linux 6.9."""
 MAX_PAYLOAD = 65507
 """Bytes in one UDP datagram over IPv4, and so in one send with UDP_SEGMENT."""
+MOST_RECEIVED = 0xFFFF
+"""Bytes in one receive. Each has room for it, whatever was received before: the kernel throws away the rest."""
 MAX_SEGMENTS = 64
 """Datagrams in one send: what every kernel with UDP_SEGMENT takes."""
 UDP_SEGMENT = 103
@@ -33,15 +35,17 @@ class Batch:
         self.size = size
         self.chunk = size - HEADER_SIZE
         self.headers = bytearray(HEADER_SIZE * MAX_DATAGRAMS)
-        self.body = memoryview(bytearray(self.chunk * MAX_DATAGRAMS))
+        self.body = memoryview(bytearray(max(self.chunk * MAX_DATAGRAMS, MOST_RECEIVED)))
         heads = memoryview(self.headers)
         self.iov: list[memoryview] = []
         for i in range(MAX_DATAGRAMS):
             self.iov.append(heads[HEADER_SIZE * i : HEADER_SIZE * (i + 1)])
             self.iov.append(self.body[self.chunk * i : self.chunk * (i + 1)])
-        self.many = self.iov[: 2 * min(MAX_DATAGRAMS, 0xFFFF // size + 1)]
-        """Where to receive many datagrams of this size: 64 KiB, the most that one receive brings."""
-        self.one = [self.iov[0], self.body[:0xFFFF]]
+        self.many = self.iov[: 2 * min(MAX_DATAGRAMS, MOST_RECEIVED // size + 1)]
+        """Where to receive many datagrams of this size; behind small ones is room for larger ones."""
+        if self.chunk * MAX_DATAGRAMS < MOST_RECEIVED:
+            self.many.append(self.body[self.chunk * MAX_DATAGRAMS :])
+        self.one = [self.iov[0], self.body[:MOST_RECEIVED]]
         """Where to receive one datagram of any size: 5 us cheaper, but more would lie in one piece."""
         self.control = [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))]
         self.per_send = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // size))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kairos_net_vpn import sides
-from kairos_net_vpn.batch import HEADER_SIZE, Batch, Loose
+from kairos_net_vpn.batch import HEADER_SIZE, MAX_DATAGRAMS, Batch, Loose
 from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.opening import OUT_SIZE
 from kairos_net_vpn.outbound import Outbound
@@ -46,7 +46,13 @@ class Inbound:
         """Take what one receive brought; say whether it were many datagrams."""
         batch: Datagrams = self._batch
         is_many = length > size
-        fits = size == self._batch.size and self._iov is self._batch.many if is_many else length <= self._batch.size
+        if is_many and size < HEADER_SIZE:  # no records, nor anything else
+            self._take_runts(self._batch.flat(self._iov, length), size, source, now)
+            return True
+        if is_many:
+            fits = size == self._batch.size and self._iov is self._batch.many and length <= size * MAX_DATAGRAMS
+        else:
+            fits = length <= self._batch.size
         if not fits:
             self._loose.load(self._batch.flat(self._iov, length), size)
             batch = self._loose
@@ -55,6 +61,11 @@ class Inbound:
             self._batch = self._learn(size)
         self._iov = self._batch.many if is_many else self._batch.one
         return is_many
+
+    def _take_runts(self, wire: bytes, size: int, source: Endpoint, now: float) -> None:
+        """Have datagrams counted that are too short for a header."""
+        for at in range(0, len(wire), size):
+            self._take_plain(wire[at : at + size], source, now)
 
     def _learn(self, size: int) -> Batch:
         """Return buffers for the datagrams that a peer has sent, for the next of that size."""

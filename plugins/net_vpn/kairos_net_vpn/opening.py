@@ -96,7 +96,8 @@ class Opener:
         The refused group has spoilt the headers of the one behind it, which is therefore opened once more.
         """
         stride, plain, end = run.head.stride, run.step - TAG, run.groups
-        if (end - 1) * stride + run.step > 2 * MAX_GROUP:
+        has_gaps = end > 1 and stride > plain  # what lay in the buffer before, another peer's, would fill them
+        if has_gaps or (end - 1) * stride + run.step > 2 * MAX_GROUP:
             raise Refused(VpnDrop.MALFORMED)
         for i in range(run.groups - 1, -1, -1):
             try:

@@ -114,6 +114,9 @@ class Gatherer:
             parts = self._waiting[name] = [None] * head.members
         parts[head.member] = bytes(batch.body[at * batch.chunk : at * batch.chunk + size])
         have = [part for part in parts if part is not None]
+        if sum(map(len, have)) > MAX_GROUP:
+            del self._waiting[name]
+            raise Refused(VpnDrop.MALFORMED)
         if len(have) < head.members:
             return None
         del self._waiting[name]

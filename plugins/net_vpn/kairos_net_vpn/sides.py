@@ -7,8 +7,8 @@ Each is the plaintext of a SIDE group (records.py), so nobody but the peer can h
     RELAY    [3][public key 32][u16 size][datagrams]   pass these on to the peer with this key
     RELAYED  [4][public key 32][u16 size][datagrams]   these are from the peer with this key
 
-Relayed datagrams have `size` bytes each, little endian; the last may be shorter. They are sealed end to end: a relay
-replaces the first 33 bytes and can read nothing behind them.
+Relayed datagrams have `size` bytes each, little endian; the last may be shorter; there are at most 128. They are
+sealed end to end: a relay replaces the first 33 bytes and can read nothing behind them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from kairos_net_vpn.batch import MAX_DATAGRAMS
 from kairos_net_vpn.drops import Refused, VpnDrop
 
 PING, PONG, RELAY, RELAYED = 1, 2, 3, 4
@@ -28,6 +29,9 @@ LEAST_PING = 80
 MAX_TEXT = LEAST_PING - 1 - TOKEN
 LEAST_SIZE = 17
 """Bytes of the smallest datagram: the last of a group may have one byte behind its header."""
+MOST_DATAGRAMS = MAX_DATAGRAMS
+"""Datagrams in a RELAY or RELAYED: what one send has. Bounds the work that 64 KiB can ask for: each is compared with
+those that follow it."""
 
 
 class Tale(NamedTuple):
@@ -82,6 +86,6 @@ def decode_tale(plain: bytes) -> Tale:
         raise Refused(VpnDrop.MALFORMED)
     _, key, size = _TALE.unpack_from(plain)
     wire = plain[TALE:]
-    if not LEAST_SIZE <= size <= len(wire):
+    if not LEAST_SIZE <= size <= len(wire) <= size * MOST_DATAGRAMS:
         raise Refused(VpnDrop.MALFORMED)
     return Tale(key, size, wire)

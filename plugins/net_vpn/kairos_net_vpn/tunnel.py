@@ -22,7 +22,7 @@ from kairos_net_vpn.relaying import Relaying
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.table import MAX_PEERS, Table
-from kairos_net_vpn.vnet import VNET_HEADER, segment
+from kairos_net_vpn.vnet import VNET_HEADER, check_offloads, segment
 
 _HEADERS = {4: 20, 6: 40}
 """Bytes in the shortest header of each version of IP (RFC 791, RFC 8200)."""
@@ -260,6 +260,8 @@ class Tunnel:
         """Return a frame without padding if this peer may send it to us, else count why not."""
         try:
             frame = frame[: VNET_HEADER + self._check(frame[VNET_HEADER:], peer)]
+            if frame[0] or frame[1]:
+                check_offloads(frame)
             if peer.sources is not None or self._inside.routes:
                 clamp(frame, self._mtu)
             return frame

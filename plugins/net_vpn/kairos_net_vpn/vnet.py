@@ -18,7 +18,6 @@ from kairos_net_vpn.drops import Refused, VpnDrop
 VNET_HEADER = 10
 NEEDS_CSUM = 1
 GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 0, 1, 4, 5, 0x80
-GSO_KINDS = frozenset({GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4})
 
 MAX_FRAME = VNET_HEADER + 65535
 PLAIN = bytes(VNET_HEADER)
@@ -28,6 +27,15 @@ TCP, UDP = 6, 17
 IPV4_HEADER, IPV6_HEADER, TCP_HEADER, UDP_HEADER = 20, 40, 20, 8
 _TCP_CSUM, _UDP_CSUM = 16, 6
 _FIN_PSH, _CWR = 0x09, 0x80
+_SUPER = {
+    (4, GSO_TCPV4): (TCP, TCP_HEADER, _TCP_CSUM),
+    (4, GSO_TCPV4 | GSO_ECN): (TCP, TCP_HEADER, _TCP_CSUM),
+    (6, GSO_TCPV6): (TCP, TCP_HEADER, _TCP_CSUM),
+    (6, GSO_TCPV6 | GSO_ECN): (TCP, TCP_HEADER, _TCP_CSUM),
+    (4, GSO_UDP_L4): (UDP, UDP_HEADER, _UDP_CSUM),
+    (6, GSO_UDP_L4): (UDP, UDP_HEADER, _UDP_CSUM),
+}
+"""Of each kind of super-packet: protocol, bytes of its header at least, where the checksum is in it."""
 
 HEADER = struct.Struct("<BBHHHH")
 
@@ -37,21 +45,41 @@ def check_super(frame: memoryview) -> int:
 
     What a peer sent as one is believed in nothing. Raises Refused (malformed).
     """
-    if len(frame) < VNET_HEADER + IPV4_HEADER:
+    if not VNET_HEADER + IPV4_HEADER <= len(frame) <= MAX_FRAME:
         raise Refused(VpnDrop.MALFORMED)
     flags, kind, _, gso_size, start, offset = HEADER.unpack_from(frame)
+    protocol, least, checksum = _SUPER.get((frame[VNET_HEADER] >> 4, kind), (0, 0, 0))
     at = VNET_HEADER + start
-    is_udp = kind == GSO_UDP_L4
-    least = UDP_HEADER if is_udp else TCP_HEADER
-    has_room = len(frame) >= at + least and start >= IPV4_HEADER
-    if not has_room or kind & ~GSO_ECN not in GSO_KINDS or not flags & NEEDS_CSUM or not gso_size:
+    if not protocol or not flags & NEEDS_CSUM or not gso_size or offset != checksum or len(frame) < at + least:
         raise Refused(VpnDrop.MALFORMED)
-    header: int = at + (UDP_HEADER if is_udp else (frame[at + 12] >> 4) * 4)
-    version = frame[VNET_HEADER] >> 4
-    fits = header >= at + least and header < len(frame) and offset == (_UDP_CSUM if is_udp else _TCP_CSUM)
-    if not fits or (version == 4 and start != (frame[VNET_HEADER] & 15) * 4) or (version == 6 and start < IPV6_HEADER):
+    header: int = at + (UDP_HEADER if protocol == UDP else (frame[at + 12] >> 4) * 4)
+    if not at + least <= header < len(frame) or not _leads_to(frame, protocol, start):
         raise Refused(VpnDrop.MALFORMED)
     return header
+
+
+def _leads_to(frame: memoryview, protocol: int, start: int) -> bool:
+    """Say whether the IP header ends where the checksum begins, and a header of this protocol follows."""
+    if frame[VNET_HEADER] >> 4 == 4:
+        return start == (frame[VNET_HEADER] & 15) * 4 >= IPV4_HEADER and frame[VNET_HEADER + 9] == protocol
+    # behind extension headers nobody looks: the kernel finds its own way, and needs no help of ours
+    return start > IPV6_HEADER or (start == IPV6_HEADER and frame[VNET_HEADER + 6] == protocol)
+
+
+def check_offloads(frame: memoryview) -> None:
+    """Check what a peer's frame asks the kernel for: work on its payload, not on the header that was checked.
+
+    A checksum would else be written over the addresses. The caller has checked that the IP header is whole. Raises
+    Refused (malformed).
+    """
+    if frame[1] != GSO_NONE:
+        check_super(frame)
+    elif frame[0] & NEEDS_CSUM:
+        _, _, _, _, start, offset = HEADER.unpack_from(frame)
+        first = frame[VNET_HEADER]
+        least = max((first & 15) * 4, IPV4_HEADER) if first >> 4 == 4 else IPV6_HEADER
+        if start < least or VNET_HEADER + start + offset + 2 > len(frame):
+            raise Refused(VpnDrop.MALFORMED)
 
 
 def mend(frame: memoryview, offset: int, *, is_last: bool) -> None:
