@@ -7,8 +7,8 @@ Each is the plaintext of a SIDE group (records.py), so nobody but the peer can h
     RELAY    [3][public key 32][u16 size][datagrams]   pass these on to the peer with this key
     RELAYED  [4][public key 32][u16 size][datagrams]   these are from the peer with this key
 
-Relayed datagrams have `size` bytes each, little endian; the last may be shorter; there are at most 128. They are sealed end to end: a relay
-replaces the first 33 bytes and can read nothing behind them.
+Relayed datagrams have `size` bytes each, little endian; the last may be shorter; there are at most 128. They are
+sealed end to end: a relay replaces the first 33 bytes and can read nothing behind them.
 """
 
 from __future__ import annotations
