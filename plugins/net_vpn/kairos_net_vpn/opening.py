@@ -125,6 +125,8 @@ class Opener:
         self._accept(run, first, end)
         stride = run.head.stride
         frame = out[first * stride : (end - 1) * stride + last_size]
+        if len(frame) <= VNET_HEADER:
+            raise Refused(VpnDrop.MALFORMED)
         is_last = run.is_last and end == run.groups
         offset = (run.head.group + first) * stride
         if offset or not is_last:
