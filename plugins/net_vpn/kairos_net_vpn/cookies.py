@@ -75,12 +75,21 @@ class Gate:
         self._key = cookie_key(public)
         self._entropy = entropy
         self._secret, self._secret_until = b"", -1.0
+        self._series: xchacha.Series | None = None
         self._quiet, self._proven, self._replies = Bucket(BUSY), Bucket(PROVEN), Bucket(REPLIES)
         self._rations = Rations()
         self._busy_until = float("-inf")
 
     def is_busy(self, now: float) -> bool:
         return now < self._busy_until
+
+    def is_shut(self, message: bytes, now: float) -> bool:
+        """Say whether a message would not even get a cookie: it shows none, and all for this moment are given.
+
+        Asked before anything else, so that most of a large flood costs no hash. Whoever shows a proof comes in by
+        `admit`, also then.
+        """
+        return now < self._busy_until and message[-spec.MAC :] == spec.NO_PROOF and not self._replies.has(now)
 
     def admit(self, message: bytes, source: bytes, host: bytes, now: float) -> bytes | None:
         """Return None when the message may come in, else the cookie reply to send where it came from.
@@ -106,11 +115,14 @@ class Gate:
     def _reply(self, message: bytes, source: bytes, now: float) -> bytes:
         if not self._replies.take(now):
             raise Refused(VpnDrop.FLOODED)
-        nonce, sender = self._entropy(xchacha.NONCE), int.from_bytes(message[4:8], "little")
-        sealed = xchacha.seal(self._key, nonce, self._cookie(source, now), message[_MAC1])
+        cookie, sender = self._cookie(source, now), int.from_bytes(message[4:8], "little")
+        if self._series is None:
+            self._series = xchacha.Series(self._key, self._entropy(xchacha.NONCE))
+        nonce, sealed = self._series.seal(cookie, message[_MAC1])
         return _REPLY.pack(spec.COOKIE, sender, nonce, sealed)
 
     def _cookie(self, source: bytes, now: float) -> bytes:
         if now >= self._secret_until:
             self._secret, self._secret_until = self._entropy(32), now + spec.COOKIE_LIFE
+            self._series = None
         return _mac(self._secret, source)

@@ -126,6 +126,10 @@ class Handshakes:
 
     # -- their initiative
 
+    def is_shut(self, initiation: bytes, now: float) -> bool:
+        """Say whether an initiation would be refused without an answer, whatever else it is: too many come."""
+        return self._gate.is_shut(initiation, now)
+
     def receive_initiation(self, message: bytes, source: Endpoint, now: float) -> Peer:
         """Answer an initiation. Raises Refused; nothing is kept of a refused one.
 
