@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -45,13 +46,15 @@ class Flood:
 
 @dataclass(slots=True)
 class Siege:
-    """Two agents, the second of which is the target, and the attacker. `sent` are the rates that it reached."""
+    """Two agents, the second of which is the target, and the attacker. `rates` are those that it reached, `frames` is
+    how many it has sent under each condition."""
 
     track: Course
     ours: Ours
     attacker: Machine
     flood: Flood
-    sent: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    frames: Counter[str] = field(default_factory=Counter)
 
     async def measure(self, test: str, seconds: float) -> trials.Sample:
         """Run a test; the processor time is that of the target's data plane. Raises LabError."""
@@ -79,7 +82,8 @@ class Siege:
         finally:
             await attack.kill(signal.SIGTERM)
         told = json.loads(attack.last_lines(1))
-        self.sent.append(told["sent"] / told["seconds"])
+        self.rates.append(told["sent"] / told["seconds"])
+        self.frames[condition] += told["sent"]
 
     async def age(self) -> float:
         """Return how old the session is, by what the first agent has last asked its data plane. Raises LabError."""
