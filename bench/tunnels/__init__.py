@@ -6,6 +6,7 @@ wireguard.py  nebula.py  openvpn.py  tinc.py      the peers
 trials.py     the tests                           iperf.py      what iperf3 and ping print
 mixture.py    the load of mixed small flows       figures.py    medians, ratios, bounds, tables
 pulse.py      the load of the soak                endurance.py  what a soak has to show
+siege.py      two of ours under attack            spoof.py      the attacker of the flood
 probe/        measures a data plane from within   stages.py     where its time goes
 program.py    how these programs begin and end
 """

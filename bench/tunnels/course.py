@@ -2,7 +2,8 @@
 
 Without loss the cable is one veth pair. With loss a bridge in a namespace of its own is between the two, and drops
 there, each way: at the sender nftables would act before segmentation and at the receiver after GRO, where one drop
-takes a whole buffer of 64 KiB. For the same reason loss implies the profile `wire`.
+takes a whole buffer of 64 KiB. For the same reason loss implies the profile `wire`. On the bridge there is room for a
+third machine too.
 
 default   the cable as the kernel makes it: buffers of 64 KiB cross it whole
 wire      TSO, GSO and USO off and GRO on, at both ends: nothing longer than 1500 bytes crosses it
@@ -55,7 +56,8 @@ async def lay(lab: Lab, profile: str, *, lossy: bool) -> Course:
         if lossy:
             for port in await _ports(course):
                 await must_run(_in_hub(course, "ethtool", "-K", port, *_WIRE))
-            await must_run(_in_hub(course, "sh", "-c", _NO_FIREWALL))
+    if lossy:
+        await must_run(_in_hub(course, "sh", "-c", _NO_FIREWALL))
     return course
 
 

@@ -60,14 +60,14 @@ def values(rounds: Sequence[Round]) -> dict[str, Figures]:
     }
 
 
-def ratios(rounds: Sequence[Round]) -> dict[str, Figures]:
+def ratios(rounds: Sequence[Round], subject: str = OURS) -> dict[str, Figures]:
     """Return the median of ours divided by each peer's of the same round; of round trips the whole ones."""
-    ours = [each[OURS] for each in rounds]
+    ours = [each[subject] for each in rounds]
     return {
         peer: {test: round(median(_ratio(a[test], b[peer][test]) for a, b in zip(ours, rounds, strict=True)), 4)
                for test in tests}
         for peer, tests in rounds[0].items()
-        if peer != OURS
+        if peer != subject
     }  # fmt: skip
 
 

@@ -86,3 +86,20 @@ def test_a_short_soak_with_loss_stands_and_counts_what_happened(tmp_path: Path) 
     assert all(20 < size < 200 for size in found["rss_mb"].values())
     # Whether the path stood still for too long is for the soak to say, over an hour on a quiet machine.
     assert set(found["longest_silence"]) == {"udp", "tcp"}
+
+
+def test_a_short_flood_reaches_the_target_and_the_control_does_not(tmp_path: Path) -> None:
+    file = tmp_path / "flood.json"
+    words = ("--rounds", "1", "--seconds", "1", "--rate", "1000", "--no-renewal", "--json", str(file))
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "flood.py"), *words],
+        capture_output=True, text=True, timeout=110, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert set(found["gbits"]) == {"quiet", "control", "flood"}
+    assert all(value > 0 for row in found["gbits"].values() for value in row.values())
+    assert 500 < found["sent"] <= 1000
+    refused = sum(found["drops"].get(f"vpn_{name}", 0) for name in ("cookie", "flooded", "unseal"))
+    assert 0.8 * found["frames"]["flood"] < refused <= found["frames"]["flood"], "what the control sent is not in it"
+    assert "tcp1 >= 0.7 x quiet" in done.stdout

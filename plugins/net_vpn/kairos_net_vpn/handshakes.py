@@ -19,6 +19,9 @@ from kairos_net_vpn.table import Table
 RELAY_FROM = 2
 """Attempts without an answer until others are asked to pass the initiation on: after 0.75 s."""
 
+LOOK = 1.0
+"""Seconds for which the hosts of peers are remembered in a flood: a new peer is spared after that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -44,6 +47,7 @@ class Handshakes:
         self._sources = sources
         self._gate = Gate(local.public, sources.entropy)
         self._last_stamp = b""
+        self._look_at = float("-inf")
         self.relays: Callable[[Peer, int, float], list[Endpoint]] = lambda peer, turn, now: []
         """Ways to a peer through others, a few each turn."""
 
@@ -126,6 +130,24 @@ class Handshakes:
 
     # -- their initiative
 
+    def is_shut(self, initiation: bytes, source: Endpoint, now: float) -> bool:
+        """Say whether an initiation gets no answer, whatever else it is: too many come."""
+        if not self._gate.is_full(initiation, now):
+            return False
+        self._look_around(now)
+        return not self._gate.spares(self._host_of(source), now)
+
+    def _look_around(self, now: float) -> None:
+        """Tell the gate where peers are, once in LOOK: 0.5 us for each place."""
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+            places = (place for peer in self._table for place in (peer.endpoint, *peer.candidates) if place)
+            # A relay is named by its key: only a peer with a session relays.
+            self._gate.known = {*map(self._host_of, places), *(peer.remote.public for peer in self._table)}
+
+    def _host_of(self, source: Endpoint) -> bytes:
+        return source.relay if isinstance(source, Via) else self._sources.host_of(source)
+
     def receive_initiation(self, message: bytes, source: Endpoint, now: float) -> Peer:
         """Answer an initiation. Raises Refused; nothing is kept of a refused one.
 
@@ -179,8 +201,7 @@ class Handshakes:
 
     def _pass_gate(self, message: bytes, source: Endpoint, now: float) -> None:
         """Raises Refused (cookie, flooded) for a message that costs too much now; a cookie is on its way then."""
-        host = source.relay if isinstance(source, Via) else self._sources.host_of(source)
-        reply = self._gate.admit(message, repr(source).encode(), host, now)
+        reply = self._gate.admit(message, repr(source).encode(), self._host_of(source), now)
         if reply is not None:
             self.outbox.append((reply, source))
             raise Refused(VpnDrop.COOKIE)

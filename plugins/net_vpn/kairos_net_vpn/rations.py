@@ -22,6 +22,10 @@ class Bucket:
         self._pause, self._slack = 1 / rate, 1 - 0.5 / rate  # half a pause more: sums of floats are not exact
         self._full_at = float("-inf")
 
+    def has(self, now: float) -> bool:
+        """Say whether there is one."""
+        return self._full_at - now <= self._slack
+
     def take(self, now: float) -> bool:
         """Take one; False when there is none."""
         begin = max(self._full_at, now)

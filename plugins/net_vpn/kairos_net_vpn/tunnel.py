@@ -206,6 +206,8 @@ class Tunnel:
         return None
 
     def _receive_handshake(self, kind: int, datagram: bytes, source: Endpoint, now: float) -> None:
+        if kind == spec.INITIATION and self._handshakes.is_shut(datagram, source, now):
+            raise Refused(VpnDrop.FLOODED)
         if type(source) is not Via and self._underground.loops(source):
             raise Refused(VpnDrop.LOOPED)
         if kind == spec.INITIATION:

@@ -25,8 +25,7 @@ def hchacha20(key: bytes, nonce: bytes) -> bytes:
 
     It is the state of ChaCha20 after its rounds, without the addition of the initial state that a keystream
     block has. Of the eight words asked for, the initial ones are known (constant and nonce), so one block of the
-    library's ChaCha20 and eight subtractions give it: 6 us instead of 100 for the rounds in Python, which counts,
-    since a flood is what makes us compute it.
+    library's ChaCha20 and eight subtractions give it: 6 us instead of 100 for the rounds in Python.
     """
     block = Cipher(ChaCha20(key, nonce), mode=None).encryptor().update(bytes(64))
     words = _WORDS.unpack(block)
@@ -35,9 +34,24 @@ def hchacha20(key: bytes, nonce: bytes) -> bytes:
     return _SUBKEY.pack(*((word - start) & 0xFFFFFFFF for word, start in zip(mixed, initial, strict=True)))
 
 
-def seal(key: bytes, nonce: bytes, plaintext: bytes, said: bytes) -> bytes:
-    """Return ciphertext and tag. `nonce` is 24 random bytes, `said` is authenticated too."""
-    return ChaCha20Poly1305(hchacha20(key, nonce[:16])).encrypt(bytes(4) + nonce[16:], plaintext, said)
+class Series:
+    """Seals many plaintexts under one key, with nonces that count on from `first`, 24 random bytes.
+
+    All nonces have their first 16 bytes in common, and so the subkey, which is computed once: 3 us for each plaintext
+    instead of 15. No nonce comes twice within 2**64; two series have nothing in common but by a chance of 2**-128.
+    """
+
+    __slots__ = ("_cipher", "_number", "_start")
+
+    def __init__(self, key: bytes, first: bytes) -> None:
+        self._start, self._number = first[:16], int.from_bytes(first[16:])
+        self._cipher = ChaCha20Poly1305(hchacha20(key, self._start))
+
+    def seal(self, plaintext: bytes, said: bytes) -> tuple[bytes, bytes]:
+        """Return the nonce, and ciphertext and tag; `said` is authenticated too."""
+        number = self._number.to_bytes(8)
+        self._number = (self._number + 1) & 0xFFFFFFFFFFFFFFFF
+        return self._start + number, self._cipher.encrypt(bytes(4) + number, plaintext, said)
 
 
 def open_sealed(key: bytes, nonce: bytes, ciphertext: bytes, said: bytes) -> bytes:

@@ -34,8 +34,10 @@ def test_a_reply_is_what_the_paper_says() -> None:
     secret = entropy(32)
     cookie = hashlib.blake2s(SOURCE, key=secret, digest_size=16).digest()
     key = hashlib.blake2s(b"cookie--" + PUBLIC).digest()
-    assert reply[:32] == b"\x03\0\0\0\x07\0\0\0" + entropy(24)
-    assert xchacha.open_sealed(key, entropy(24), reply[32:], bytes(range(16))) == cookie
+    nonce = reply[8:32]
+    assert reply[:8] == b"\x03\0\0\0\x07\0\0\0"
+    assert int.from_bytes(nonce) == int.from_bytes(entropy(24)) + 1, "that which made it busy got the first cookie"
+    assert xchacha.open_sealed(key, nonce, reply[32:], bytes(range(16))) == cookie
     assert len(reply) == spec.COOKIE_SIZE
 
     jar = CookieJar(PUBLIC)
@@ -93,6 +95,60 @@ def test_a_flood_gets_so_many_cookies_and_no_more() -> None:
     assert refused > 0
 
 
+def exhausted_gate(now: float = 10.0) -> Gate:
+    """A gate that has given all cookies of this moment."""
+    gate = busy_gate(now)
+    while not gate.is_full(MESSAGE, now):
+        gate.admit(MESSAGE, SOURCE, HOST, now)
+    return gate
+
+
+def test_only_a_busy_gate_is_full_and_only_for_who_shows_no_proof() -> None:
+    assert not Gate(PUBLIC, entropy).is_full(MESSAGE, 10.0)
+    assert not busy_gate().is_full(MESSAGE, 10.0)
+    gate = exhausted_gate()
+    assert not gate.is_full(MESSAGE[:-1] + b"?", 10.0)
+    assert not gate.is_full(MESSAGE, 10.1), "a tenth of a second later there are cookies again"
+    assert not gate.is_full(MESSAGE, 11.1), "it is quiet again"
+
+
+def test_a_host_where_a_peer_is_gets_cookies_when_strangers_get_none() -> None:
+    gate = exhausted_gate()
+    gate.known = {HOST}
+    assert gate.spares(HOST, 10.0)
+    assert gate.admit(MESSAGE, SOURCE, HOST, 10.0) is not None
+    stranger = b"203.0.113.66"
+    assert not gate.spares(stranger, 10.0)
+    with pytest.raises(Refused) as refused:
+        gate.admit(MESSAGE, b"203.0.113.66 7000", stranger, 10.0)
+    assert refused.value.drop is VpnDrop.FLOODED
+
+
+def test_who_floods_from_the_address_of_a_peer_gets_no_more_than_what_is_spared() -> None:
+    gate = exhausted_gate()
+    gate.known = {HOST}
+    replies = [gate.admit(MESSAGE, SOURCE, HOST, 10.0) for _ in range(int(cookies.SPARED))]
+    assert all(replies)
+    assert not gate.spares(HOST, 10.0)
+    with pytest.raises(Refused):
+        gate.admit(MESSAGE, SOURCE, HOST, 10.0)
+
+
+def test_no_two_replies_have_one_nonce_also_when_the_secret_has_changed() -> None:
+    from random import Random
+
+    gate, nonces = Gate(PUBLIC, Random(1).randbytes), set()
+    for now in (10.0, 70.0, 130.5):
+        while not gate.is_busy(now):
+            gate.admit(MESSAGE, SOURCE, HOST, now)
+        for _ in range(20):
+            reply = gate.admit(MESSAGE, SOURCE, HOST, now)
+            assert reply is not None
+            nonces.add(reply[8:32])
+    assert len(nonces) == 60
+    assert len({nonce[:16] for nonce in nonces}) == 2
+
+
 def test_the_secret_of_cookies_changes_every_two_minutes() -> None:
     gate, jar = busy_gate(10.0), CookieJar(PUBLIC)
     jar.prove(MESSAGE, 10.0)
@@ -142,6 +198,42 @@ def test_peers_meet_through_a_flood(wire: Any) -> None:
     alice.say(bob)
     wire.run(0.1)
     assert len(bob.arrived) == 1
+
+
+def test_most_of_a_large_flood_is_refused_unread(wire: Any) -> None:
+    bob, _ = wire.add(), wire.add()
+    flood(bob, 300 + int(cookies.REPLIES))
+    before = bob.tunnel.drops.copy()
+    not_for_bob = spec.INITIATION.to_bytes(4, "little") + bytes(144)
+    bob.receive(not_for_bob, ("203.0.113.9", 9))
+    assert bob.tunnel.drops - before == {VpnDrop.FLOODED: 1}, "a hash would have told that its mac1 is wrong"
+    wire.run(1.1)
+    bob.receive(not_for_bob, ("203.0.113.9", 9))
+    assert bob.tunnel.drops[VpnDrop.BAD_MAC] == 1
+
+
+def test_a_peer_gets_in_through_a_flood_that_takes_all_cookies(wire: Any) -> None:
+    alice, bob, _ = wire.add(), wire.add(), wire.add()
+    alice.meet(bob)
+    bob.meet(alice, is_eager=False)
+    for _ in range(10):
+        flood(bob, 2 * int(cookies.REPLIES))
+        wire.run(0.1)
+    assert bob.tunnel.drops[VpnDrop.FLOODED] > bob.tunnel.drops[VpnDrop.COOKIE]
+    assert wire.count(spec.COOKIE) == 1
+    assert alice.knows(bob).current is not None
+
+
+def test_a_peer_of_which_the_node_hears_in_a_flood_is_spared_a_second_later(wire: Any) -> None:
+    alice, bob, _ = wire.add(), wire.add(), wire.add()
+    alice.meet(bob, is_eager=False)
+    flood(bob, 2 * int(cookies.REPLIES))
+    bob.meet(alice, is_eager=False)
+    for _ in range(22):
+        wire.run(0.1)
+        flood(bob, 2 * int(cookies.REPLIES))
+        alice.say(bob)
+    assert alice.knows(bob).current is not None
 
 
 def test_an_initiator_under_load_gets_its_response_proven(wire: Any) -> None:

@@ -26,6 +26,13 @@ def test_no_bucket_gives_more_than_its_burst_and_rate(times: list[float]) -> Non
         assert sum(now - 1 < other <= now for other in given_out) <= 100
 
 
+@given(st.lists(st.floats(0, 3), max_size=300))
+def test_a_bucket_says_before_whether_it_gives(times: list[float]) -> None:
+    bucket = Bucket(20)
+    for now in sorted(times):
+        assert bucket.has(now) == bucket.has(now) == bucket.take(now)
+
+
 def test_each_host_has_its_own_ration() -> None:
     hosts = Rations()
     assert [hosts.take(b"one", 1.0) for _ in range(7)] == [True] * 5 + [False] * 2

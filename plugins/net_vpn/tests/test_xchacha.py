@@ -54,7 +54,7 @@ def test_the_short_way_gives_what_the_rounds_give(key: bytes, nonce: bytes) -> N
 
 
 def test_what_is_sealed_is_that_of_the_draft() -> None:
-    assert xchacha.seal(KEY, NONCE, PLAINTEXT, SAID) == SEALED  # appendix A.3.1
+    assert xchacha.Series(KEY, NONCE).seal(PLAINTEXT, SAID) == (NONCE, SEALED)  # appendix A.3.1
     assert xchacha.open_sealed(KEY, NONCE, SEALED, SAID) == PLAINTEXT
 
 
@@ -66,3 +66,12 @@ def test_nothing_altered_opens(position: int, mask: int) -> None:
         with pytest.raises(Refused) as refused:
             xchacha.open_sealed(KEY, NONCE, sealed, said)
         assert refused.value.drop is VpnDrop.UNSEAL
+
+
+@pytest.mark.parametrize("first", [NONCE, NONCE[:16] + b"\xff" * 8], ids=["somewhere", "at the end of the numbers"])
+def test_a_series_repeats_no_nonce_and_each_plaintext_opens(first: bytes) -> None:
+    series = xchacha.Series(KEY, first)
+    sealed = [series.seal(PLAINTEXT, SAID) for _ in range(300)]
+    assert len({nonce for nonce, _ in sealed}) == 300
+    assert all(nonce[:16] == first[:16] for nonce, _ in sealed)
+    assert all(xchacha.open_sealed(KEY, nonce, ciphertext, SAID) == PLAINTEXT for nonce, ciphertext in sealed)
