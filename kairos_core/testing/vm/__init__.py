@@ -1,6 +1,6 @@
 """Virtual machines for tests: Debian's own kernel, systemd as process 1, a clock and a disk of their own each.
 
-    async with VirtualLab(projects, delay_ms=20, loss=1) as lab:
+    async with VirtualLab(projects, delay_ms=20, jitter_ms=5, loss=1) as lab:
         one, two = await lab.boot("node-1", "node-2", clocks=(0, 86400))
         print((await one.run("uname", "-r")).stdout)
         await one.reset()    # a power cut; reboot() is the polite way
