@@ -12,8 +12,8 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations, count, groupby, permutations
+from dataclasses import dataclass
+from itertools import combinations, groupby, permutations
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import pytest_asyncio
 
 from kairos_core.testing.agents import Network, Status, until
 from kairos_core.testing.lab import LabError
-from kairos_core.testing.vm import VirtualAgent, VirtualLab, VirtualMachine
+from kairos_core.testing.vm import Stream, VirtualAgent, VirtualLab, VirtualMachine
 
 pytestmark = [pytest.mark.vm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1200)]
 
@@ -51,47 +51,9 @@ NEVER_HONEST = frozenset({"bad_mac", "malformed", "not_ip", "relay_forged", "rel
 BLOCKS = 512
 """Blocks of a transfer: 2 MB."""
 ENDLESS = 1 << 20
-STREAM = """
-import hashlib, os, pathlib, socket, sys, time
-role, address, port, blocks, pause = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
-enough, progress = pathlib.Path(f"/run/enough-{port}"), pathlib.Path(f"/run/progress-{port}")
+MORE = 32
+"""Blocks that show that a stream goes on, which did not wait in the receiver."""
 
-def block(number):  # no two are alike, so what is lost, doubled or out of order is altered
-    return hashlib.shake_128(b"%d" % number).digest(4096)
-
-def send():
-    for attempt in range(60):
-        try:
-            connection = socket.create_connection((address, port), 30)
-            break
-        except OSError:
-            time.sleep(1)
-    connection.settimeout(120)
-    sent = 0
-    while sent < blocks and not enough.exists():
-        connection.sendall(block(sent))
-        sent += 1
-        time.sleep(pause)
-    connection.shutdown(socket.SHUT_WR)
-    return connection.recv(100).decode(), sent
-
-def receive():
-    with socket.create_server((address, port)) as server:
-        server.settimeout(120)
-        connection, _ = server.accept()
-    connection.settimeout(120)
-    stream, received = connection.makefile("rb"), 0
-    while piece := stream.read(4096):
-        if piece != block(received):
-            sys.exit(f"block {received} is not what was sent")
-        received += 1
-        progress.with_suffix(".new").write_text(str(received))
-        os.replace(progress.with_suffix(".new"), progress)
-    connection.sendall(b"%d" % received)
-    return received
-
-print(*send() if role == "send" else (receive(),))
-"""
 TRAIN = """
 import hashlib, socket, sys, time
 role, address, cars = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -154,63 +116,6 @@ class Node:
         return found
 
 
-_ports = count(5001)
-
-
-@dataclass
-class Stream:
-    """A TCP connection from one node to another through the VPN; every byte of it is checked where it arrives."""
-
-    sender: Node
-    receiver: Node
-    blocks: int = BLOCKS
-    pause: float = 0.0
-    port: int = field(default_factory=lambda: next(_ports))
-
-    def __post_init__(self) -> None:
-        both = (self._run(self.receiver, "receive"), self._run(self.sender, "send"))
-        self._ends = [asyncio.create_task(end) for end in both]
-
-    async def _run(self, node: Node, role: str) -> str:
-        words = (role, self.receiver.address, str(self.port), str(self.blocks), str(self.pause))
-        return (await node.machine.run("python3", "-c", STREAM, *words, timeout=600)).stdout
-
-    @property
-    def is_running(self) -> bool:
-        """Whether neither end has ended. Raises LabError when one has failed."""
-        for end in self._ends:
-            if end.done():
-                end.result()
-        return not any(end.done() for end in self._ends)
-
-    async def arrived(self) -> int:
-        """Return how many blocks have arrived."""
-        read = await self.receiver.machine.run("cat", f"/run/progress-{self.port}", check=False)
-        return int(read.stdout or 0)
-
-    async def goes_on(self, blocks: int = 32) -> None:
-        """Wait until so many more blocks have arrived. Raises LabError."""
-        wanted = await self.arrived() + blocks
-
-        async def has_come() -> bool:
-            return await self.arrived() >= wanted
-
-        await eventually(has_come, f"the stream {self.sender.name} - {self.receiver.name} goes on")
-        assert self.is_running
-
-    async def whole(self) -> int:
-        """Wait for the end; return how many blocks came, which are as many as were sent."""
-        received, sent = (text.split() for text in await asyncio.gather(*self._ends))
-        assert sent == received * 2, f"received and said to be received, sent: {received}, {sent}"
-        return int(received[0])
-
-    async def end(self) -> int:
-        """Let the sender come to its end, and wait for it."""
-        assert self.is_running
-        await self.sender.machine.run("touch", f"/run/enough-{self.port}")
-        return await self.whole()
-
-
 async def eventually(holds: Callable[[], Awaitable[bool]], what: str, timeout: float = SEEN) -> None:
     """Wait until something holds. Raises LabError."""
     deadline = time.monotonic() + timeout
@@ -218,6 +123,11 @@ async def eventually(holds: Callable[[], Awaitable[bool]], what: str, timeout: f
         if time.monotonic() > deadline:
             raise LabError(f"{what}: not within {timeout:g} s")
         await asyncio.sleep(0.5)
+
+
+def stream(sender: Node, receiver: Node, blocks: int = ENDLESS, pause: float = 0.0) -> Stream:
+    """Send through the VPN."""
+    return Stream(sender.machine, receiver.machine, receiver.address, blocks=blocks, pause=pause)
 
 
 def most_lost(number: int, cables: int) -> float:
@@ -328,23 +238,23 @@ async def test_datagrams_that_overtake_each_other_arrive_each_once(nodes: list[N
 
 async def test_tcp_carries_every_byte_of_every_pair_both_ways(nodes: list[Node]) -> None:
     for one, other in combinations(nodes, 2):
-        streams = [Stream(one, other), Stream(other, one)]
-        assert [await stream.whole() for stream in streams] == [BLOCKS, BLOCKS]
+        streams = [stream(one, other, BLOCKS), stream(other, one, BLOCKS)]
+        assert [await each.whole() for each in streams] == [BLOCKS, BLOCKS]
 
 
 async def test_sessions_are_renewed_under_way_and_nothing_is_lost(nodes: list[Node]) -> None:
     pairs = [(nodes[0], nodes[1]), (nodes[1], nodes[2]), (nodes[2], nodes[0])]
-    streams = [Stream(sender, receiver, ENDLESS, pause=0.2) for sender, receiver in pairs]
-    for stream in streams:
-        await stream.goes_on(1)
+    streams = [stream(sender, receiver, pause=0.2) for sender, receiver in pairs]
+    for each in streams:
+        await each.goes_on()
     began = time.monotonic()
     await asyncio.gather(*[ping(one, other, round(RENEWED * 5)) for one, other in pairs])
     for one, other in permutations(nodes, 2):
         handshake = (await one.peer(other))["handshake"]
         assert handshake < time.monotonic() - began, f"{one.name} has the session with {other.name} that it had"
-    for stream in streams:
-        await stream.goes_on(1)
-        await stream.end()
+    for each in streams:
+        await each.goes_on()
+        await each.end()
 
 
 @pytest.mark.parametrize("number", range(len(NAMES)), ids=NAMES)
@@ -352,26 +262,26 @@ async def test_transfers_go_on_through_another_node_and_back(nodes: list[Node], 
     third = nodes[number]
     one, other = (node for node in nodes if node is not third)
     await has_path(one, other, "direct")
-    streams = [Stream(one, other, ENDLESS), Stream(other, one, ENDLESS)]
-    for stream in streams:
-        await stream.goes_on()
+    streams = [stream(one, other), stream(other, one)]
+    for each in streams:
+        await each.goes_on(MORE)
 
     await asyncio.gather(build_wall(one, other), build_wall(other, one))
-    for stream in streams:
-        await stream.goes_on()
+    for each in streams:
+        await each.goes_on(MORE)
     await has_path(one, other, f"relay {third.name}")
-    for stream in streams:
-        await stream.goes_on()
+    for each in streams:
+        await each.goes_on(MORE)
     await asyncio.gather(ping(one, other, 50, cables=4), ping(other, one, 50, cables=4))
     assert f"relay {third.name}" in (await one.machine.run("kairos", "vpn", "peers", timeout=120)).stdout
 
     await asyncio.gather(pull_down_wall(one), pull_down_wall(other))
     await has_path(one, other, "direct")
-    for stream in streams:
-        await stream.goes_on()
+    for each in streams:
+        await each.goes_on(MORE)
     await asyncio.gather(ping(one, other, 50), ping(other, one, 50))
-    for stream in streams:
-        assert await stream.end() > 4 * 32
+    for each in streams:
+        assert await each.end() > 4 * MORE
 
 
 async def test_nothing_that_came_late_was_taken_for_broken_or_forged(nodes: list[Node]) -> None:

@@ -15,5 +15,6 @@ Debian archive that apt of this machine is set up with; that takes a minute or t
 from kairos_core.testing.vm.agent import VirtualAgent
 from kairos_core.testing.vm.lab import VirtualLab
 from kairos_core.testing.vm.machine import VirtualMachine
+from kairos_core.testing.vm.stream import Stream
 
-__all__ = ["VirtualAgent", "VirtualLab", "VirtualMachine"]
+__all__ = ["Stream", "VirtualAgent", "VirtualLab", "VirtualMachine"]
