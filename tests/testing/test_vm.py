@@ -14,6 +14,7 @@ import pytest
 
 from kairos_core.testing.lab import LabError
 from kairos_core.testing.vm import requirements
+from kairos_core.testing.vm.cable import Cable
 from kairos_core.testing.vm.channel import Channel
 from kairos_core.testing.vm.requirements import check_requirements, has_kvm
 
@@ -113,3 +114,27 @@ def test_others_than_root_are_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(requirements.platform, "machine", lambda: "x86_64")
     with pytest.raises(LabError, match=r"sudo \./run test vm"):
         check_requirements()
+
+
+def test_a_machine_is_told_of_its_cable_in_the_words_that_it_reads() -> None:
+    script = (Path(requirements.__file__).with_name("root") / "usr/local/sbin/lab-link").read_text()
+    words = dict(
+        word.removeprefix("lab.").split("=") for word in Cable(delay_ms=20, jitter_ms=5, loss=1).words().split()
+    )
+    assert words == {"delay": "20ms", "jitter": "5ms", "loss": "1%"}
+    assert all(f"$(value {word})" in script for word in words)
+
+
+@pytest.mark.parametrize(
+    ("cable", "said"),
+    [
+        ({"jitter_ms": 1}, "a delay of 0 ms give or take 1 ms"),
+        ({"delay_ms": 20, "jitter_ms": -1}, "give or take -1 ms"),
+        ({"delay_ms": -1}, "a delay of -1 ms"),
+        ({"loss": 101}, "cannot lose 101 %"),
+        ({"loss": -1}, "cannot lose -1 %"),
+    ],
+)
+def test_a_cable_that_cannot_be_is_refused(cable: dict[str, int], said: str) -> None:
+    with pytest.raises(LabError, match=said):
+        Cable(**cable)

@@ -1,6 +1,6 @@
 """Virtual machines for tests: Debian's own kernel, systemd as process 1, a clock and a disk of their own each.
 
-    async with VirtualLab(projects, delay_ms=20, loss=1) as lab:
+    async with VirtualLab(projects, delay_ms=20, jitter_ms=5, loss=1) as lab:
         one, two = await lab.boot("node-1", "node-2", clocks=(0, 86400))
         print((await one.run("uname", "-r")).stdout)
         await one.reset()    # a power cut; reboot() is the polite way
@@ -15,5 +15,6 @@ Debian archive that apt of this machine is set up with; that takes a minute or t
 from kairos_core.testing.vm.agent import VirtualAgent
 from kairos_core.testing.vm.lab import VirtualLab
 from kairos_core.testing.vm.machine import VirtualMachine
+from kairos_core.testing.vm.stream import Stream
 
-__all__ = ["VirtualAgent", "VirtualLab", "VirtualMachine"]
+__all__ = ["Stream", "VirtualAgent", "VirtualLab", "VirtualMachine"]

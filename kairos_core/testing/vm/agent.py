@@ -38,8 +38,15 @@ class VirtualAgent:
 
     async def status(self) -> Mapping[str, Any] | None:
         """Return what the agent says of itself, None while it does not answer. Raises LabError when it has ended."""
+        return await self.ask("status")
+
+    async def ask(self, *path: str) -> Mapping[str, Any] | None:
+        """Return what its API gives at a path like `"networks", "vpn"`, None while it does not answer.
+
+        Raises LabError when it has ended.
+        """
         # Not `kairos status`: starting Python would cost a machine without KVM more than the answer.
-        url = "http://kairos/api/v1/status"
+        url = "/".join(("http://kairos/api/v1", *path))
         asked = await self.machine.run("curl", "-s", "-f", "-m", "20", "--unix-socket", SOCKET, url, check=False)
         if asked.code == 0:
             answer: Mapping[str, Any] = json.loads(asked.stdout)

@@ -12,6 +12,7 @@ from types import TracebackType
 from kairos_core.testing.lab import LabError
 from kairos_core.testing.lab.namespaces import Namespaces, must_run
 from kairos_core.testing.vm.bundle import make_bundle
+from kairos_core.testing.vm.cable import Cable
 from kairos_core.testing.vm.machine import Hardware, VirtualMachine
 from kairos_core.testing.vm.requirements import check_requirements
 from kairos_core.testing.vm.system import find_system
@@ -23,13 +24,14 @@ _HUB = Path(__file__).parents[1] / "lab/hub.sh"
 class VirtualLab:
     """Machines with Kairos on them. `projects` are source folders to install: the core and its plugins.
 
-    Each machine's cable delays what it sends by `delay_ms` and loses `loss` percent of it.
+    Each machine's cable delays each frame that it sends by `delay_ms` give or take `jitter_ms`, so that frames overtake
+    each other, and loses `loss` percent of them. Raises LabError for what no cable can do.
     """
 
-    def __init__(self, projects: Sequence[Path], delay_ms: int = 0, loss: int = 0) -> None:
+    def __init__(self, projects: Sequence[Path], *, delay_ms: int = 0, jitter_ms: int = 0, loss: int = 0) -> None:
         self.machines: list[VirtualMachine] = []
         self._projects = projects
-        self._delay, self._loss = delay_ms, loss
+        self._cable = Cable(delay_ms, jitter_ms, loss)
         self._hub: Namespaces | None = None
 
     async def __aenter__(self) -> VirtualLab:
@@ -75,10 +77,7 @@ class VirtualLab:
         number = len(self.machines) + 1
         commands = f"tuntap add tap{number} mode tap\nlink set tap{number} master br0 up"
         await must_run([*self._on.enter("net"), "ip", "-batch", "-"], stdin=commands)
-        link = (
-            f"lab.ipv4={PREFIX4}.{number}/24 lab.ipv6={PREFIX6}{number:x}/64 "
-            f"lab.delay={self._delay}ms lab.loss={self._loss}%"
-        )
+        link = f"lab.ipv4={PREFIX4}.{number}/24 lab.ipv6={PREFIX6}{number:x}/64 {self._cable.words()}"
         hardware = Hardware(number, clock, link, self._bundle)
         machine = VirtualMachine(name, hardware, self._system, self.directory / name)
         self.machines.append(machine)

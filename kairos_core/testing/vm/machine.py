@@ -121,7 +121,8 @@ class VirtualMachine:
         now = before
         while now == before:
             if time.monotonic() > deadline:
-                raise LabError(f"{self.name} did not boot again within {BOOTED:g} s")
+                said = f"{self.name} did not boot again within {BOOTED:g} s"
+                raise LabError(f"{said}. The end of its console:\n{self._console()}")
             await asyncio.sleep(0.5)
             with suppress(LabError, TimeoutError):  # it goes down just now, and answers that were due are lost
                 await self.guest.wait(BOOTED)
