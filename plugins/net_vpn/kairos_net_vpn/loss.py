@@ -12,7 +12,7 @@ START = 8
 """Datagrams in a group while nothing is known: what 0.1 % of loss bears well."""
 STEPS = ((0.00002, 64), (0.0002, 16), (0.003, 8), (0.02, 4), (0.05, 2))
 """Datagrams in a group where less than this share of datagrams is lost; above all of these, 1. Lowering the numbers
-loses less and costs the processor more: at 1 % of loss it is what limits a stream, and 4 were faster than 1, 2 and 8."""
+loses less and costs the processor more, which is what limits a stream at 1 % of loss: 4 were faster than 1, 2 and 8."""
 MEMORY = 0.5
 """Weight of the past in the estimate. Raising it follows a change later, and is less moved by chance."""
 
