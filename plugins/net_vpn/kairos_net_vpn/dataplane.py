@@ -62,7 +62,7 @@ class DataPlane:
         self._tunnel = self._build(configure)
         self._control.drops = drops = self._tunnel.drops
         self._device = Tun(self._tun, configure.allowed, drops)
-        self._underlay = Carriage(self._udp, configure.allowed, self._tunnel, time.monotonic)
+        self._underlay = Carriage(self._udp, configure.allowed, self._tunnel, _now)
         self._outbound = Outbound(self._tunnel, self._device, self._underlay)
         self._inbound = Inbound(self._tunnel, self._device, self._underlay, self._outbound)
         self._epoll.register(self._tun, select.EPOLLIN)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kairos_net_vpn.batch import Batch, Loose
+from kairos_net_vpn.batch import SOL_UDP, UDP_SEGMENT, Batch, Loose
 from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.inbound import Inbound
@@ -132,6 +134,60 @@ def test_strange_datagrams_are_dropped_by_name(paths: Any) -> None:
         stranger.sendto(b"\x09\0\0\0", other.udp.getsockname())
     assert other.receive() == []
     assert other.node.tunnel.drops.total() == 12
+
+
+def test_records_that_come_cut_altered_twice_and_in_any_order_are_taken_once(paths: Any, packet: Any) -> None:
+    one, other = paths
+    chance = random.Random(1)
+    line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with line:
+        line.bind(("127.0.0.1", 0))
+        line.setblocking(False)
+        one.node.knows(other.node).peer.endpoint = line.getsockname()
+        sent = [packet(one.node.address, other.node.address, bytes([i]) * (1392 if i % 2 else 92)) for i in range(16)]
+        for each in sent:  # those of 1412 bytes take two datagrams each
+            one.send(each)
+        datagrams = [line.recv(1 << 16) for _ in range(24)]
+        altered = [datagram[:-1] + bytes([datagram[-1] ^ 1]) for datagram in datagrams if datagram[5] == 1]
+        cut = [datagram[: chance.randrange(16, len(datagram))] for datagram in datagrams if datagram[5] == 1]
+        twice = datagrams * 2
+        chance.shuffle(twice)
+        for datagram in (*altered, *cut, *twice):
+            line.sendto(datagram, other.udp.getsockname())
+            arrived = other.receive()
+            assert not set(arrived) - set(sent)
+            for each in arrived:
+                sent.remove(each)
+    assert sent == []
+    drops = other.node.tunnel.drops
+    assert drops[VpnDrop.UNSEAL] + drops[VpnDrop.TRUNCATED] == 2 * 8
+    assert drops[VpnDrop.REPLAYED] >= 8
+
+
+@pytest.mark.parametrize("size", [4, 10])
+def test_datagrams_too_short_for_a_header_that_come_together_are_counted(paths: Any, packet: Any, size: int) -> None:
+    """The kernel puts datagrams of any size together; whoever had seen a session's name could end the process."""
+    one, other = paths
+    index = other.node.knows(one.node).current.index.to_bytes(4, "little")
+    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with stranger:
+        segment = [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))]
+        stranger.sendmsg([index.ljust(size, b"\0") * 50], segment, 0, other.udp.getsockname())
+    assert other.receive() == []
+    assert other.node.tunnel.drops == {VpnDrop.UNKNOWN_KIND: 50}
+    sent = packet(one.node.address, other.node.address)
+    one.send(sent)
+    assert other.receive() == [sent]
+
+
+def test_after_small_datagrams_that_came_together_large_ones_come_whole(paths: Any, packet: Any) -> None:
+    one, other = paths
+    sealer = one.node.knows(other.node).current.sealer
+    for size, count in ((20, 3), (1300, 40), (20, 3), (1300, 40)):
+        frame = bytes(10) + packet(one.node.address, other.node.address, bytes(size))
+        bundles = [len(frame).to_bytes(2, "little") + frame] * count
+        one.underlay.send_uneven(sealer.seal_bundles(bundles, Batch(1472)), other.udp.getsockname())
+        assert other.receive() == [frame[10:]] * count
 
 
 def test_while_data_flows_the_receiver_reports_once_a_second(paths: Any, packet: Any) -> None:

@@ -45,6 +45,9 @@ class Machine:
         self.namespace = f"{lab.prefix}-{number}"
         self.underlay, self.address = f"192.0.2.{number}", f"10.1.0.{number}"
         self.process: subprocess.Popen[bytes] | None = None
+        self.wrapper: tuple[str, ...] = ()
+        """A program that starts the node's, in another namespace for one thing or another."""
+        self.environment: dict[str, str] = {}
 
     def run(self, *command: str, check: bool = True) -> str:
         return run("ip", "netns", "exec", self.namespace, *command, check=check)
@@ -59,7 +62,10 @@ class Machine:
         options = [self.underlay, json.dumps(settings)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, *command, *options], stdout=log, stderr=log
+                ["ip", "netns", "exec", self.namespace, *self.wrapper, *command, *options],
+                stdout=log,
+                stderr=log,
+                env=os.environ | self.environment,
             )
         wait(lambda: self.status_file.exists() or self.process.poll() is not None, 20, "attached")
         assert self.process.poll() is None, self.log.read_text()
@@ -181,6 +187,44 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     for process in started:
         process.kill()
         process.wait(10)
+
+
+TALK = """
+import hashlib, socket, sys, time
+mine, other, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+tcp = socket.create_connection((other, 5000), 10)
+sent, end = hashlib.blake2s(), time.monotonic() + seconds
+while time.monotonic() < end:
+    block = sent.digest() * 500
+    sent.update(block)
+    tcp.sendall(block)
+    time.sleep(0.005)
+tcp.shutdown(socket.SHUT_WR)
+answer = tcp.makefile("rb").read()
+assert answer == sent.digest(), "what came was not what was sent"
+"""
+LISTEN = """
+import hashlib, socket
+server = socket.create_server(("0.0.0.0", 5000))
+tcp, _ = server.accept()
+received = hashlib.blake2s()
+while block := tcp.recv(1 << 16):
+    received.update(block)
+tcp.sendall(received.digest())
+"""
+
+
+@pytest.fixture
+def talk(start: Any) -> Callable[..., subprocess.Popen[bytes]]:
+    """Have a machine send another one a stream for some seconds; it ends with 0 when all came as it was sent."""
+
+    def talk(one: Machine, other: Machine, seconds: float) -> subprocess.Popen[bytes]:
+        start(other, LISTEN)
+        wait(lambda: ":5000" in other.run("ss", "-tln"), 5, "listening")
+        talker: subprocess.Popen[bytes] = start(one, TALK, one.address, other.address, str(seconds))
+        return talker
+
+    return talk
 
 
 @pytest.fixture

@@ -62,38 +62,13 @@ def test_the_data_plane_holds_only_what_it_was_lent(three: Any) -> None:
 # -- the agent dies, the packets do not
 
 
-TALK = """
-import hashlib, socket, sys, time
-mine, other, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-tcp = socket.create_connection((other, 5000), 10)
-sent, end = hashlib.blake2s(), time.monotonic() + seconds
-while time.monotonic() < end:
-    block = sent.digest() * 500
-    sent.update(block)
-    tcp.sendall(block)
-    time.sleep(0.005)
-tcp.shutdown(socket.SHUT_WR)
-answer = tcp.makefile("rb").read()
-assert answer == sent.digest(), "what came was not what was sent"
-"""
-LISTEN = """
-import hashlib, socket
-server = socket.create_server(("0.0.0.0", 5000))
-tcp, _ = server.accept()
-received = hashlib.blake2s()
-while block := tcp.recv(1 << 16):
-    received.update(block)
-tcp.sendall(received.digest())
-"""
 PINGS = ("ping", "-n", "-i0.05", "-W1", "-q")
 
 
-def test_packets_go_on_while_the_agent_is_killed_and_started_again(three: Any, wait: Any, start: Any) -> None:
+def test_packets_go_on_while_the_agent_is_killed_and_started_again(three: Any, wait: Any, talk: Any) -> None:
     alice, bob, _ = three
     pid, index = bob.status["pid"], bob.run("ip", "-o", "link", "show", "kairos0")
-    start(bob, LISTEN)
-    wait(lambda: ":5000" in bob.run("ss", "-tln"), 5, "listening")
-    talk = start(alice, TALK, alice.address, bob.address, "7")
+    talker = talk(alice, bob, 7)
     ping = subprocess.Popen(
         ["ip", "netns", "exec", alice.namespace, *PINGS, "-c140", bob.address], stdout=subprocess.PIPE, text=True
     )
@@ -105,7 +80,7 @@ def test_packets_go_on_while_the_agent_is_killed_and_started_again(three: Any, w
     said = ping.communicate(timeout=60)[0]
     lost = 140 - int(said.split(" packets transmitted, ")[1].split()[0])
     assert lost <= 1, said
-    assert talk.wait(30) == 0
+    assert talker.wait(30) == 0
     assert bob.run("ip", "-o", "link", "show", "kairos0") == index
     assert bob.drops("vpn_dataplane_died") == 0
 
