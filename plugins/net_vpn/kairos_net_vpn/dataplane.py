@@ -32,6 +32,7 @@ from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Moved, PeerStats
 from kairos_net_vpn.noise import Local
 from kairos_net_vpn.offloads import Offloads, has_aes
 from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.pages import use_huge_pages
 from kairos_net_vpn.paths import Underground
 from kairos_net_vpn.peer import NEVER, Peer
 from kairos_net_vpn.prefixes import Inside, Prefix
@@ -67,6 +68,7 @@ class DataPlane:
         self._inbound = Inbound(self._tunnel, self._device, self._underlay, self._outbound)
         self._epoll.register(self._tun, select.EPOLLIN)
         self._epoll.register(self._udp.fileno(), select.EPOLLIN)
+        use_huge_pages()
         _warn(shut_files(sys.path))
         estate = Estate(self._tun, self._udp.fileno(), configure.digest(), code)
         self._control.open_door(estate, configure.timing.linger)

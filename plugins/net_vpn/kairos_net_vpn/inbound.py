@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kairos_net_vpn import sides
 from kairos_net_vpn.batch import HEADER_SIZE, MAX_DATAGRAMS, Batch, Loose
 from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.opening import OUT_SIZE
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.peer import Endpoint
-from kairos_net_vpn.records import MIN_INDEX
+from kairos_net_vpn.records import CHACHA, LAST, MIN_INDEX, PACKETS
 from kairos_net_vpn.runs import Datagrams, Span
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.tun import Tun
@@ -19,6 +21,8 @@ SINGLES = 32
 a flood, and delays the other direction by 15 us for each."""
 USUAL = 1472
 """Bytes in the datagrams of a peer reached over IPv4 by Ethernet."""
+_ALONE = frozenset(bytes((kind, 1, 0)) for kind in (PACKETS, PACKETS | LAST, PACKETS | CHACHA, PACKETS | LAST | CHACHA))
+"""What kind, members and member are in a datagram that is a whole group of packets."""
 SIZES = 4
 """Sizes of datagrams with buffers of their own, 190 KB each; others are copied once."""
 
@@ -65,7 +69,8 @@ class Inbound:
         opened = self._take(batch, (length, size), source, now)
         if is_many and not fits and opened:
             self._batch = self._learn(size)
-        self._iov = self._batch.many if is_many else self._batch.one
+        if is_many or opened:  # what was refused says nothing of what comes next
+            self._iov = self._batch.many if is_many else self._batch.one
         return is_many
 
     def _take_runts(self, wire: bytes, size: int, source: Endpoint, now: float) -> None:
@@ -115,7 +120,12 @@ class Inbound:
         size = (span.end - span.first) * (batch.chunk + HEADER_SIZE)
         opener, is_ours = session.opener, False
         opened = opener.losses.opened
-        for frame in opener.open(batch, span, self._out):
+        head = HEADER_SIZE * span.first
+        if span.end - span.first == 1 and bytes(batch.headers[head + 4 : head + 7]) in _ALONE:
+            frames: Iterable[memoryview] = opener.open_alone(batch, span.first, span.tail, self._out)
+        else:
+            frames = opener.open(batch, span, self._out)
+        for frame in frames:
             if not is_ours and not self._tunnel.has_arrived(session, size, source, now):
                 opener.sides = []
                 return False

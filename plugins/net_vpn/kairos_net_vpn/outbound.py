@@ -5,7 +5,7 @@ from __future__ import annotations
 from kairos_net_vpn.batch import Batch
 from kairos_net_vpn.bundle import bundle
 from kairos_net_vpn.drops import Refused
-from kairos_net_vpn.records import TAG
+from kairos_net_vpn.records import ALONE, TAG
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
@@ -54,7 +54,9 @@ class Outbound:
             else:
                 waiting.append(slot[:length])
         self._expected = min(SLOTS, 4 * most) if len(waiting) == most else max(1, len(waiting))
-        if waiting:
+        if len(waiting) == 1:
+            self._send_alone(waiting[0], now)
+        elif waiting:
             self._send_small(waiting, now)
 
     def _send_super(self, slot: memoryview, length: int, now: float) -> None:
@@ -72,6 +74,19 @@ class Outbound:
             self._tunnel.drops[refused.drop] += 1
             return
         self._tunnel.has_sent(session, self._underlay.send_batch(batch, used, peer.endpoint), now)
+
+    def _send_alone(self, frame: memoryview, now: float) -> None:
+        """Send one small frame; what it does not need is left out, since all of it is the frame's delay."""
+        session = self._tunnel.carrier(frame, now)
+        if session is None:
+            return
+        peer = session.peer
+        if not peer.records or len(frame) > peer.datagram - ALONE:
+            self._send_share(session, [frame], now)
+            return
+        datagram = session.sealer.seal_packet(frame)
+        self._underlay.send(datagram, peer.endpoint)
+        self._tunnel.has_sent(session, len(datagram), now)
 
     def _send_small(self, frames: list[memoryview], now: float) -> None:
         """Send frames in order, those of one peer together."""

@@ -54,6 +54,8 @@ PACKETS, SUPER, REPORT, SIDE = 0, 1, 2, 3
 KIND, LAST, CHACHA = 0x03, 0x40, 0x80
 MIN_INDEX = 256
 TAG = 16
+ALONE = HEADER_SIZE + 2 + TAG
+"""Bytes around a frame that has a datagram for itself."""
 MAX_MEMBERS = 64
 MAX_GROUPS = 255
 MAX_GROUP = 1 << 16
@@ -144,6 +146,12 @@ class Sealer:
             at, out, nonce = at + stride, out + full, nonce + step
             slot[at : at + header] = template
         encrypt(headers[nonce : nonce + 12], slot[at:length], None, body[out : out + length - at + TAG])
+
+    def seal_packet(self, frame: memoryview) -> bytes:
+        """Return the datagram of one small frame: a bundle of its own. The caller has checked that it fits."""
+        nonce = _NONCE.pack(self._flags | PACKETS, 1, 0, 0, 0, self.counter)[:12]
+        self.counter += 1
+        return self._index + nonce + self._cipher.encrypt(nonce, _ENTRY.pack(len(frame)) + frame, None)
 
     def seal_bundles(self, bundles: Sequence[bytes], batch: Batch) -> list[memoryview]:
         """Seal plaintexts of PACKETS as one record; return header and body of each datagram in turn.

@@ -226,7 +226,9 @@ class Tunnel:
     def _receive_transport(self, datagram: bytes, source: Endpoint, now: float) -> bytes | None:
         if len(datagram) < spec.TRANSPORT_OVERHEAD:
             raise Refused(VpnDrop.TRUNCATED)
-        session = self._find_session(int.from_bytes(datagram[4:8], "little"), now)
+        session = self.find_session(int.from_bytes(datagram[4:8], "little"), now)
+        if session is None:
+            return None
         try:
             packet = session.open(datagram)
             self._has_arrived(session, len(datagram), source, now, is_data=bool(packet))
@@ -237,19 +239,11 @@ class Tunnel:
 
     def find_session(self, index: int, now: float) -> Session | None:
         """Return the session of a record; None when it has none that may be used."""
-        try:
-            return self._find_session(index, now)
-        except Refused as refused:
-            self.drops[refused.drop] += 1
-            return None
-
-    def _find_session(self, index: int, now: float) -> Session:
         session = self.table.sessions.get(index)
-        if session is None:
-            raise Refused(VpnDrop.UNKNOWN_INDEX)
-        if now >= session.born + self._timing.reject_after:
-            raise Refused(VpnDrop.EXPIRED)
-        return session
+        if session is not None and now < session.born + self._timing.reject_after:
+            return session
+        self.drops[VpnDrop.UNKNOWN_INDEX if session is None else VpnDrop.EXPIRED] += 1
+        return None
 
     def has_arrived(  # noqa: PLR0913 - what is known of datagrams that came
         self,
