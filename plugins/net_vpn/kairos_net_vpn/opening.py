@@ -118,15 +118,26 @@ class Opener:
             raise Refused(VpnDrop.MALFORMED)
 
     def _open_super(self, run: Run, last_size: int, out: memoryview, frames: list[memoryview]) -> None:
-        """Open a run in reverse order. Where a group is refused it falls into two, each mended.
-
-        The refused group has spoilt the headers of the one behind it, which is therefore opened once more; and what
-        comes before it may lie over its end, so that the part behind it is kept elsewhere.
-        """
+        """Open a run in reverse order. Raises Refused (malformed)."""
         stride, plain, end = run.head.stride, run.step - TAG, run.groups
         has_gaps = end > 1 and stride > plain  # what lay in the buffer before, another peer's, would fill them
         if has_gaps or (end - 1) * stride + run.step > 2 * MAX_GROUP:
             raise Refused(VpnDrop.MALFORMED)
+        try:
+            for i in range(end - 1, -1, -1):
+                self._open_group(run, i, out[i * stride :])
+        except Refused:
+            self._open_parts(run, last_size, out, frames)
+        else:
+            frames.append(self._finish(run, (0, end), last_size, out))
+
+    def _open_parts(self, run: Run, last_size: int, out: memoryview, frames: list[memoryview]) -> None:
+        """Open a run in which groups are refused: it falls into parts between them, each mended. Raises Refused.
+
+        A refused group has spoilt the headers of the one behind it, which is therefore opened once more; and what
+        comes before it may lie over its end, so that the part behind it is kept elsewhere.
+        """
+        stride, plain, end = run.head.stride, run.step - TAG, run.groups
         for i in range(run.groups - 1, -1, -1):
             try:
                 self._open_group(run, i, out[i * stride :])
