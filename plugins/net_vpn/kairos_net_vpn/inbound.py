@@ -7,6 +7,7 @@ from kairos_net_vpn.batch import HEADER_SIZE, MAX_DATAGRAMS, Batch, Loose
 from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.opening import OUT_SIZE
 from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.pathmtu import CEILING
 from kairos_net_vpn.peer import Endpoint
 from kairos_net_vpn.records import MIN_INDEX
 from kairos_net_vpn.runs import Datagrams, Span
@@ -20,7 +21,7 @@ a flood, and delays the other direction by 15 us for each."""
 USUAL = 1472
 """Bytes in the datagrams of a peer reached over IPv4 by Ethernet."""
 SIZES = 4
-"""Sizes of datagrams with buffers of their own, 190 KB each; others are copied once."""
+"""Sizes of datagrams with buffers of their own, 190 KB for the usual one, 1.1 MB at most; others are copied once."""
 
 
 class Inbound:
@@ -57,7 +58,7 @@ class Inbound:
             self._loose.load(self._batch.flat(self._iov, length), size)
             batch = self._loose
         opened = self._take(batch, (length, size), source, now)
-        if is_many and not fits and opened:
+        if is_many and not fits and opened and size <= CEILING:
             self._batch = self._learn(size)
         self._iov = self._batch.many if is_many else self._batch.one
         return is_many
