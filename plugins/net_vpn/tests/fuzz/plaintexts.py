@@ -70,7 +70,8 @@ def side(choices: Choices, peer: Peer, inner: list[bytes]) -> bytes:
         return sides.encode_pong(token, choices.octets(choices.below(100)).decode("latin-1"))
     if not kind:
         return choices.octets(choices.below(60))
-    key = choices.pick([member.local.public for member in MEMBERS] + [LOCAL.public, bytes(32)])
+    others = [member.local.public for member in MEMBERS if member.local.public != peer.remote.public]
+    key = choices.pick([*others, peer.remote.public, LOCAL.public, bytes(32)])
     return choices.altered(sides.encode_tale(kind, tale(choices, key, inner)), 1)
 
 
