@@ -84,7 +84,7 @@ def tale(choices: Choices, key: bytes, inner: list[bytes]) -> Tale:
         alike = [datagram for datagram in inner[first:] if len(datagram) == size]
         wire = b"".join(alike[: 1 + choices.below(len(alike))])
     else:
-        wire = choices.altered(choices.octets(16)) * choices.pick((2, 20, 1000, 4000)) + choices.octets(8)
+        wire = choices.altered(choices.octets(16)) * choices.pick((2, 20, 1000, 4200)) + choices.octets(8)
     return Tale(key, choices.below(1 << 16) if choices.below(8) == 1 else size, wire)
 
 
