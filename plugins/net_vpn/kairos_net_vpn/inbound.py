@@ -9,6 +9,7 @@ from kairos_net_vpn.batch import HEADER_SIZE, MAX_DATAGRAMS, Batch, Loose
 from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.opening import OUT_SIZE
 from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.pathmtu import CEILING
 from kairos_net_vpn.peer import Endpoint
 from kairos_net_vpn.records import CHACHA, LAST, MIN_INDEX, PACKETS
 from kairos_net_vpn.runs import Datagrams, Span
@@ -24,7 +25,7 @@ USUAL = 1472
 _ALONE = frozenset(bytes((kind, 1, 0)) for kind in (PACKETS, PACKETS | LAST, PACKETS | CHACHA, PACKETS | LAST | CHACHA))
 """What kind, members and member are in a datagram that is a whole group of packets."""
 SIZES = 4
-"""Sizes of datagrams with buffers of their own, 190 KB each; others are copied once."""
+"""Sizes of datagrams with buffers of their own, 190 KB for the usual one, 1.1 MB at most; others are copied once."""
 
 
 class Inbound:
@@ -67,7 +68,7 @@ class Inbound:
             self._loose.load(self._batch.flat(self._iov, length), size)
             batch = self._loose
         opened = self._take(batch, (length, size), source, now)
-        if is_many and not fits and opened:
+        if is_many and not fits and opened and size <= CEILING:
             self._batch = self._learn(size)
         if is_many or opened:  # what was refused says nothing of what comes next
             self._iov = self._batch.many if is_many else self._batch.one

@@ -72,7 +72,7 @@ class Attack:
         choices = self.choices
         member, session = self._member()
         kind = choices.below(4) | choices.pick((0, LAST, CHACHA, LAST | CHACHA))
-        plain = plaintext(choices, kind & KIND, member, self.victim.peer(member), self.pool)[:60000]
+        plain = plaintext(choices, kind & KIND, member, self.victim.peer(member), self.pool)[:70000]
         chunk = choices.pick(_CHUNKS)
         members = min(255, -(-(len(plain) + 16) // chunk))
         self._put(member, session, Head(kind, members, number=member.numbers[session]), plain, chunk)

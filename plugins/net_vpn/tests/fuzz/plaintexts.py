@@ -70,7 +70,8 @@ def side(choices: Choices, peer: Peer, inner: list[bytes]) -> bytes:
         return sides.encode_pong(token, choices.octets(choices.below(100)).decode("latin-1"))
     if not kind:
         return choices.octets(choices.below(60))
-    key = choices.pick([member.local.public for member in MEMBERS] + [LOCAL.public, bytes(32)])
+    others = [member.local.public for member in MEMBERS if member.local.public != peer.remote.public]
+    key = choices.pick([*others, peer.remote.public, LOCAL.public, bytes(32)])
     return choices.altered(sides.encode_tale(kind, tale(choices, key, inner)), 1)
 
 
@@ -83,7 +84,7 @@ def tale(choices: Choices, key: bytes, inner: list[bytes]) -> Tale:
         alike = [datagram for datagram in inner[first:] if len(datagram) == size]
         wire = b"".join(alike[: 1 + choices.below(len(alike))])
     else:
-        wire = choices.altered(choices.octets(16)) * choices.pick((2, 20, 1000, 4000)) + choices.octets(8)
+        wire = choices.altered(choices.octets(16)) * choices.pick((2, 20, 1000, 4200)) + choices.octets(8)
     return Tale(key, choices.below(1 << 16) if choices.below(8) == 1 else size, wire)
 
 

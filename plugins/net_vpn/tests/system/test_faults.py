@@ -177,6 +177,19 @@ def test_a_stream_goes_on_when_the_device_is_deleted(lab: Any, talk: Any) -> Non
     assert talker.wait(60) == 0
 
 
+def test_a_deleted_device_whose_name_is_taken_is_made_again_once_it_is_free(lab: Any, wait: Any) -> None:
+    alice, bob = two(lab)
+    pid = bob.status["pid"]
+    bob.run("sh", "-c", "ip link delete kairos0; ip link add kairos0 type bridge")
+    advice = "Remove it with: ip link delete kairos0; or choose another name with p2p.vpn.interface"
+    wait(lambda: "an interface of this name exists; is another kairos running" in bob.log.read_text(), 5, "said")
+    assert advice in bob.log.read_text()
+    assert bob.process.poll() is None
+    bob.run("ip", "link", "delete", "kairos0")
+    alice.reaches(bob, 15)
+    assert bob.status["pid"] != pid
+
+
 # -- before there is a tunnel
 
 

@@ -254,7 +254,7 @@ def test_an_address_that_this_machine_has_already_is_said_with_advice(lab: Any) 
     alice.run("ip", "addr", "add", f"{alice.address}/32", "dev", "lo")
     with pytest.raises(AssertionError) as failed:
         alice.start()
-    assert f"{alice.address} is on lo of this machine already" in str(failed.value)
+    assert f"{alice.address} is on lo of this machine already. Remove it there, or set another" in str(failed.value)
     assert not alice.has_interface()
 
 
