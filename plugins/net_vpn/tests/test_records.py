@@ -5,6 +5,7 @@ Longer than other files: what builds and reads frames by the book is here, besid
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -152,7 +153,7 @@ SHAPES = [(4, vnet.TCP), (6, vnet.TCP), (4, vnet.UDP), (6, vnet.UDP)]
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("chacha", [False, True])
-@pytest.mark.parametrize("members", [1, 2, 8, 16, 44])
+@pytest.mark.parametrize("members", [1, 2, 8, 16, 44, 64])
 def test_a_super_packet_arrives_in_one_piece_byte_for_byte(shape: tuple[int, int], chacha: bool, members: int) -> None:
     sealer, opener = pair(chacha=chacha)
     for length in (1401, 11570, 11571, 60000):
@@ -212,6 +213,28 @@ def test_of_a_record_with_a_group_lost_the_rest_arrives_mended(shape: tuple[int,
         assert sum(len(piece.payload) for piece in pieces) >= 50000 - 8 * 1456
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.sampled_from(SHAPES),
+    members=st.integers(1, 64),
+    cuts=st.sets(st.integers(1, 34), max_size=6),
+    again=st.sets(st.integers(0, 34), max_size=3),
+)
+def test_a_record_that_comes_in_several_receives_arrives_whole(
+    shape: tuple[int, int], members: int, cuts: set[int], again: set[int]
+) -> None:
+    frame = super_packet(*shape, random.Random(2).randbytes(50000), 1360)
+    sealer, opener = pair()
+    sent = seal(sealer, frame, members=members)
+    pieces: list[Parsed] = []
+    for start, end in itertools.pairwise((0, *sorted(cuts), len(sent))):
+        twice = [sent[i] for i in sorted(again) if start <= i < end]  # the network doubles some
+        for received in (sent[start:end], *([one] for one in twice)):
+            pieces += [piece for one in opened(opener, received, 1472) for piece in segments(one)]
+    check_pieces(pieces, segments(frame))
+    assert sum(len(piece.payload) for piece in pieces) == 50000
+
+
 def check_pieces(pieces: list[Parsed], whole: list[Parsed]) -> None:
     """Check that what came is part of what was sent: for TCP each byte in its place, for UDP whole packets."""
     if whole[0].protocol == vnet.UDP:
@@ -235,7 +258,7 @@ def check_pieces(pieces: list[Parsed], whole: list[Parsed]) -> None:
     shape=st.sampled_from(SHAPES),
     chacha=st.booleans(),
     length=st.integers(1, 60000),
-    cut=st.tuples(st.integers(400, 9000), st.integers(1, 32), st.integers(100, 1400)),
+    cut=st.tuples(st.integers(400, 9000), st.integers(1, 64), st.integers(100, 1400)),
 )
 def test_through_loss_reordering_and_duplication_nothing_comes_out_altered_or_twice(
     data: Any, shape: tuple[int, int], chacha: bool, length: int, cut: tuple[int, int, int]
