@@ -26,9 +26,13 @@ MAX_TEXT = 1 << 20
 MAX_DEPTH = 32
 """Levels of nesting, aliases expanded; real files have six. Bounds every recursion over the tree."""
 
+_TOO_DEEP = f"the file is nested deeper than {MAX_DEPTH} levels. Make it flatter."
+
 MAX_NODES = 100_000
 """Values in one file, aliases expanded. Stops "a billion laughs", aliases of aliases of aliases."""
 
+
+_OWN_LIMIT = "maximum nesting depth"
 
 _BOOL = {
     spelling: value
@@ -79,6 +83,8 @@ def parse_document(name: str, text: str, order: int = 0) -> Node:
 
 def _syntax(name: str, error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
+    if mark and _OWN_LIMIT in (error.problem or ""):  # libyaml reads ahead, and has a limit of its own in newer versions
+        return f"{name}, line {mark.line + 1}: {_TOO_DEEP}"
     where = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
     what = ", ".join(part for part in (error.context, error.problem) if part)
     return f"{where}: this is not YAML: {what}. Check indentation, colons and quotes here and just above."
@@ -208,7 +214,7 @@ class _Composer:
                 "Write out less, or use fewer aliases."
             )
         if len(self._stack) + depth > MAX_DEPTH:
-            raise ConfigError(f"{mark}: the file is nested deeper than {MAX_DEPTH} levels. Make it flatter.")
+            raise ConfigError(f"{mark}: {_TOO_DEEP}")
 
 
 def _line(event: yaml.Event) -> int:
