@@ -32,7 +32,9 @@ MAX_NODES = 100_000
 """Values in one file, aliases expanded. Stops "a billion laughs", aliases of aliases of aliases."""
 
 
-_OWN_LIMIT = "maximum nesting depth"
+_LIMIT_OF_LIBYAML = "maximum nesting depth"
+"""What newer versions say, which read ahead of the events that they give."""
+
 
 _BOOL = {
     spelling: value
@@ -83,7 +85,7 @@ def parse_document(name: str, text: str, order: int = 0) -> Node:
 
 def _syntax(name: str, error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
-    if mark and _OWN_LIMIT in (error.problem or ""):  # libyaml reads ahead, and has a limit of its own in newer versions
+    if mark and _LIMIT_OF_LIBYAML in (error.problem or ""):
         return f"{name}, line {mark.line + 1}: {_TOO_DEEP}"
     where = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
     what = ", ".join(part for part in (error.context, error.problem) if part)
