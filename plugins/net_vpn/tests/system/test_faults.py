@@ -180,7 +180,10 @@ def test_a_stream_goes_on_when_the_device_is_deleted(lab: Any, talk: Any) -> Non
 def test_a_deleted_device_whose_name_is_taken_is_made_again_once_it_is_free(lab: Any, wait: Any) -> None:
     alice, bob = two(lab)
     pid = bob.status["pid"]
-    bob.run("sh", "-c", "ip link delete kairos0; ip link add kairos0 type bridge")
+    bob.process.send_signal(signal.SIGSTOP)  # else the agent might be faster
+    bob.run("ip", "link", "delete", "kairos0")
+    bob.run("ip", "link", "add", "kairos0", "type", "bridge")
+    bob.process.send_signal(signal.SIGCONT)
     advice = "Remove it with: ip link delete kairos0; or choose another name with p2p.vpn.interface"
     wait(lambda: "an interface of this name exists; is another kairos running" in bob.log.read_text(), 5, "said")
     assert advice in bob.log.read_text()
