@@ -21,6 +21,7 @@ import time
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from kairos_net_vpn import messages
+from kairos_net_vpn.busypoll import BusyPoll
 from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.confinement import give_up_privileges, shut_files
 from kairos_net_vpn.control import Control, Estate
@@ -51,6 +52,7 @@ class DataPlane:
         self._control, self._tun, self._udp = control, tun, udp
         self._endpoints = Endpoints(udp.family)
         self._epoll = control.epoll
+        self._wait = BusyPoll(self._epoll.poll).wait
         for source in (tun, udp.fileno()):
             os.set_blocking(source, False)
 
@@ -134,7 +136,7 @@ class DataPlane:
             self._flush_outbox()
         wake = min(tunnel.wake, control.ends_at)
         timeout = -1.0 if wake == NEVER else max(0.0, wake - now)
-        for source, event in self._epoll.poll(timeout):
+        for source, event in self._wait(timeout):
             if source == self._tun:
                 self._outbound.read(_now())
             elif source == self._udp.fileno():
