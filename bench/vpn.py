@@ -28,6 +28,7 @@ from typing import Any
 import click
 from arena.namespace import need
 from tunnels import course, figures, trials
+from tunnels.copier import Copier, SealingCopier
 from tunnels.nebula import Nebula
 from tunnels.openvpn import Openvpn
 from tunnels.program import run_to_the_end, tell
@@ -37,13 +38,18 @@ from tunnels.wireguard import WireguardGo
 
 from kairos_core.testing.lab import Lab, LabError
 
-PEERS: dict[str, type[Tunnel]] = {each.name: each for each in (Bare, WireguardGo, Nebula, Openvpn, Tinc)}
+USUAL = (Bare, WireguardGo, Nebula, Openvpn, Tinc)
+RULERS = (Copier, SealingCopier)
+"""No VPNs, but what the machine allows any; they need a C compiler, and are there when asked for."""
+PEERS: dict[str, type[Tunnel]] = {each.name: each for each in (*USUAL, *RULERS)}
 PROGRAMS = {
     "bare": {"iperf3": "iperf3", "ethtool": "ethtool", "ping": "iputils-ping"},
     "wireguard-go": {"wireguard-go": "wireguard-go", "wg": "wireguard-tools"},
     "nebula": {"nebula": "nebula", "nebula-cert": "nebula"},
     "openvpn": {"openvpn": "openvpn", "openssl": "openssl"},
     "tinc": {"tincd": "tinc"},
+    "copier": {"cc": "gcc"},
+    "copier-aes": {"cc": "gcc"},
 }
 
 
@@ -130,7 +136,7 @@ def words(known: Sequence[str]) -> Any:
 @click.option("--profile", type=click.Choice(course.PROFILES), default="default", show_default=True)
 @click.option("--loss", type=click.FloatRange(0, 50), default=0.0, show_default=True, help="Percent of frames lost.")
 @click.option("--tests", default=",".join(trials.TESTS), show_default=True, callback=words(list(trials.TESTS)))
-@click.option("--peers", default=",".join(PEERS), show_default=True, callback=words(list(PEERS)))
+@click.option("--peers", default=",".join(each.name for each in USUAL), show_default=True, callback=words(list(PEERS)))
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Medians are over these.")
 @click.option("--seconds", default=5.0, show_default=True, help="How long one test takes.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to a file.")

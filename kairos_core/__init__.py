@@ -49,7 +49,10 @@ if TYPE_CHECKING:
         Manifest,
         NodePlan,
         PeerId,
+        Preview,
         Role,
+        Step,
+        StepKind,
     )
     from kairos_core.protocol.drops import Drop
     from kairos_core.protocol.identity import Identity
@@ -88,12 +91,15 @@ __all__ = [
     "PeerId",
     "PeerLink",
     "PluginError",
+    "Preview",
     "ProtocolError",
     "Register",
     "Role",
     "SecretStr",
     "Settings",
     "Shown",
+    "Step",
+    "StepKind",
     "StoreBatch",
     "StoreError",
     "Stream",

@@ -14,8 +14,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from kairos_core.errors import NetworkError
-from kairos_core.model import Address, Attachment, EngineStatus, NodePlan, PeerId
+from kairos_core.errors import EngineError, NetworkError
+from kairos_core.model import Address, Attachment, EngineStatus, NodePlan, PeerId, Preview
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.otp import NetworkKey
 
@@ -236,6 +236,13 @@ class Network(ABC):
         Raises NetworkError on entry when the network cannot be brought up.
         """
 
+    def preview(self) -> Attachment:
+        """Say what `attach` would give, as far as that can be told without doing anything.
+
+        What is known only then stands in angle brackets, like `<an address of 10.1.0.0/24>`.
+        """
+        return Attachment()
+
     def state(self) -> Mapping[str, Any]:
         """Say how the network does, in JSON types, for whoever asks this node; no secrets.
 
@@ -273,3 +280,7 @@ class Engine(ABC):
     @abstractmethod
     async def remove(self) -> None:
         """Undo everything that `apply` made. Raises EngineError."""
+
+    def preview(self, plan: NodePlan) -> Preview:
+        """Say what `apply` would run, and why, without doing anything. Raises EngineError for an impossible plan."""
+        raise EngineError(f"{type(self).__name__} does not tell what it would run. Ask its author, or see its log.")

@@ -178,6 +178,32 @@ class NodePlan:
     tls_names: tuple[str, ...] = ()
 
 
+class StepKind(StrEnum):
+    """What an engine sets for a plan."""
+
+    ARGUMENT = "argument"
+    VARIABLE = "variable"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that an engine sets for a plan, and why. It is to be shown: a secret's place is taken by `***`."""
+
+    kind: StepKind
+    text: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What an engine would run for a plan: the service, its command without the arguments, and all that it sets."""
+
+    service: str
+    command: str
+    steps: tuple[Step, ...]
+
+
 class EngineState(StrEnum):
     """How far Kubernetes has come on this node."""
 

@@ -26,6 +26,9 @@ COMMANDS: dict[str, Builtin] = {
         "kairos_core.cli.validate:schema",
         "Print the JSON schema of the configuration, with the sections of the installed plugins.",
     ),
+    "plan": Builtin(
+        "kairos_core.cli.plan:plan", "Show what this machine would run as Kubernetes, and why, without running it."
+    ),
     "start": Builtin(
         "kairos_core.cli.start:start", "Run this machine's node: find peers, take a role, start Kubernetes."
     ),

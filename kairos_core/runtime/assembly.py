@@ -128,9 +128,7 @@ def make_spec(config: Config, keyring: Keyring, durable: Durable, kind: str, *, 
     p2p = network_block(config)
     token = parse_token(p2p.network_token.get_secret_value())
     automatic = p2p.auto.enabled
-    wish = p2p.role
-    if not automatic and wish is None:
-        wish = Role.MASTER if config.k3s.enabled else Role.WORKER if config.k3s_agent.enabled else None
+    wish = forced_role(config)
     if not has_engine and kind == "node":
         wish = Role.NONE
     votes = kind == "node" and automatic and wish is not Role.NONE
@@ -149,6 +147,14 @@ def make_spec(config: Config, keyring: Keyring, durable: Durable, kind: str, *, 
         datastore=database if database and database.get_secret_value() else None,
         cluster_token=cluster_token,
     )
+
+
+def forced_role(config: Config) -> Role | None:
+    """Return the role that the configuration forces; without automatic roles, what its k3s blocks say."""
+    p2p = network_block(config)
+    if p2p.role is not None or p2p.auto.enabled:
+        return p2p.role
+    return Role.MASTER if config.k3s.enabled else Role.WORKER if config.k3s_agent.enabled else None
 
 
 def _rules(p2p: P2P, token: Token, durable: Durable, votes: bool) -> Rules:

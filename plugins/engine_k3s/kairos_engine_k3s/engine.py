@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from kairos_core import Engine, EngineError, EngineState, EngineStatus, NodePlan, SecretStr
+from kairos_core import Engine, EngineError, EngineState, EngineStatus, NodePlan, Preview, SecretStr
 from kairos_engine_k3s.detection import detect_supervisor
 from kairos_engine_k3s.disk import STATE, Disk, State, digest_of
 from kairos_engine_k3s.health import ask_kubelet, ask_server, node_names
 from kairos_engine_k3s.journal import last_complaint
 from kairos_engine_k3s.kubeconfig import Credentials, parse_kubeconfig, with_server
 from kairos_engine_k3s.launch import Launch, launch_of
-from kairos_engine_k3s.program import MISSING, find_program, install_program, program_version
+from kairos_engine_k3s.preview import preview_of
+from kairos_engine_k3s.program import MISSING, PLACES, find_program, install_program, program_version
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
 from kairos_engine_k3s.supervisor import Supervisor
 from kairos_engine_k3s.teardown import remove_if_empty, tear_down
@@ -89,6 +90,11 @@ class K3sEngine(Engine):
                 await tear_down(self._root, state.data_directory)
             await asyncio.to_thread(self._forget, state)
             self._launch = None
+
+    def preview(self, plan: NodePlan) -> Preview:
+        program = find_program(self._root) or PLACES[0]
+        files = self._supervisor.files(launch_of(plan, self._server, self._agent), program)
+        return preview_of(plan, (self._server, self._agent), program, files)
 
     def _find_or_install(self) -> str:
         program = find_program(self._root)

@@ -76,11 +76,9 @@ class Launch:
 def launch_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> Launch:
     """Return what runs this plan. Raises EngineError for a plan that cannot run."""
     _check(plan)
-    ours = _server_arguments(plan, server) if plan.role.is_master else _node_arguments(plan)
+    ours = our_arguments(plan, server)
     secrets = _datastore(plan)
-    block: Block = server if plan.role.is_master else agent
-    if block.enabled is False:
-        block = Block()
+    block = block_of(plan, server, agent)
     theirs, their_secrets = take_secrets(parse_arguments(block.args))
     merged = theirs if block.replace_args else merge_arguments(ours, theirs)
     environment = {} if block.replace_env else _join_environment(plan)
@@ -93,6 +91,17 @@ def launch_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> L
     )
     _check_join(plan, launch)
     return _with_manifests(launch, plan)
+
+
+def block_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> Block:
+    """Return what the operator set for this role; nothing when the block is disabled."""
+    block: Block = server if plan.role.is_master else agent
+    return Block() if block.enabled is False else block
+
+
+def our_arguments(plan: NodePlan, server: ServerSettings) -> list[Argument]:
+    """Return the arguments that the plan asks for, before the operator's."""
+    return _server_arguments(plan, server) if plan.role.is_master else _node_arguments(plan)
 
 
 def _check(plan: NodePlan) -> None:
@@ -159,7 +168,7 @@ def _join_environment(plan: NodePlan) -> dict[str, str]:
 
 
 def _with_manifests(launch: Launch, plan: NodePlan) -> Launch:
-    """Add the networks' manifests, which k3s deploys from a directory of its servers."""
+    """Add the networks' manifests: k3s deploys those of one directory, its kubelet runs the static pods of another."""
     if not plan.role.is_master:
         return launch
     files = []
@@ -169,6 +178,6 @@ def _with_manifests(launch: Launch, plan: NodePlan) -> Launch:
                 f"{manifest.name!r} is no name for a manifest: k3s reads *.yaml, *.yml and *.json of one "
                 "directory. Rename it in the network that offers it."
             )
-        path = f"{launch.data_directory}/server/manifests/{manifest.name}"
-        files.append(File(path, manifest.content))
+        directory = "agent/pod-manifests" if manifest.static_pod else "server/manifests"
+        files.append(File(f"{launch.data_directory}/{directory}/{manifest.name}", manifest.content))
     return Launch(launch.service, launch.arguments, launch.environment, tuple(files))

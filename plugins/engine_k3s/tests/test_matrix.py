@@ -25,6 +25,9 @@ NETWORKS = {
     "vpn": VPN,
     "vpn+eip": VPN.merged(ELASTIC),
     "eip": ELASTIC,
+    "eip as a static pod": Attachment(
+        None, "192.168.1.7", "192.168.1.110", (Manifest("kubevip.yaml", "kind: Pod\n", static_pod=True),)
+    ),
     "none": Attachment(),
 }
 JOIN = Join("https://10.1.0.2:6443", SecretStr("K10join::server:token"))

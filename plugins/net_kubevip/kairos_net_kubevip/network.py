@@ -33,6 +33,20 @@ class KubeVip(Network):
         """
         return self._attach(host)
 
+    def preview(self) -> Attachment:
+        """Say which interface and manifests it would be here; nothing is asked of the LAN, nothing downloaded."""
+        settings = self._settings
+        if not settings.is_enabled:
+            return Attachment()
+        try:
+            interface, own = carrier_of(settings.addresses[0], settings.interface)
+            node_ip = str(own.ip) if own else None
+        except NetworkError:  # the interface is configured, and not here: the plan may be of another machine
+            interface, node_ip = settings.interface, f"<the address of {settings.interface}>"
+        downloaded = f"# from {settings.manifest_url}\n" if settings.manifest_url else None
+        manifests = manifests_of(settings, interface, downloaded)
+        return Attachment(interface, node_ip, str(settings.addresses[0]), manifests)
+
     @asynccontextmanager
     async def _attach(self, host: NetworkHost) -> AsyncIterator[Attachment]:
         if not self._settings.is_enabled:

@@ -59,6 +59,13 @@ class Vpn(Network):
             raise NetworkError("the VPN is not up on this node. See why with: kairos status")
         return await self._member.desk.order(order)
 
+    def preview(self) -> Attachment:
+        settings = self._settings
+        if not (settings.create and settings.use):
+            return Attachment()
+        wanted = settings.wanted
+        return Attachment(settings.interface, str(wanted) if wanted else f"<an address of {settings.pool}>")
+
     def attach(self, host: NetworkHost) -> AbstractAsyncContextManager[Attachment]:
         """Bring the tunnel up on entry and take it down on exit. Raises NetworkError on entry."""
         return self._attach(host)
