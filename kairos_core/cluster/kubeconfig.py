@@ -7,6 +7,8 @@ base64 or in another name too.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any, NoReturn
 from urllib.parse import SplitResult, urlsplit
@@ -20,6 +22,25 @@ MAX_KUBECONFIG = 256 * 1024
 
 API_PORT = 6443
 """Where k3s serves the Kubernetes API."""
+
+
+SECTIONS = {"clusters": "cluster", "users": "user", "contexts": "context"}
+"""The lists of a kubeconfig, and what each record of them holds beside its name."""
+
+
+class NotAKubeconfig(Exception):
+    """A text is no kubeconfig; says why, and shows none of it: it is a secret."""
+
+
+@contextmanager
+def of_the_engine() -> Iterator[None]:
+    """Say of what is no kubeconfig that an engine gave it out. Raises EngineError."""
+    try:
+        yield
+    except NotAKubeconfig as reason:
+        raise EngineError(
+            f"what the engine gave out is not a kubeconfig: {reason}. Look at /etc/rancher/k3s/k3s.yaml on the master."
+        ) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -57,10 +78,12 @@ def rewrite_kubeconfig(text: str, server: str, name: str) -> str:
     target = _target(server)
     if not name:
         raise ConfigError("a kubeconfig needs a name for its cluster: give the network id.")
-    config = _parse(text)
-    for cluster in _records(config, "clusters", "cluster"):
-        cluster["cluster"]["server"] = _redirected(cluster["cluster"].get("server"), target)
-    _rename(config, name)
+    with of_the_engine():
+        config = parse(text)
+        require_cluster(config)
+        for cluster in records_of(config, "clusters", "cluster"):
+            cluster["cluster"]["server"] = _redirected(cluster["cluster"].get("server"), target)
+        _rename(config, name)
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=4096)
 
 
@@ -75,7 +98,8 @@ def _target(server: str) -> SplitResult:
     return target
 
 
-def _parse(text: str) -> dict[str, Any]:
+def parse(text: str) -> dict[str, Any]:
+    """Read a kubeconfig. Raises NotAKubeconfig."""
     if len(text) > MAX_KUBECONFIG:
         _refuse(f"it has {len(text)} characters, more than {MAX_KUBECONFIG}")
     try:
@@ -89,13 +113,11 @@ def _parse(text: str) -> dict[str, Any]:
         _refuse("it is not a mapping")
     if config.get("kind") != "Config":
         _refuse("it does not say 'kind: Config'")
-    if not _records(config, "clusters", "cluster"):
-        _refuse("it names no cluster")
     return config
 
 
-def _records(config: dict[str, Any], section: str, body: str) -> list[dict[str, Any]]:
-    """Return a section, a list of `{name: text, <body>: mapping}`."""
+def records_of(config: dict[str, Any], section: str, body: str) -> list[dict[str, Any]]:
+    """Return a section, a list of `{name: text, <body>: mapping}`. Raises NotAKubeconfig."""
     records = config.get(section) or []
     if not isinstance(records, list):
         _refuse(f"its {section} are not a list")
@@ -130,14 +152,14 @@ def _is_loopback(host: str) -> bool:
 
 
 def _rename(config: dict[str, Any], name: str) -> None:
-    for section, body in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
-        records = _records(config, section, body)
+    for section, body in SECTIONS.items():
+        records = records_of(config, section, body)
         names = [record["name"] for record in records]
         if name != "default" and name in names and "default" in names:
             _refuse(f"its {section} have both 'default' and {name!r}")
         for record in records:
             record["name"] = _renamed(record["name"], name)
-    for record in _records(config, "contexts", "context"):
+    for record in records_of(config, "contexts", "context"):
         for part in ("cluster", "user"):
             if part in record["context"]:
                 record["context"][part] = _renamed(record["context"][part], name)
@@ -149,7 +171,11 @@ def _renamed(current: Any, name: str) -> Any:
     return name if current == "default" else current
 
 
+def require_cluster(config: dict[str, Any]) -> None:
+    """Refuse a kubeconfig that names no cluster. Raises NotAKubeconfig."""
+    if not records_of(config, "clusters", "cluster"):
+        _refuse("it names no cluster")
+
+
 def _refuse(why: str) -> NoReturn:
-    raise EngineError(
-        f"what the engine gave out is not a kubeconfig: {why}. Look at /etc/rancher/k3s/k3s.yaml on the master."
-    ) from None
+    raise NotAKubeconfig(why) from None

@@ -1,7 +1,9 @@
-"""Reading the cloud-config files of this machine."""
+"""Files of this machine: cloud-config files are read, others written whole."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +25,28 @@ def read_documents(paths: Sequence[Path] = (), defaults: Sequence[Path] = DEFAUL
     read, is no text, or is too large.
     """
     return [(str(file), _text(file)) for file in _files(paths, defaults)]
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write, fsync, rename, fsync the directory: a reader sees the old file or the new one, never half of it.
+
+    The new file has the mode 0600. Raises OSError.
+    """
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _files(paths: Sequence[Path], defaults: Sequence[Path]) -> Iterator[Path]:

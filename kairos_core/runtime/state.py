@@ -12,7 +12,6 @@ import errno
 import json
 import os
 import secrets
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from kairos_core.cluster.quorum import Ballot, Ballots, Decision, Recovery, Regi
 from kairos_core.errors import ProtocolError, StoreError
 from kairos_core.protocol.entry import pack, unpack
 from kairos_core.protocol.identity import Identity
+from kairos_core.runtime.files import write_whole
 
 DEFAULT_STATE = Path("/var/lib/kairos")
 
@@ -45,7 +45,7 @@ class StateDirectory:
         file = self.path / "identity"
         try:
             if not file.exists():
-                _replace(file, secrets.token_bytes(32))
+                write_whole(file, secrets.token_bytes(32))
             seed = file.read_bytes()
         except OSError as error:
             raise StoreError(f"cannot read or write {file}: {error.strerror}. Check its owner and the disk") from error
@@ -87,7 +87,7 @@ class ElectionFile:
             if not self._file.exists():
                 self.save(_fresh(is_lost=self._marker.exists()))
             if not self._marker.exists():  # after the file: a crash in between is a first start, not a loss
-                _replace(self._marker, b"")
+                write_whole(self._marker, b"")
             return _decode(json.loads(self._file.read_text()))
         except (ValueError, KeyError, TypeError, ProtocolError) as error:
             raise StoreError(
@@ -100,7 +100,7 @@ class ElectionFile:
     def save(self, durable: Durable) -> None:
         """Save with fsync; on return it survives a power cut. Raises StoreError."""
         try:
-            _replace(self._file, json.dumps(_encode(durable), indent=1).encode())
+            write_whole(self._file, json.dumps(_encode(durable), indent=1).encode())
         except OSError as error:
             raise StoreError(
                 f"cannot save {self._file}: {error.strerror}. Free some space, or check the disk"
@@ -133,25 +133,6 @@ def _lock(path: Path) -> int:
             f"{path} is in use by another agent. Stop it first, or give this one another --state"
         ) from None
     return handle
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write, fsync, rename, fsync the directory: a reader sees the old file or the new one, never half of it."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _encode(durable: Durable) -> dict[str, Any]:
