@@ -27,7 +27,7 @@ def merge_kubeconfig(existing: str, ours: str, name: str, *, replace: bool = Fal
     with of_the_engine():
         new = _named(parse(ours), name)
     try:
-        merged = parse(existing) if existing.strip() else {"apiVersion": "v1", "kind": "Config"}
+        merged: dict[str, Any] = parse(existing) if existing.strip() else {"apiVersion": "v1", "kind": "Config"}
         if not replace:
             _require_same(merged, new, name)
         for section, body in SECTIONS.items():
