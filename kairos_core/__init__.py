@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Attachment,
         EngineState,
         EngineStatus,
+        Finding,
         Join,
         Manifest,
         NodePlan,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         Role,
         Step,
         StepKind,
+        Verdict,
     )
     from kairos_core.protocol.drops import Drop
     from kairos_core.protocol.identity import Identity
@@ -78,6 +80,7 @@ __all__ = [
     "EngineError",
     "EngineState",
     "EngineStatus",
+    "Finding",
     "Identity",
     "Join",
     "KairosError",
@@ -106,6 +109,7 @@ __all__ = [
     "Transport",
     "TransportError",
     "TransportHost",
+    "Verdict",
     "__version__",
     "api_option",
     "format_columns",

@@ -7,7 +7,7 @@ and is driven by the node. A host (Beacon, TransportHost, NetworkHost) is what t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kairos_core.errors import EngineError, NetworkError
-from kairos_core.model import Address, Attachment, EngineStatus, NodePlan, PeerId, Preview
+from kairos_core.model import Address, Attachment, EngineStatus, Finding, NodePlan, PeerId, Preview
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.otp import NetworkKey
 
@@ -243,6 +243,10 @@ class Network(ABC):
         """
         return Attachment()
 
+    def examine(self) -> Sequence[Finding]:
+        """Look whether this machine has what the network needs, without changing anything; it may not be attached."""
+        return ()
+
     def state(self) -> Mapping[str, Any]:
         """Say how the network does, in JSON types, for whoever asks this node; no secrets.
 
@@ -280,6 +284,10 @@ class Engine(ABC):
     @abstractmethod
     async def remove(self) -> None:
         """Undo everything that `apply` made. Raises EngineError."""
+
+    def examine(self) -> Sequence[Finding]:
+        """Look whether this machine has what the engine needs, without changing anything; it may not run."""
+        return ()
 
     def preview(self, plan: NodePlan) -> Preview:
         """Say what `apply` would run, and why, without doing anything. Raises EngineError for an impossible plan."""

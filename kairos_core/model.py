@@ -204,6 +204,24 @@ class Preview:
     steps: tuple[Step, ...]
 
 
+class Verdict(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    NOTE = "note"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. `remedy` is a command, or what to do; "" where there is nothing to do."""
+
+    check: str
+    verdict: Verdict
+    message: str
+    remedy: str = ""
+
+
 class EngineState(StrEnum):
     """How far Kubernetes has come on this node."""
 

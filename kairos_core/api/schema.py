@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, cast, dataclass_transform
 
-from kairos_core.cluster.diagnosis import Finding
-from kairos_core.model import Role
+from kairos_core.model import Finding, Role
 from kairos_core.runtime.control import Machine, NodeStatus
 
 Shape = TypeVar("Shape")

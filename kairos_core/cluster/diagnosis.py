@@ -8,32 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from kairos_core.cluster import roles
 from kairos_core.cluster.controller import HA_PATIENCE, Actions, Spec
 from kairos_core.cluster.election import guarantee, is_stranded
 from kairos_core.cluster.quorum import read_quorum
 from kairos_core.cluster.view import View
-from kairos_core.model import PeerId, Role
-
-
-class Verdict(StrEnum):
-    """How bad a finding is."""
-
-    OK = "ok"
-    NOTE = "note"
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found. `remedy` is a command, or what to do; "" where there is nothing to do."""
-
-    check: str
-    verdict: Verdict
-    message: str
-    remedy: str = ""
+from kairos_core.model import Finding, PeerId, Role, Verdict
 
 
 @dataclass(frozen=True, slots=True)

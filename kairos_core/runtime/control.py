@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kairos_core.cluster.diagnosis import Finding
-from kairos_core.model import PeerId, Role
+from kairos_core.model import Finding, PeerId, Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from kairos_core.cluster import addresses, roles
-from kairos_core.cluster.diagnosis import Examination, Finding, examine
+from kairos_core.cluster.diagnosis import Examination, examine
 from kairos_core.cluster.election import guarantee
 from kairos_core.cluster.kubeconfig import rewrite_kubeconfig, server_address
 from kairos_core.cluster.view import Node as NodeEntry
 from kairos_core.cluster.view import Report, View
 from kairos_core.errors import ControlError, KairosError, NetworkError, StoreError
 from kairos_core.interfaces import Network
-from kairos_core.model import PeerId, Role
+from kairos_core.model import Finding, PeerId, Role
 from kairos_core.protocol.buckets import ROLES, Policy, policy_of
 from kairos_core.runtime.control import Control, Machine, NodeStatus
 from kairos_core.runtime.node import Node

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kairos_core.cluster.diagnosis import Finding, Verdict
 from kairos_core.errors import ControlError
-from kairos_core.model import PeerId, Role
+from kairos_core.model import Finding, PeerId, Role, Verdict
 from kairos_core.runtime.control import Control, Machine, NodeStatus, Traffic
 
 

@@ -8,9 +8,8 @@ import pytest
 from kairos_core.api.app import OPERATIONS
 from kairos_core.api.document import MAX_DEPTH
 from kairos_core.api.schema import MachineShape, StatusShape
-from kairos_core.cluster.diagnosis import Finding, Verdict
 from kairos_core.errors import ControlError, StoreError
-from kairos_core.model import PeerId, Role
+from kairos_core.model import Finding, PeerId, Role, Verdict
 from kairos_core.runtime.control import Machine, NodeStatus, Traffic
 from kairos_core.testing.control import fake_machine
 from kairos_core.testing.served import ServedNode

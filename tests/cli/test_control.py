@@ -13,9 +13,8 @@ from click.testing import CliRunner, Result
 
 from kairos_core.cli import control, kairos, status
 from kairos_core.cli.columns import format_columns, printable
-from kairos_core.cluster.diagnosis import Finding, Verdict
 from kairos_core.errors import ControlError
-from kairos_core.model import Role
+from kairos_core.model import Finding, Role, Verdict
 from kairos_core.protocol.identity import Identity
 from kairos_core.testing.control import fake_machine
 from kairos_core.testing.served import ServedNode, served_node

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from kairos_core.cluster.controller import Actions, Durable, Local, Spec
-from kairos_core.cluster.diagnosis import Examination, Finding, Verdict, examine
+from kairos_core.cluster.diagnosis import Examination, examine
 from kairos_core.cluster.election import Rules
 from kairos_core.cluster.quorum import Ballots, Decision, Recovery
 from kairos_core.cluster.view import Node, Report, View
-from kairos_core.model import PeerId, Role
+from kairos_core.model import Finding, PeerId, Role, Verdict
 
 A, B, C, D = (PeerId(bytes([n]) * 32) for n in range(1, 5))
 DECISION = Decision("kairos-1", A, "1")
