@@ -19,6 +19,10 @@ TOKEN_FILE = "/run/kairos/api.token"  # noqa: S105 - a path
 ANSWER = 30.0
 """Seconds to wait for an answer; a write is answered when it is saved. Raising it makes a hung agent show later."""
 
+REACH = 3.0
+"""Seconds to connect. Raising it waits longer where a firewall swallows what goes to the agent; lowering it gives up an
+agent at the far end of a bad line."""
+
 SILENCE = 60.0
 """Seconds of silence after which an event stream counts as broken; the agent sends a sign of life every 15 s."""
 
@@ -81,9 +85,10 @@ class ApiClient:
     def _open(self, timeout: float) -> tuple[HTTPConnection, Endpoint]:
         failures = []
         for endpoint in self._endpoints:
-            connection = endpoint.connection(timeout)
+            connection = endpoint.connection(REACH)
             try:
                 connection.connect()
+                connection.sock.settimeout(timeout)
             except OSError as error:
                 failures.append(f"{endpoint} ({_reason(error)})")
             else:

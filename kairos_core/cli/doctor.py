@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,22 +11,83 @@ import click
 from kairos_core.api.client import ApiClient
 from kairos_core.cli.agent import api_option, json_option
 from kairos_core.cli.columns import print_json, printable
+from kairos_core.errors import ConfigError, ControlError
+from kairos_core.model import Finding, Verdict
 
 _MARKS = {"ok": "ok", "note": "note", "wrong": "WRONG"}
+_STATE = Path("/var/lib/kairos")
 
 
 @click.command()
+@click.option(
+    "--config",
+    "-c",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Cloud-config of this machine; may be repeated.  [default: /etc/kairos and /oem]",
+)
 @api_option
 @json_option
-def doctor(api: str | None, as_json: bool) -> None:
-    """Check this node and its network, and say what mends what is wrong."""
-    findings = ApiClient(api).get("doctor")
+def doctor(paths: tuple[Path, ...], api: str | None, as_json: bool) -> None:
+    """Check this node and its network, and say what mends what is wrong.
+
+    Looks at this machine (unless --api names an agent without --config) and asks the agent.
+    """
+    findings = [*([] if api and not paths else _machine(paths)), *_agent(api)]
     if as_json:
         print_json(findings)
     else:
         click.echo("\n".join(line for finding in findings for line in _lines(finding)))
     if any(finding["verdict"] == "wrong" for finding in findings):
         raise SystemExit(1)
+
+
+def _machine(paths: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """Examine this machine; on one without configuration, as an operator's, there is nothing to examine."""
+    from kairos_core.runtime.files import read_documents
+
+    try:
+        documents = read_documents(paths)
+    except ConfigError as error:
+        return [_document(Finding("configuration", Verdict.WRONG, str(error), "kairos validate"))]
+    return [_document(finding) for finding in _examined(documents)] if documents else []
+
+
+def _examined(documents: list[tuple[str, str]]) -> Iterator[Finding]:
+    from kairos_core.config import parse_config
+    from kairos_core.runtime.checkup import examine_machine, examine_plugins, look
+    from kairos_core.runtime.plugins import load_plugins
+
+    plugins = load_plugins()
+    try:
+        config = parse_config(documents, plugins.sections())
+    except ConfigError as error:
+        yield from (
+            Finding("configuration", Verdict.WRONG, line, "kairos validate") for line in str(error).splitlines()
+        )
+        return
+    if config.p2p is None:
+        yield Finding("configuration", Verdict.WRONG, "there is no p2p block, so no network", "kairos create-config")
+        return
+    warnings = [Finding("configuration", Verdict.NOTE, warning) for warning in config.warnings]
+    yield from warnings or [Finding("configuration", Verdict.OK, f"{len(documents)} files are valid")]
+    yield from examine_machine(look([name for name, _ in documents], _STATE), config)
+    yield from examine_plugins(config, plugins)
+
+
+def _agent(api: str | None) -> list[dict[str, Any]]:
+    try:
+        return list(ApiClient(api).get("doctor"))
+    except ControlError as error:
+        if api:
+            raise
+        return [_document(Finding("agent", Verdict.WRONG, str(error), "kairos start"))]
+
+
+def _document(finding: Finding) -> dict[str, Any]:
+    verdict = finding.verdict.value
+    return {"check": finding.check, "verdict": verdict, "message": finding.message, "remedy": finding.remedy}
 
 
 def _lines(finding: dict[str, Any]) -> list[str]:

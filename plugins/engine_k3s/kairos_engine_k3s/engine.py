@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
-from kairos_core import Engine, EngineError, EngineState, EngineStatus, NodePlan, Preview, SecretStr
+from kairos_core import Engine, EngineError, EngineState, EngineStatus, Finding, NodePlan, Preview, SecretStr
 from kairos_engine_k3s.detection import detect_supervisor
 from kairos_engine_k3s.disk import STATE, Disk, State, digest_of
+from kairos_engine_k3s.examination import examine
 from kairos_engine_k3s.health import ask_kubelet, ask_server, node_names
 from kairos_engine_k3s.journal import last_complaint
 from kairos_engine_k3s.kubeconfig import Credentials, parse_kubeconfig, with_server
@@ -90,6 +92,10 @@ class K3sEngine(Engine):
                 await tear_down(self._root, state.data_directory)
             await asyncio.to_thread(self._forget, state)
             self._launch = None
+
+    def examine(self) -> Sequence[Finding]:
+        installs = self._server.install.source is not None
+        return tuple(examine(self._root, find_program(self._root), installs=installs))
 
     def preview(self, plan: NodePlan) -> Preview:
         program = find_program(self._root) or PLACES[0]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Any
 
-from kairos_core import Attachment, Network, NetworkError, NetworkHost, PeerId
-from kairos_net_vpn import guests, succession
+from kairos_core import Attachment, Finding, Network, NetworkError, NetworkHost, PeerId
+from kairos_net_vpn import examination, guests, succession
 from kairos_net_vpn.desk import Desk, Here
 from kairos_net_vpn.device import TunDevice, open_udp
 from kairos_net_vpn.drops import VpnDrop
@@ -65,6 +65,16 @@ class Vpn(Network):
             return Attachment()
         wanted = settings.wanted
         return Attachment(settings.interface, str(wanted) if wanted else f"<an address of {settings.pool}>")
+
+    def examine(self) -> Sequence[Finding]:
+        lan = read_lan(self._settings.interface)
+        findings = list(examination.examine(self._settings, lan))
+        if self._settings.create:
+            try:
+                _require_free_pool(self._settings, lan)
+            except NetworkError as error:
+                findings.append(examination.overlap(error))
+        return findings
 
     def attach(self, host: NetworkHost) -> AbstractAsyncContextManager[Attachment]:
         """Bring the tunnel up on entry and take it down on exit. Raises NetworkError on entry."""

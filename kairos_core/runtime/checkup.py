@@ -1,0 +1,127 @@
+"""What `kairos doctor` looks at on this machine by itself, so that it helps where no agent runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kairos_core.config import Config
+from kairos_core.errors import KairosError
+from kairos_core.model import Finding, Verdict
+from kairos_core.runtime.choice import chosen_names
+from kairos_core.runtime.firewall import Passage, passage, read_ruleset, shutting_chain
+from kairos_core.runtime.lan import LanAddress, lan_addresses
+from kairos_core.runtime.offers import Kind
+from kairos_core.runtime.plugins import Plugins
+
+BORN = 1735689600
+"""2025-01-01 as Unix time: a clock before it was never set. Kairos did not exist then."""
+
+ROOM = 1 << 30
+"""Bytes that should be free where state, containers and images lie; below it the kubelet evicts pods."""
+
+USUAL_PORT = 7373
+"""Where peers are spoken with unless the transport's settings say otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What was found out about this machine; `ruleset` is None where the firewall could not be read."""
+
+    lan: Sequence[LanAddress]
+    unix_now: float
+    is_root: bool
+    ruleset: Sequence[Mapping[str, Any]] | None
+    free: int
+    files: Mapping[str, int]  # configuration file -> mode
+
+
+def look(paths: Sequence[str], state: Path) -> Machine:
+    """Find out about this machine; `paths` are the files of its configuration."""
+    existing = next(each for each in (state, *state.parents) if each.exists())
+    return Machine(
+        lan=lan_addresses(),
+        unix_now=time.time(),
+        is_root=os.geteuid() == 0,
+        ruleset=read_ruleset(),
+        free=shutil.disk_usage(existing).free,
+        files={path: Path(path).stat().st_mode & 0o777 for path in paths if Path(path).is_file()},
+    )
+
+
+def examine_machine(machine: Machine, config: Config) -> Iterator[Finding]:
+    """Yield what is found on this machine, apart from plugins."""
+    yield _lan(machine)
+    yield _clock(machine)
+    yield _secrecy(machine)
+    yield _firewall(machine, config)
+    yield _room(machine)
+
+
+def examine_plugins(config: Config, plugins: Plugins) -> Iterator[Finding]:
+    """Yield what the networks and the engine that this machine would use find missing for them."""
+    assert config.p2p is not None
+    for kind in (Kind.NETWORK, Kind.ENGINE):
+        try:
+            offers = plugins.select(kind, chosen_names(kind, config, config.p2p, plugins))
+        except KairosError as error:
+            yield Finding(kind.noun, Verdict.WRONG, str(error), "kairos plugins list")
+            continue
+        for offer in offers:
+            try:
+                yield from offer.create(config.settings).examine()
+            except KairosError as error:
+                yield Finding(offer.name, Verdict.WRONG, str(error))
+
+
+def _lan(machine: Machine) -> Finding:
+    if not machine.lan:
+        message = "no interface that leads to a LAN has an address"
+        return Finding("LAN", Verdict.WRONG, message, "plug in a cable, or start DHCP: ip address")
+    shown = ", ".join(f"{each.host} on {each.interface}" for each in machine.lan[:4])
+    return Finding("LAN", Verdict.OK, shown)
+
+
+def _clock(machine: Machine) -> Finding:
+    if machine.unix_now < BORN:
+        day = time.strftime("%Y-%m-%d", time.gmtime(machine.unix_now))
+        message = f"this machine's clock says {day}, so it was never set; certificates are not valid yet"
+        return Finding("date", Verdict.WRONG, message, "timedatectl set-ntp true")
+    return Finding("date", Verdict.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(machine.unix_now)))
+
+
+def _secrecy(machine: Machine) -> Finding:
+    open_ones = sorted(path for path, mode in machine.files.items() if mode & 0o077)
+    if open_ones:
+        message = f"{', '.join(open_ones)}: others than root can read the network token there"
+        return Finding("secrecy", Verdict.WRONG, message, f"chmod 600 {' '.join(open_ones)}")
+    return Finding("secrecy", Verdict.OK, "only root reads the configuration")
+
+
+def _firewall(machine: Machine, config: Config) -> Finding:
+    port = getattr(config.settings.get("p2p.transport"), "port", None) or USUAL_PORT
+    if machine.ruleset is None:
+        message = "the firewall's rules cannot be read (nft, as root)"
+        return Finding("firewall", Verdict.NOTE, message, f"check that UDP and TCP {port} come in")
+    for protocol in ("udp", "tcp"):
+        chain = shutting_chain(machine.ruleset, protocol, port)
+        if chain is not None:
+            message = f"the chain {chain!r} of nftables lets no {protocol.upper()} to port {port} in"
+            remedy = f"nft insert rule {chain} meta l4proto '{{ tcp, udp }}' th dport {port} accept"
+            return Finding("firewall", Verdict.WRONG, message, remedy)
+    if Passage.UNKNOWN in (passage(machine.ruleset, protocol, port) for protocol in ("udp", "tcp")):
+        message = f"the rules may or may not let UDP and TCP to port {port} in; they are not simple enough to tell"
+        return Finding("firewall", Verdict.OK, message)
+    return Finding("firewall", Verdict.OK, f"UDP and TCP to port {port} come in")
+
+
+def _room(machine: Machine) -> Finding:
+    text = f"{machine.free / (1 << 30):.1f} GiB are free"
+    if machine.free < ROOM:
+        return Finding("disk", Verdict.WRONG, f"{text}; pods are evicted soon", "make room in /var/lib")
+    return Finding("disk", Verdict.OK, text)

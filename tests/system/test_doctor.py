@@ -1,0 +1,86 @@
+"""The doctor on a machine that is well, and on one with each of many faults: it finds each, and only that one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from kairos_core.testing.agents import Agent, Network, install_engine, launch, until
+from kairos_core.testing.lab import Lab, Machine
+
+pytestmark = pytest.mark.system
+
+CONFIG = "/etc/kairos/kairos.yaml"
+FAULTS = {
+    # check: (what plants the fault, what takes it away)
+    "LAN": ("ip link set eth0 down", "ip link set eth0 up"),
+    "secrecy": (f"chmod 644 {CONFIG}", f"chmod 600 {CONFIG}"),
+    "firewall": (
+        "nft add table inet guard; "
+        "nft 'add chain inet guard input { type filter hook input priority 0; policy drop; }'; "
+        "nft add rule inet guard input ct state established,related accept; "
+        "nft add rule inet guard input tcp dport 22 accept",
+        "nft delete table inet guard",
+    ),
+    "tunnel device": ("mount -t tmpfs none /dev/net", "umount /dev/net"),
+    "MTU": ("ip link set eth0 mtu 1280", "ip link set eth0 mtu 1500"),
+    "cgroups": (
+        "grep -v ^memory /proc/cgroups > /run/cgroups; mount --bind /run/cgroups /proc/cgroups; "
+        "mount -t tmpfs none /sys/fs/cgroup",
+        "umount /proc/cgroups; umount /sys/fs/cgroup",
+    ),
+    "VPN addresses": (
+        "ip link add lan1 type veth peer name lan2; ip address add 10.1.0.9/24 dev lan1; ip link set lan1 up",
+        "ip link delete lan1",
+    ),
+    "k3s": ("mv $(command -v k3s) /run/k3s.away", "mv /run/k3s.away {k3s}"),
+    "configuration": (
+        f"cp -p {CONFIG} /run/good; echo '  unheard_of: 1' >> {CONFIG}",
+        f"cp -p /run/good {CONFIG}",
+    ),
+    "disk": ("mount -t tmpfs -o size=100m none /var/lib/kairos", "umount /var/lib/kairos"),
+}
+
+
+async def wrong(machine: Machine) -> dict[str, str]:
+    """Return what the doctor finds wrong, by check."""
+    answer = await machine.run("kairos", "doctor", "--json", check=False)
+    found = {each["check"]: each["message"] for each in json.loads(answer.stdout) if each["verdict"] == "wrong"}
+    assert answer.code == bool(found)
+    return found
+
+
+@asynccontextmanager
+async def planted(machine: Machine, check: str) -> AsyncIterator[None]:
+    plant, mend = FAULTS[check]
+    k3s = (await machine.run("sh", "-c", "command -v k3s")).stdout.strip()
+    await machine.run("sh", "-c", plant)
+    try:
+        yield
+    finally:
+        await machine.run("sh", "-c", mend.format(k3s=k3s))
+
+
+async def test_each_planted_fault_is_found_and_nothing_else(lab: Lab) -> None:
+    install_engine(lab)
+    machine = await lab.add("node-1")
+    agent = Agent(machine)
+    agent.configure(Network.new(1).cloud_config())
+    assert set(await wrong(machine)) == {"agent"}, "the agent does not run yet; all else is well"
+    for check in FAULTS:
+        async with planted(machine, check):
+            found = await wrong(machine)
+        assert check in found, (check, found)
+        assert set(found) <= {check, "agent"}, (check, found)
+    assert set(await wrong(machine)) == {"agent"}, "every fault was taken away again"
+
+
+async def test_on_a_node_that_is_well_nothing_is_wrong(lab: Lab) -> None:
+    install_engine(lab)
+    await lab.add("node-1")
+    agents = await launch(lab.machines, Network.new(1))
+    await until(agents, lambda seen: all(each["me"]["engine"] == "ready" for each in seen), 60, "a cluster of one")
+    assert await wrong(lab.machines[0]) == {}
