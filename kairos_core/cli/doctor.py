@@ -11,7 +11,7 @@ import click
 from kairos_core.api.client import ApiClient
 from kairos_core.cli.agent import api_option, json_option
 from kairos_core.cli.columns import print_json, printable
-from kairos_core.errors import ConfigError, ControlError
+from kairos_core.errors import ConfigError, ControlError, KairosError
 from kairos_core.model import Finding, Verdict
 
 _MARKS = {"ok": "ok", "note": "note", "wrong": "WRONG"}
@@ -27,14 +27,21 @@ _STATE = Path("/var/lib/kairos")
     type=click.Path(path_type=Path),
     help="Cloud-config of this machine; may be repeated.  [default: /etc/kairos and /oem]",
 )
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what helpers need to see, without secrets, to this file (tar.gz).",
+)
 @api_option
 @json_option
-def doctor(paths: tuple[Path, ...], api: str | None, as_json: bool) -> None:
+def doctor(paths: tuple[Path, ...], bundle: Path | None, api: str | None, as_json: bool) -> None:
     """Check this node and its network, and say what mends what is wrong.
 
     Looks at this machine (unless --api names an agent without --config) and asks the agent.
     """
     findings = [*([] if api and not paths else _machine(paths)), *_agent(api)]
+    if bundle is not None:
+        _write(bundle, paths, findings, api)
     if as_json:
         print_json(findings)
     else:
@@ -74,6 +81,32 @@ def _examined(documents: list[tuple[str, str]]) -> Iterator[Finding]:
     yield from warnings or [Finding("configuration", Verdict.OK, f"{len(documents)} files are valid")]
     yield from examine_machine(look([name for name, _ in documents], _STATE), config)
     yield from examine_plugins(config, plugins)
+
+
+def _write(bundle: Path, paths: tuple[Path, ...], findings: list[dict[str, Any]], api: str | None) -> None:
+    from kairos_core.config import parse_config
+    from kairos_core.protocol.token import parse_token
+    from kairos_core.runtime.blotting import secrets_in
+    from kairos_core.runtime.bundle import write_bundle
+    from kairos_core.runtime.files import read_documents
+    from kairos_core.runtime.plugins import load_plugins
+
+    documents: dict[str, Any] = {"doctor.json": findings}
+    secrets: set[str] = set()
+    try:
+        config = parse_config(read_documents(paths), load_plugins().sections())
+        secrets = secrets_in(config)
+        if config.p2p is not None:
+            secrets |= secrets_in(parse_token(config.p2p.network_token.get_secret_value()))
+        documents["configuration.txt"] = repr(config)  # which shows no secret, unlike the files
+    except KairosError as error:
+        documents["configuration.txt"] = str(error)
+    try:
+        documents["status.json"] = ApiClient(api).get("status")
+    except ControlError as error:
+        documents["status.json"] = str(error)
+    write_bundle(bundle, documents, secrets)
+    click.echo(f"written to {bundle}; look into it before you give it away", err=True)
 
 
 def _agent(api: str | None) -> list[dict[str, Any]]:
