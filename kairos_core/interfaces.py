@@ -252,6 +252,34 @@ class Network(ABC):
         raise NetworkError(f"this network takes no orders, and so not {sorted(order)}. See the plugin's own page")
 
 
+class EngineService(ABC):
+    """Kubernetes' service on this machine, as an operator handles it; the agent need not run.
+
+    What is stopped stays stopped until it is started here, or the agent applies a plan: at its own start, say.
+    """
+
+    name: str
+
+    @abstractmethod
+    async def is_running(self) -> bool:
+        """Say whether its process runs at this moment. Raises EngineError."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start it, and let it start at each boot; nothing happens when it runs. Raises EngineError."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Stop it, and let nothing but the agent start it again; containers may go on. Raises EngineError."""
+
+    @abstractmethod
+    def log(self, lines: int, *, follow: bool = False) -> AsyncIterator[str]:
+        """Yield the last lines of its log, without secrets; with `follow` then each new one, until closed.
+
+        Raises EngineError.
+        """
+
+
 class Engine(ABC):
     """Runs Kubernetes on this node."""
 
@@ -273,3 +301,10 @@ class Engine(ABC):
     @abstractmethod
     async def remove(self) -> None:
         """Undo everything that `apply` made. Raises EngineError."""
+
+    async def service(self) -> EngineService | None:
+        """Return the service that `apply` made, also in another process; None when there is none. Raises EngineError.
+
+        An engine without one has no logs, and cannot be stopped and started by hand.
+        """
+        return None

@@ -22,7 +22,7 @@ LAYERS = [
     ["protocol"],
     ["interfaces", "config"],
     ["hookspecs", "cluster"],
-    ["runtime"],
+    ["runtime", "service"],
     ["api"],
     ["cli", "testing"],
 ]

@@ -165,6 +165,7 @@ def _run(config: Config, plugins: Plugins, state: Path, kind: str, listening: Li
     from kairos_core.api.server import Listen, serving
     from kairos_core.runtime.inspection import NodeControl
     from kairos_core.runtime.node import Node
+    from kairos_core.service.notify import Notifier
 
     _set_up_logging(config.p2p.loglevel if config.p2p else "info")
     for warning in config.warnings:
@@ -172,6 +173,7 @@ def _run(config: Config, plugins: Plugins, state: Path, kind: str, listening: Li
     node = Node(config, plugins, state, kind)
     tcp = (listening.tcp.host, listening.tcp.port) if listening.tcp else None
     listen = Listen(listening.run_dir / "api.sock", tcp, listening.run_dir / "api.token")
+    notifier = Notifier()
 
     async def serve(running: Node) -> None:
         stop = asyncio.Event()
@@ -179,7 +181,9 @@ def _run(config: Config, plugins: Plugins, state: Path, kind: str, listening: Li
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with serving(NodeControl(running), listen):
             logging.getLogger("kairos").info("%s is running as %s", kind, running.pump.me)
+            notifier.ready(f"{kind} {running.pump.me}; see: kairos status")
             await stop.wait()
+            notifier.stopping()
 
     try:
         asyncio.run(node.run(serve))

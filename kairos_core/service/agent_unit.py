@@ -31,10 +31,11 @@ ExecStart={command}
 Restart=always
 # Below the five seconds after which the other nodes take it for gone.
 RestartSec=2s
-# Only the agent: the VPN's data plane survives one that was killed, and the next takes it over. An orderly stop ends it.
+# Only the agent: the VPN's data plane outlives one that was killed, and the next takes it over; an orderly stop ends
+# both. Kubernetes is a service of its own.
 KillMode=process
 TimeoutStopSec=30s
-# The kernel killed a part of it for memory: the agent starts that part again.
+# When the kernel kills a part of it for its memory, the agent starts that part again.
 OOMPolicy=continue
 LimitNOFILE=65536
 {state}RuntimeDirectory=kairos

@@ -14,9 +14,9 @@ NAME = "kairos"
 def running_program(called: str, interpreter: str) -> tuple[str, ...]:
     """Return the command line that runs this very installation of Kairos again.
 
-    `called` is sys.argv[0], `interpreter` sys.executable. A link in a directory of programs is followed to the script in
-    its venv, so that another installation that takes the link over later is not what the service starts; links among
-    the directories stay, for those who change versions by them.
+    `called` is sys.argv[0], `interpreter` sys.executable. A link to the script is followed into its venv, so that
+    another installation that takes the link over later is not what the service starts; links among the directories
+    stay, for those who change versions by them.
     """
     for script in (Path(called), Path(interpreter).with_name(NAME)):
         if script.is_absolute() and script.name == NAME and os.access(script, os.X_OK) and script.is_file():
@@ -33,8 +33,8 @@ def program_in(root: Path, program: tuple[str, ...]) -> tuple[str, ...]:
     inside = first.relative_to(root) if first.is_relative_to(root) else first.relative_to("/")
     if not os.path.lexists(root / inside):
         raise ServiceError(
-            f"the image {root} has no {Path('/') / inside}, so its service would start nothing. Install Kairos there first, "
-            f"at the same path as here, or run the kairos in the image: chroot {root} kairos install --no-now"
+            f"the image {root} has no {Path('/') / inside}, so its service would start nothing. Install Kairos there "
+            f"first, at the same path as here, or run the one in the image: chroot {root} kairos install --no-now"
         )
     return (str(Path("/") / inside), *program[1:])
 

@@ -10,7 +10,17 @@ from pathlib import Path
 from kairos_core.errors import ServiceError
 from kairos_core.runtime.state import DEFAULT_STATE, StateDirectory
 
-_STATE = ("identity", "election-*.json", "voter-*", "ledger", "lock", "vpn-*.sock", ".identity.*", ".election-*", ".voter-*")
+_STATE = (
+    "identity",
+    "election-*.json",
+    "voter-*",
+    "ledger",
+    "lock",
+    "vpn-*.sock",
+    ".identity.*",
+    ".election-*",
+    ".voter-*",
+)
 """What an agent and the plugins of this repository make in a state directory."""
 
 _RUN = ("api.sock", "api.token")

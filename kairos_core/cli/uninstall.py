@@ -1,0 +1,104 @@
+"""`kairos uninstall`: this machine without the agent's service, and with --purge without anything of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kairos_core.errors import ControlError
+
+if TYPE_CHECKING:
+    from kairos_core.service.init import Init
+    from kairos_core.service.parts import AgentService
+
+WHAT_IT_DOES = """\
+This removes from this machine, for good:
+- the agent's service, and the agent's identity, promises and ledger in {state};
+- Kubernetes, its containers and its data. If this is the cluster's only master, the cluster is lost.
+It keeps your configuration, which holds the network token, the pods' local volumes, and Kairos' program."""
+
+HERE = Path("/")
+
+
+@click.command()
+@click.option("--purge", is_flag=True, help="Remove the agent's state and Kubernetes too, for good.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="State directory to purge.  [default: that of the installed service, else /var/lib/kairos]",
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+    default=HERE,
+    help="Remove the service from the image in this directory; not with --purge.",
+)
+def uninstall(purge: bool, yes: bool, state: Path | None, root: Path) -> None:
+    """Remove the agent's service from this machine.
+
+    Kubernetes goes on, and identity and ledger stay, so that an agent that is installed again is the same node. With
+    --purge they go too. Doing it again changes nothing.
+    """
+    from kairos_core.service.init import installed_init, running_init
+    from kairos_core.service.installation import Installation
+
+    if purge and root != HERE:
+        raise click.UsageError("--purge is for this machine: an image has no state and no Kubernetes yet.")
+    running = running_init() if root == HERE else None
+    init = running or installed_init(root)
+    installation = Installation(init, root, is_live=running is not None) if init else None
+    agent = installation.installed() if installation else None
+    state = (state or Path(agent.state if agent else "/var/lib/kairos")).absolute()
+    if purge and not yes:
+        _confirm(state)
+    done = installation.stop() if installation and purge else []
+    if purge:
+        done += _remove_engine(agent, state)
+    if installation:
+        done += installation.uninstall(purge=purge)
+    if purge:
+        done += _remove_rest(state, init)
+    click.echo("\n".join(done) if done else "nothing to remove")
+    if done and not purge and root == HERE:
+        click.echo("Kubernetes and the agent's state stay. To stop Kubernetes: kairos engine stop")
+
+
+def _confirm(state: Path) -> None:
+    """Say what is about to happen, and ask. Raises ControlError unless the answer is yes."""
+    click.echo(WHAT_IT_DOES.format(state=state), err=True)
+    if not click.confirm("Remove it?", default=False, err=True):
+        raise ControlError("nothing was changed. To remove all without being asked, use --yes.")
+
+
+def _remove_engine(agent: AgentService | None, state: Path) -> list[str]:
+    """Remove what the engine made. While another agent runs, it would make it anew. Raises KairosError."""
+    from kairos_core.cli.engine import configured_engine
+    from kairos_core.service.purge import require_no_agent
+
+    require_no_agent(state)
+    engine = configured_engine(agent.configs if agent else ())
+    if engine is None:
+        return []
+
+    async def remove() -> bool:
+        was_there = await engine.service() is not None
+        await engine.remove()
+        return was_there
+
+    return ["removed Kubernetes and its data"] if asyncio.run(remove()) else []
+
+
+def _remove_rest(state: Path, init: Init | None) -> list[str]:
+    from kairos_core.cli.start import DEFAULT_RUN
+    from kairos_core.runtime.state import DEFAULT_STATE
+    from kairos_core.service.purge import purge
+
+    done = purge(state, DEFAULT_RUN, (Path(init.log),) if init and init.log else ())
+    with contextlib.suppress(OSError):  # with another --state only the engine was in it
+        DEFAULT_STATE.rmdir()
+    return done
