@@ -21,14 +21,14 @@ GOLDEN = Path(__file__).parent / "golden"
 PLAIN = AgentService(("/opt/kairos/bin/kairos",))
 TRICKY = AgentService(
     ("/opt/my kairos/bin/kairos",),
-    configs=("/etc/kairos/50%.yaml", "/srv/$HOME/it's \"mine\".yaml"),
+    configs=("/etc/kairos/50%.yaml", '/srv/$HOME/it\'s "mine".yaml'),
     state="/srv/state",
     api="127.0.0.1:8080",
 )
 WORDS = (
     "start",
     "--config=/etc/kairos/50%.yaml",
-    "--config=/srv/$HOME/it's \"mine\".yaml",
+    '--config=/srv/$HOME/it\'s "mine".yaml',
     "--state=/srv/state",
     "--api=127.0.0.1:8080",
 )
