@@ -65,7 +65,7 @@ def logs(lines: int, follow: bool, paths: tuple[Path, ...]) -> None:
 
     async def show(_: Engine, service: EngineService) -> None:
         async for line in service.log(lines, follow=follow):
-            click.echo(printable(line))
+            click.echo(printable(line.expandtabs()))
 
     with contextlib.suppress(KeyboardInterrupt):  # this is how one leaves
         _with_service(paths, show)

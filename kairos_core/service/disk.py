@@ -50,7 +50,7 @@ class Disk:
         path = self.path(part.path)
         before = path.with_name(path.name + ASIDE)
         try:
-            if not os.path.lexists(path) or not (also_yours or _is_ours(path, part)):
+            if not os.path.lexists(path) or not (_is_ours(path, part) or (also_yours and _is_yours(part))):
                 return []
             path.unlink()
             if not before.exists():
@@ -94,6 +94,10 @@ def _is_ours(path: Path, part: Part) -> bool:
     if part.yours:
         return path.read_text(errors="replace") == part.content
     return not path.is_symlink() and MARK in path.read_text(errors="replace")
+
+
+def _is_yours(part: Part) -> bool:
+    return isinstance(part, File) and part.yours
 
 
 def _leads(path: Path, link: Link) -> bool:

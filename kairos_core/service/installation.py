@@ -52,9 +52,10 @@ class Installation:
     def uninstall(self, *, purge: bool) -> list[str]:
         """Stop the agent and remove its service; return what was done, a phrase each. Raises ServiceError.
 
-        Doing it twice changes nothing. With `purge` also what the operator wrote into files of ours.
+        Doing it twice changes nothing. With `purge` also what the operator wrote into files of ours. A service by
+        another hand is left alone, but for `purge` it is stopped.
         """
-        done = self.stop()
+        done = self.stop() if purge or self.installed() else []
         for part in reversed(self._init.parts(self.installed() or AgentService(("kairos",)))):
             done += self._disk.remove(part, also_yours=purge)
         if done and self._is_live:

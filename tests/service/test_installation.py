@@ -122,7 +122,7 @@ def test_the_environment_file_is_for_root_alone_and_its_text_is_the_operators(
     assert not file.exists()
 
 
-def test_a_unit_by_another_hand_is_set_aside_and_comes_back(live: Installation, tmp_path: Path) -> None:
+def test_a_unit_by_another_hand_is_set_aside_and_comes_back(live: Installation, tmp_path: Path, init: Any) -> None:
     unit = tmp_path / UNIT
     unit.parent.mkdir(parents=True)
     unit.write_text("[Service]\nExecStart=/usr/local/bin/kairos start\n")
@@ -132,7 +132,10 @@ def test_a_unit_by_another_hand_is_set_aside_and_comes_back(live: Installation, 
     done = live.uninstall(purge=False)
     assert f"removed {unit}, and put back the one that was there before" in done
     assert unit.read_text().startswith("[Service]")
-    assert live.uninstall(purge=True) == []
+    init.running = True
+    assert live.uninstall(purge=False) == []
+    assert init.running
+    assert live.uninstall(purge=True) == ["stopped the agent"]
     assert unit.exists()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from kairos_core import EngineError, EngineService
 from kairos_engine_k3s.disk import Disk
@@ -35,7 +35,7 @@ class K3sService(EngineService):
     async def stop(self) -> None:
         await self._supervisor.stop(self.name)
 
-    async def log(self, lines: int, *, follow: bool = False) -> AsyncIterator[str]:
+    async def log(self, lines: int, *, follow: bool = False) -> AsyncGenerator[str, None]:
         secrets = await asyncio.to_thread(self._secrets)
         argv = self._supervisor.log_command(self.name, lines, follow=follow)
         async with contextlib.aclosing(_lines(argv)) as printed:
