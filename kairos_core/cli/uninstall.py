@@ -12,7 +12,7 @@ import click
 from kairos_core.errors import ControlError
 
 if TYPE_CHECKING:
-    from kairos_core.service.init import Init
+    from kairos_core.service.installation import Installation
     from kairos_core.service.parts import AgentService
 
 WHAT_IT_DOES = """\
@@ -56,13 +56,10 @@ def uninstall(purge: bool, yes: bool, state: Path | None, root: Path) -> None:
     state = (state or Path(agent.state if agent else "/var/lib/kairos")).absolute()
     if purge and not yes:
         _confirm(state)
-    done = installation.stop() if installation and purge else []
     if purge:
-        done += _remove_engine(agent, state)
-    if installation:
-        done += installation.uninstall(purge=purge)
-    if purge:
-        done += _remove_rest(state, init)
+        done = _purge(installation, agent, state, Path(init.log) if init and init.log else None)
+    else:
+        done = installation.uninstall(purge=False) if installation else []
     click.echo("\n".join(done) if done else "nothing to remove")
     if done and not purge and root == HERE:
         click.echo("Kubernetes and the agent's state stay. To stop Kubernetes: kairos engine stop")
@@ -75,30 +72,15 @@ def _confirm(state: Path) -> None:
         raise ControlError("nothing was changed. To remove all without being asked, use --yes.")
 
 
-def _remove_engine(agent: AgentService | None, state: Path) -> list[str]:
-    """Remove what the engine made. While another agent runs, it would make it anew. Raises KairosError."""
+def _purge(installation: Installation | None, agent: AgentService | None, state: Path, log: Path | None) -> list[str]:
+    """Remove all that is there. Raises KairosError."""
     from kairos_core.cli.engine import configured_engine
-    from kairos_core.service.purge import require_no_agent
-
-    require_no_agent(state)
-    engine = configured_engine(agent.configs if agent else ())
-    if engine is None:
-        return []
-
-    async def remove() -> bool:
-        was_there = await engine.service() is not None
-        await engine.remove()
-        return was_there
-
-    return ["removed Kubernetes and its data"] if asyncio.run(remove()) else []
-
-
-def _remove_rest(state: Path, init: Init | None) -> list[str]:
     from kairos_core.cli.start import DEFAULT_RUN
     from kairos_core.runtime.state import DEFAULT_STATE
-    from kairos_core.service.purge import purge
+    from kairos_core.service.purge import Remains, remove_all
 
-    done = purge(state, DEFAULT_RUN, (Path(init.log),) if init and init.log else ())
-    with contextlib.suppress(OSError):  # with another --state only the engine was in it
+    engine = configured_engine(agent.configs if agent else ())
+    done = asyncio.run(remove_all(Remains(installation, engine, state, DEFAULT_RUN, (log,) if log else ())))
+    with contextlib.suppress(OSError):  # with another --state only the engine's record was in it
         DEFAULT_STATE.rmdir()
     return done

@@ -1,14 +1,17 @@
-"""Deletes what agents have left on this machine: identity, promises of the election, ledger, sockets, logs."""
+"""Removes all of Kairos from a machine: service, Kubernetes, and what agents left: identity, ledger, sockets, logs."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from kairos_core.errors import ServiceError
+from kairos_core.interfaces import Engine
 from kairos_core.runtime.state import DEFAULT_STATE, StateDirectory
+from kairos_core.service.installation import Installation
 
 _STATE = (
     "identity",
@@ -26,10 +29,43 @@ _STATE = (
 _RUN = ("api.sock", "api.token")
 
 
-def require_no_agent(state: Path) -> None:
-    """See that no agent uses a state directory, from now until this process ends. Raises StoreError when one does."""
-    if state.is_dir():
-        StateDirectory(state)
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """All that there may be of Kairos on a machine."""
+
+    installation: Installation | None
+    engine: Engine | None
+    state: Path
+    run: Path
+    logs: tuple[Path, ...] = ()
+
+
+async def remove_all(remains: Remains) -> list[str]:
+    """Remove it; return what was done, a phrase each. Doing it again, also after a failure, does what is left.
+
+    The agent goes first, since it would start Kubernetes anew; the state last, since the engine's record is in it.
+    Raises KairosError.
+    """
+    done = remains.installation.stop() if remains.installation else []
+    with without_agent(remains.state):
+        if remains.engine is not None:
+            has_run = await remains.engine.service() is not None
+            await remains.engine.remove()
+            done += ["removed Kubernetes and its data"] if has_run else []
+        if remains.installation is not None:
+            done += remains.installation.uninstall(purge=True)
+        return done + purge(remains.state, remains.run, remains.logs)
+
+
+@contextlib.contextmanager
+def without_agent(state: Path) -> Iterator[None]:
+    """Keep agents away from a state directory meanwhile. Raises StoreError when one uses it."""
+    held = StateDirectory(state) if state.is_dir() else None
+    try:
+        yield
+    finally:
+        if held is not None:
+            held.release()
 
 
 def purge(state: Path, run: Path, logs: tuple[Path, ...] = ()) -> list[str]:
