@@ -54,13 +54,17 @@ def openrc_parts(service: AgentService) -> tuple[Part, ...]:
 
 
 def format_script(service: AgentService) -> str:
-    """Return the text of the init script. OpenRC evaluates `command_args` in a shell, hence two quotings."""
+    """Return the text of the init script.
+
+    OpenRC evaluates `command` and `command_args` in a shell once more, hence two quotings. Source: supervise_start in
+    its supervise-daemon.sh.
+    """
     program, *arguments = service.command()
     return _SCRIPT.format(
         mark=MARK,
         record=service.record(),
         service=SERVICE,
-        program=shlex.quote(program),
+        program=shlex.quote(shlex.quote(program)),
         arguments=shlex.quote(shlex.join(arguments)),
         log=LOG,
         state=shlex.quote(service.state),

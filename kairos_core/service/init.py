@@ -87,8 +87,9 @@ class OpenRcInit(Init):
         """Do nothing: OpenRC looks at the times of its scripts by itself."""
 
     def is_running(self) -> bool:
-        # 3: stopped, 4: crashed-or-unsupervised, 32: crashed, 1: no such service. Source: openrc-run(8).
-        return _run("rc-service", SERVICE, "status", accept=(0, 1, 3, 4, 32)).returncode == 0
+        # 1: no such service, 3: stopped. All else is on its way up or down, or is started again after a crash. Source:
+        # supervise_status in OpenRC's supervise-daemon.sh.
+        return _run("rc-service", SERVICE, "status", accept=tuple(range(256))).returncode not in (1, 3)
 
     def start(self, *, afresh: bool) -> None:
         _run("rc-service", SERVICE, "restart" if afresh else "start", advice=self.log_advice)

@@ -80,7 +80,8 @@ def test_a_shell_takes_the_init_script_and_gets_the_arguments_unchanged(tmp_path
     file.write_text(script.content)
     subprocess.run(["sh", "-n", str(file)], check=True)
     lines = [line for line in script.content.splitlines() if line.startswith(("command=", "command_args="))]
-    shown = "\n".join([*lines, 'eval set -- "$command_args"', 'printf "%s\\n" "$command" "$@"'])
+    # As OpenRC does it: eval, and no quotes around the variables.
+    shown = "\n".join([*lines, "eval set -- $command $command_args", 'printf "%s\\n" "$@"'])
     done = subprocess.run(["sh", "-c", shown], capture_output=True, text=True, check=True)
     assert tuple(done.stdout.splitlines()) == ("/opt/my kairos/bin/kairos", *WORDS)
 
