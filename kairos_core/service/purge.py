@@ -43,7 +43,8 @@ class Remains:
 async def remove_all(remains: Remains) -> list[str]:
     """Remove it; return what was done, a phrase each. Doing it again, also after a failure, does what is left.
 
-    The agent goes first, since it would start Kubernetes anew; the state last, since the engine's record is in it.
+    The agent ends first, since it would start Kubernetes anew; then goes the engine, whose record is in the state; and
+    last the service, which says where the state is.
     Raises KairosError.
     """
     done = remains.installation.stop() if remains.installation else []
@@ -52,9 +53,8 @@ async def remove_all(remains: Remains) -> list[str]:
             has_run = await remains.engine.service() is not None
             await remains.engine.remove()
             done += ["removed Kubernetes and its data"] if has_run else []
-        if remains.installation is not None:
-            done += remains.installation.uninstall(purge=True)
-        return done + purge(remains.state, remains.run, remains.logs)
+        done += purge(remains.state, remains.run, remains.logs)
+    return done + (remains.installation.uninstall(purge=True) if remains.installation else [])
 
 
 @contextlib.contextmanager
