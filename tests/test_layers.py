@@ -22,7 +22,7 @@ LAYERS = [
     ["protocol"],
     ["interfaces", "config"],
     ["hookspecs", "cluster"],
-    ["runtime", "service"],
+    ["runtime", "agent_service"],
     ["api"],
     ["cli", "testing"],
 ]

@@ -149,8 +149,8 @@ def _with_service(paths: Sequence[Path], work: Callable[[Engine, EngineService],
 
 def _installed_configs() -> Sequence[str]:
     """Return what the installed service tells its agent to read; nothing where there is none."""
-    from kairos_core.service.init import installed_init, running_init
-    from kairos_core.service.installation import Installation
+    from kairos_core.agent_service.init import installed_init, running_init
+    from kairos_core.agent_service.installation import Installation
 
     init = running_init() or installed_init()
     agent = Installation(init, is_live=False).installed() if init else None

@@ -14,8 +14,8 @@ from kairos_core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kairos_core.service.init import Init
-    from kairos_core.service.installation import Outcome
+    from kairos_core.agent_service.init import Init
+    from kairos_core.agent_service.installation import Outcome
 
 HERE = Path("/")
 
@@ -50,10 +50,10 @@ def install(paths: tuple[Path, ...], state: Path, api: str, now: bool, root: Pat
     It is run by systemd or OpenRC, and from this very installation of Kairos. Checks the configuration first. Doing it
     again changes nothing; with other options it changes what differs and starts the agent afresh.
     """
-    from kairos_core.service.init import find_init, running_init
-    from kairos_core.service.installation import Installation
-    from kairos_core.service.parts import AgentService
-    from kairos_core.service.program import foreign_owner, program_in, running_program
+    from kairos_core.agent_service.init import find_init, running_init
+    from kairos_core.agent_service.installation import Installation
+    from kairos_core.agent_service.parts import AgentService
+    from kairos_core.agent_service.program import foreign_owner, program_in, running_program
 
     is_image = root != HERE
     now = now and not is_image
@@ -88,7 +88,7 @@ def _check_configuration(configs: Sequence[Path], root: Path, api: str) -> None:
     from kairos_core.runtime.assembly import network_block
     from kairos_core.runtime.files import DEFAULT_DIRECTORIES, read_documents
     from kairos_core.runtime.plugins import load_plugins
-    from kairos_core.service.exposure import exposed_files
+    from kairos_core.agent_service.exposure import exposed_files
 
     Listening(Path(), api or None)
     places = [root / path.relative_to("/") for path in configs]

@@ -165,7 +165,7 @@ def _run(config: Config, plugins: Plugins, state: Path, kind: str, listening: Li
     from kairos_core.api.server import Listen, serving
     from kairos_core.runtime.inspection import NodeControl
     from kairos_core.runtime.node import Node
-    from kairos_core.service.notify import Notifier
+    from kairos_core.agent_service.notify import Notifier
 
     _set_up_logging(config.p2p.loglevel if config.p2p else "info")
     for warning in config.warnings:

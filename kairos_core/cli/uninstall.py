@@ -12,8 +12,8 @@ import click
 from kairos_core.errors import ControlError
 
 if TYPE_CHECKING:
-    from kairos_core.service.installation import Installation
-    from kairos_core.service.parts import AgentService
+    from kairos_core.agent_service.installation import Installation
+    from kairos_core.agent_service.parts import AgentService
 
 WHAT_IT_DOES = """\
 This removes from this machine, for good:
@@ -44,8 +44,8 @@ def uninstall(purge: bool, yes: bool, state: Path | None, root: Path) -> None:
     Kubernetes goes on, and identity and ledger stay, so that an agent that is installed again is the same node. With
     --purge they go too. Doing it again changes nothing.
     """
-    from kairos_core.service.init import installed_init, running_init
-    from kairos_core.service.installation import Installation
+    from kairos_core.agent_service.init import installed_init, running_init
+    from kairos_core.agent_service.installation import Installation
 
     if purge and root != HERE:
         raise click.UsageError("--purge is for this machine: an image has no state and no Kubernetes yet.")
@@ -77,7 +77,7 @@ def _purge(installation: Installation | None, agent: AgentService | None, state:
     from kairos_core.cli.engine import configured_engine
     from kairos_core.cli.start import DEFAULT_RUN
     from kairos_core.runtime.state import DEFAULT_STATE
-    from kairos_core.service.purge import Remains, remove_all
+    from kairos_core.agent_service.purge import Remains, remove_all
 
     engine = configured_engine(agent.configs if agent else ())
     done = asyncio.run(remove_all(Remains(installation, engine, state, DEFAULT_RUN, (log,) if log else ())))

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from kairos_core.cli import kairos
 from kairos_core.protocol.token import format_token, new_token
-from kairos_core.service.parts import read_record
+from kairos_core.agent_service.parts import read_record
 
 TOKEN = format_token(new_token(lambda alphabet: alphabet[3]))
 PROGRAM = Path(sys.executable).with_name("kairos")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kairos_core.errors import ServiceError
-from kairos_core.service.installation import OWED, Installation
-from kairos_core.service.parts import AgentService
+from kairos_core.agent_service.installation import OWED, Installation
+from kairos_core.agent_service.parts import AgentService
 
 SERVICE = AgentService(("/opt/kairos/bin/kairos",))
 OTHER = replace(SERVICE, api="127.0.0.1:8080")

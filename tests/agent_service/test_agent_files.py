@@ -1,6 +1,6 @@
 """The files that make the agent a service, against golden copies and the programs that read them.
 
-Regenerate with: python tests/service/test_agent_files.py
+Regenerate with: python tests/agent_service/test_agent_files.py
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from kairos_core.service.agent_script import openrc_parts
-from kairos_core.service.agent_unit import format_unit, systemd_parts
-from kairos_core.service.parts import AgentService, File, Part, read_record
+from kairos_core.agent_service.agent_script import openrc_parts
+from kairos_core.agent_service.agent_unit import format_unit, systemd_parts
+from kairos_core.agent_service.parts import AgentService, File, Part, read_record
 
 GOLDEN = Path(__file__).parent / "golden"
 PLAIN = AgentService(("/opt/kairos/bin/kairos",))

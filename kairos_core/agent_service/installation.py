@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kairos_core.errors import ServiceError
-from kairos_core.service.disk import Disk
-from kairos_core.service.init import Init
-from kairos_core.service.parts import AgentService, File, Part, read_record
+from kairos_core.agent_service.disk import Disk
+from kairos_core.agent_service.init import Init
+from kairos_core.agent_service.parts import AgentService, File, Part, read_record
 
 OWED = "/run/kairos.restart"
 """While this is there, the agent that runs was started from older files than those on disk. It holds over an end in the

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kairos_core.errors import ServiceError
-from kairos_core.service.parts import MARK, File, Link, Part
+from kairos_core.agent_service.parts import MARK, File, Link, Part
 
 ASIDE = ".before-kairos"
 

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from kairos_core.errors import ServiceError
-from kairos_core.service.agent_script import LOG, SCRIPT_FILE, SERVICE, openrc_parts
-from kairos_core.service.agent_unit import UNIT, UNIT_FILE, systemd_parts
-from kairos_core.service.parts import AgentService, Part
+from kairos_core.agent_service.agent_script import LOG, SCRIPT_FILE, SERVICE, openrc_parts
+from kairos_core.agent_service.agent_unit import UNIT, UNIT_FILE, systemd_parts
+from kairos_core.agent_service.parts import AgentService, Part
 
 PATIENCE = 120.0
 """Seconds that a start or stop may take: systemd gives up the one after 90 and kills in the other after 30."""

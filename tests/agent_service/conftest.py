@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kairos_core.service.init import SystemdInit
+from kairos_core.agent_service.init import SystemdInit
 
 
 class FakeInit(SystemdInit):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kairos_core.errors import ServiceError
-from kairos_core.service.program import foreign_owner, program_in, running_program
+from kairos_core.agent_service.program import foreign_owner, program_in, running_program
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from kairos_core.errors import EngineError, StoreError
 from kairos_core.model import EngineState
 from kairos_core.runtime.state import StateDirectory
-from kairos_core.service.installation import Installation
-from kairos_core.service.parts import AgentService
-from kairos_core.service.purge import Remains, purge, remove_all, without_agent
+from kairos_core.agent_service.installation import Installation
+from kairos_core.agent_service.parts import AgentService
+from kairos_core.agent_service.purge import Remains, purge, remove_all, without_agent
 from kairos_core.testing.engines import PLAN, FakeEngine
 
 

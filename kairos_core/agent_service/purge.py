@@ -11,7 +11,7 @@ from pathlib import Path
 from kairos_core.errors import ServiceError
 from kairos_core.interfaces import Engine
 from kairos_core.runtime.state import DEFAULT_STATE, StateDirectory
-from kairos_core.service.installation import Installation
+from kairos_core.agent_service.installation import Installation
 
 _STATE = (
     "identity",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kairos_core.errors import ServiceError
-from kairos_core.service.init import OpenRcInit, SystemdInit, find_init, installed_init, running_init
+from kairos_core.agent_service.init import OpenRcInit, SystemdInit, find_init, installed_init, running_init
 
 
 @pytest.mark.parametrize(

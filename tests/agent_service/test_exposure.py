@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kairos_core.service.exposure import exposed_files
+from kairos_core.agent_service.exposure import exposed_files
 
 TOKEN = "b3RwOiBub3QgYSByZWFsIHRva2Vu"
 

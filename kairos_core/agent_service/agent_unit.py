@@ -1,11 +1,11 @@
-"""The agent as a systemd service. Pure; read by tests/service/golden/systemd.txt."""
+"""The agent as a systemd service. Pure; read by tests/agent_service/golden/systemd.txt."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from kairos_core.service.parts import ENVIRONMENT, MARK, STATE, AgentService, File, Link, Part, environment_file
+from kairos_core.agent_service.parts import ENVIRONMENT, MARK, STATE, AgentService, File, Link, Part, environment_file
 
 UNIT = "kairos.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"

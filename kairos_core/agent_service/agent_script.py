@@ -1,10 +1,10 @@
-"""The agent as an OpenRC service under supervise-daemon. Pure; read by tests/service/golden/openrc.txt."""
+"""The agent as an OpenRC service under supervise-daemon. Pure; read by tests/agent_service/golden/openrc.txt."""
 
 from __future__ import annotations
 
 import shlex
 
-from kairos_core.service.parts import ENVIRONMENT, MARK, RUN, AgentService, File, Link, Part, environment_file
+from kairos_core.agent_service.parts import ENVIRONMENT, MARK, RUN, AgentService, File, Link, Part, environment_file
 
 SERVICE = "kairos"
 SCRIPT_FILE = f"/etc/init.d/{SERVICE}"

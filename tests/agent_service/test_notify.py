@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kairos_core.service.notify import VARIABLE, Notifier
+from kairos_core.agent_service.notify import VARIABLE, Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])
