@@ -8,6 +8,7 @@
     ├── StoreError       the ledger cannot be read or written on this disk
     ├── NetworkError     an interface, address or route cannot be made
     ├── EngineError      Kubernetes cannot be installed, started or asked
+    ├── ServiceError     the agent's service cannot be installed, started or removed
     └── ControlError     a command cannot be carried out by the running agent
 
 A message says what happened (with the value), why or what was expected, and what to do next. No message
@@ -52,6 +53,10 @@ class NetworkError(KairosError):
 
 class EngineError(KairosError):
     """Kubernetes cannot be installed, started or asked."""
+
+
+class ServiceError(KairosError):
+    """The agent's service cannot be installed, started, stopped or removed on this machine."""
 
 
 class ControlError(KairosError):

@@ -263,6 +263,34 @@ class Network(ABC):
         raise NetworkError(f"this network takes no orders, and so not {sorted(order)}. See the plugin's own page")
 
 
+class EngineService(ABC):
+    """Kubernetes' service on this machine, as an operator handles it; the agent need not run.
+
+    What is stopped stays stopped until it is started here, or the agent applies a plan: at its own start, say.
+    """
+
+    name: str
+
+    @abstractmethod
+    async def is_running(self) -> bool:
+        """Say whether its process runs at this moment. Raises EngineError."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start it, and let it start at each boot; nothing happens when it runs. Raises EngineError."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Stop it, and let nothing but the agent start it again; containers may go on. Raises EngineError."""
+
+    @abstractmethod
+    def log(self, lines: int, *, follow: bool = False) -> AsyncIterator[str]:
+        """Yield the last lines of its log, without secrets; with `follow` then each new one, until closed.
+
+        Raises EngineError.
+        """
+
+
 class Engine(ABC):
     """Runs Kubernetes on this node."""
 
@@ -292,3 +320,10 @@ class Engine(ABC):
     def preview(self, plan: NodePlan) -> Preview:
         """Say what `apply` would run, and why, without doing anything. Raises EngineError for an impossible plan."""
         raise EngineError(f"{type(self).__name__} does not tell what it would run. Ask its author, or see its log.")
+
+    async def service(self) -> EngineService | None:
+        """Return the service that `apply` made, also in another process; None when there is none. Raises EngineError.
+
+        An engine without one has no logs, and cannot be stopped and started by hand.
+        """
+        return None

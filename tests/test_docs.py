@@ -182,7 +182,7 @@ def test_every_command_and_option_named_in_the_prose_is_there(page: Path) -> Non
     for words in spoken_commands(prose(page)):
         if words and not words[0].startswith("-"):
             command, _, rest = find_command(words)
-            options = {option for parameter in command.params for option in parameter.opts}
+            options = {each for param in command.params for each in (*param.opts, *param.secondary_opts)}
             wrong = [word for word in rest if word.startswith("-") and word not in options]
             assert not wrong, f"{name_of(page)}: `kairos {' '.join(words)}`: no option {wrong}"
 

@@ -22,7 +22,7 @@ LAYERS = [
     ["protocol"],
     ["interfaces", "config"],
     ["hookspecs", "cluster"],
-    ["runtime"],
+    ["runtime", "agent_service"],
     ["api"],
     ["cli", "testing"],
 ]

@@ -162,6 +162,7 @@ class Listening:
 
 
 def _run(config: Config, plugins: Plugins, state: Path, kind: str, listening: Listening) -> None:
+    from kairos_core.agent_service.notify import Notifier
     from kairos_core.api.server import Listen, serving
     from kairos_core.runtime.inspection import NodeControl
     from kairos_core.runtime.node import Node
@@ -172,6 +173,7 @@ def _run(config: Config, plugins: Plugins, state: Path, kind: str, listening: Li
     node = Node(config, plugins, state, kind)
     tcp = (listening.tcp.host, listening.tcp.port) if listening.tcp else None
     listen = Listen(listening.run_dir / "api.sock", tcp, listening.run_dir / "api.token")
+    notifier = Notifier()
 
     async def serve(running: Node) -> None:
         stop = asyncio.Event()
@@ -179,7 +181,9 @@ def _run(config: Config, plugins: Plugins, state: Path, kind: str, listening: Li
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with serving(NodeControl(running), listen):
             logging.getLogger("kairos").info("%s is running as %s", kind, running.pump.me)
+            notifier.ready(f"{kind} {running.pump.me}; see: kairos status")
             await stop.wait()
+            notifier.stopping()
 
     try:
         asyncio.run(node.run(serve))

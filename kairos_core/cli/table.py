@@ -32,6 +32,8 @@ COMMANDS: dict[str, Builtin] = {
     "start": Builtin(
         "kairos_core.cli.start:start", "Run this machine's node: find peers, take a role, start Kubernetes."
     ),
+    "install": Builtin("kairos_core.cli.install:install", "Make the agent a service that starts at every boot."),
+    "uninstall": Builtin("kairos_core.cli.uninstall:uninstall", "Remove the agent's service from this machine."),
     "bridge": Builtin(
         "kairos_core.cli.start:bridge", "Join the network as an operator: reach every node, and get the kubeconfig."
     ),
@@ -43,6 +45,7 @@ COMMANDS: dict[str, Builtin] = {
     "role": Builtin("kairos_core.cli.control:role", "List and set the roles of nodes."),
     "cluster": Builtin("kairos_core.cli.control:cluster", "Give up a lost cluster, or join the other of two."),
     "uuid": Builtin("kairos_core.cli.control:uuid", "Print the peer id of this machine."),
+    "engine": Builtin("kairos_core.cli.engine:engine", "Look after Kubernetes' service on this machine."),
     "ledger": Builtin("kairos_core.cli.control:ledger", "Read, write and watch the ledger."),
     "plugins": Builtin("kairos_core.cli.plugins:plugins", "List the installed plugins, or begin a new one."),
     "demo": Builtin("kairos_core.cli.demo:demo", "Grow a cluster of namespaces on this machine."),

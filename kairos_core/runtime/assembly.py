@@ -20,7 +20,7 @@ from kairos_core.interfaces import Discovery, Engine, LedgerStore, Network, Tran
 from kairos_core.model import Role
 from kairos_core.protocol.otp import Keyring
 from kairos_core.protocol.token import Token, parse_token
-from kairos_core.runtime.choice import chosen_names
+from kairos_core.runtime.choice import DEFAULTS, chosen_names
 from kairos_core.runtime.offers import Kind
 from kairos_core.runtime.plugins import Plugins
 from kairos_core.settings import SecretStr
@@ -71,6 +71,18 @@ def make_parts(config: Config, plugins: Plugins, ledger_directory: Path, kind: s
     parts.chosen = {each.value: chosen for each, chosen in names.items()}
     parts.warnings = [*_warnings(config, parts, kind), *skipped]
     return parts
+
+
+def make_engine(config: Config | None, plugins: Plugins) -> Engine | None:
+    """Make the engine alone, for a command that acts beside the agent; None when none is installed.
+
+    Without a configuration it is the default one: what it has made, it knows from the disk. Raises PluginError,
+    ConfigError.
+    """
+    wanted = config.p2p.plugins.engine if config is not None and config.p2p is not None else None
+    offer = plugins.choose(Kind.ENGINE, wanted, DEFAULTS[Kind.ENGINE])
+    engine: Engine | None = offer.create(config.settings if config is not None else None) if offer else None
+    return engine
 
 
 def _discoveries(config: Config, plugins: Plugins, names: Sequence[str]) -> tuple[dict[str, Discovery], list[str]]:

@@ -70,6 +70,10 @@ class StateDirectory:
             raise StoreError(f"cannot make {directory}: {error.strerror}. {_advice(error)}") from error
         return directory
 
+    def release(self) -> None:
+        """Let another agent have the directory; this one must not use it any more. The end of the process does too."""
+        os.close(self._lock)
+
 
 class ElectionFile:
     """What this machine has promised in one election, on disk."""

@@ -7,11 +7,11 @@ async def test_my_engine_keeps_the_contract(tmp_path):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from kairos_core.errors import EngineError
-from kairos_core.interfaces import Engine
+from kairos_core.interfaces import Engine, EngineService
 from kairos_core.model import Attachment, EngineState, EngineStatus, Join, NodePlan, Role
 from kairos_core.settings import SecretStr
 
@@ -46,9 +46,11 @@ async def check_engine(make: Callable[[], Engine], plan: NodePlan = PLAN, patien
         assert again.state is EngineState.READY, f"applying an equal plan must change nothing: {again.message}"
         assert again.join_token == first.join_token, "applying an equal plan must not change the join token"
         await _check_restarted_agent(make(), plan, first)
+        await _check_service(make(), plan, first)
     finally:
         await engine.remove()
     assert (await engine.status()).state is EngineState.ABSENT, "after remove() the state must be absent"
+    assert await make().service() is None, "after remove() there must be no service"
     await engine.remove()  # what is gone may be removed again
 
 
@@ -79,6 +81,34 @@ async def _check_restarted_agent(engine: Engine, plan: NodePlan, first: EngineSt
     status = await engine.status()
     assert status.state is EngineState.READY, f"a restarted agent must find what runs: {status.message}"
     assert status.join_token == first.join_token, "a restarted agent must not start another cluster"
+
+
+async def _check_service(engine: Engine, plan: NodePlan, first: EngineStatus) -> None:
+    """An engine object that has applied nothing is what a command beside the agent has."""
+    service = await engine.service()
+    if service is None:
+        return
+    assert service.name, "a service must have a name"
+    assert await service.is_running(), "the service of a ready engine must run"
+    async with asyncio.timeout(30):
+        lines = [line async for line in service.log(50)]
+    for secret in (plan.cluster_token, first.join_token):
+        shown = secret is not None and any(secret.get_secret_value() in line for line in lines)
+        assert not shown, "a log must not show a secret"
+    await service.stop()
+    assert not await service.is_running(), "after stop() it must not run"
+    await service.start()
+    await service.start()  # what runs may be started again
+    await _runs(service)
+
+
+async def _runs(service: EngineService) -> None:
+    """Wait until it runs: an init system may take its time."""
+    for _ in range(100):
+        if await service.is_running():
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("after start() it must run")
 
 
 async def _ready(engine: Engine, patience: float) -> EngineStatus:
@@ -112,6 +142,26 @@ class FakeCluster:
     nodes: dict[str, Role] = field(default_factory=dict)
 
 
+class FakeService(EngineService):
+    """The service of a fake engine: a flag, and a log that one can write into."""
+
+    def __init__(self, lines: Iterable[str] = ()) -> None:
+        self.name, self.runs, self.lines = "fake", True, list(lines)
+
+    async def is_running(self) -> bool:
+        return self.runs
+
+    async def start(self) -> None:
+        self.runs = True
+
+    async def stop(self) -> None:
+        self.runs = False
+
+    async def log(self, lines: int, *, follow: bool = False) -> AsyncIterator[str]:
+        for line in self.lines[-lines:]:
+            yield line
+
+
 class FakeEngine(Engine):
     """An engine without programs: ready at the `delay`-th status, failed with a wrong join token.
 
@@ -123,6 +173,7 @@ class FakeEngine(Engine):
         self.cluster = cluster if cluster is not None else FakeCluster()
         self.plans: list[NodePlan] = []
         self._plan: NodePlan | None = None
+        self._service = FakeService(["the fake has started"])
         self._delay, self._asked = delay, 0
 
     async def installed(self) -> str | None:
@@ -164,6 +215,9 @@ class FakeEngine(Engine):
         if self._plan is not None:
             self.cluster.nodes.pop(self._plan.node_name, None)
         self._plan = None
+
+    async def service(self) -> FakeService | None:
+        return self._service if self._plan is not None else None
 
     def _is_admitted(self, join: Join) -> bool:
         return join.token.get_secret_value() == self.cluster.token

@@ -8,7 +8,7 @@ from kairos_core import SecretStr
 from kairos_core.errors import EngineError
 from kairos_core.interfaces import Engine
 from kairos_core.model import EngineState, EngineStatus, Join, NodePlan, Role
-from kairos_core.testing.engines import PLAN, FakeCluster, FakeEngine, check_engine
+from kairos_core.testing.engines import PLAN, FakeCluster, FakeEngine, FakeService, check_engine
 
 
 async def test_the_fake_keeps_the_contract_that_it_is_held_to() -> None:
@@ -29,6 +29,11 @@ async def test_fakes_of_one_cluster_join_with_its_token_only() -> None:
     await worker.apply(replace(plan, join=Join(join.server, token)))
     assert (await worker.status()).state is EngineState.READY
     assert (await master.status()).nodes == ("conformance", "worker")
+
+
+class _Stubborn(FakeService):
+    async def stop(self) -> None:
+        """Go on."""
 
 
 class _Broken(FakeEngine):
@@ -53,12 +58,22 @@ class _Broken(FakeEngine):
             return replace(status, nodes=())
         return status
 
+    async def service(self) -> FakeService | None:
+        service = await super().service()
+        if service is not None and self.fault == "its service shows the token" and PLAN.cluster_token:
+            service.lines.append(f"joining with {PLAN.cluster_token.get_secret_value()}")
+        return _Stubborn() if service is not None and self.fault == "its service does not stop" else service
+
     async def remove(self) -> None:
         if self.fault != "stays":
             await super().remove()
 
 
-@pytest.mark.parametrize("fault", ["takes any plan", "shows the token", "no kubeconfig", "forgets its node", "stays"])
+FAULTS = ["takes any plan", "shows the token", "no kubeconfig", "forgets its node", "stays"]
+SERVICE_FAULTS = ["its service shows the token", "its service does not stop"]
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *SERVICE_FAULTS])
 async def test_the_check_finds_a_fault(fault: str) -> None:
     engine: Engine = _Broken(fault)
     with pytest.raises(AssertionError):

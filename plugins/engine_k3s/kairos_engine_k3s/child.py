@@ -23,7 +23,7 @@ from pathlib import Path
 from kairos_core import EngineError
 from kairos_engine_k3s.environment import format_environment, parse_environment
 from kairos_engine_k3s.launch import File, Launch
-from kairos_engine_k3s.supervisor import Supervisor, read_tail
+from kairos_engine_k3s.supervisor import Supervisor, read_tail, tail_command
 
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds to wait before start number 2, 3, …; the last holds for all further ones.
@@ -89,6 +89,9 @@ class Child(Supervisor):
 
     async def log(self, service: str) -> str:
         return await asyncio.to_thread(read_tail, self._log_file(service))
+
+    def log_command(self, service: str, lines: int, *, follow: bool) -> tuple[str, ...]:
+        return tail_command(self._log_file(service), lines, follow=follow)
 
     async def _watch(self, service: str, pid: int) -> None:
         """Start the service again whenever it crashes, later each time unless it had run for a while."""

@@ -52,6 +52,8 @@ class Disk:
             return State(**saved | {"files": tuple(saved["files"])})
         except FileNotFoundError:
             return State()
+        except PermissionError:
+            raise EngineError(f"the record of what was installed, {file}, is for root alone. Run as root.") from None
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise EngineError(
                 f"the record of what was installed, {file}, cannot be read ({type(error).__name__}). "

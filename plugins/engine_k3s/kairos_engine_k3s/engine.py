@@ -16,6 +16,7 @@ from kairos_engine_k3s.kubeconfig import Credentials, parse_kubeconfig, with_ser
 from kairos_engine_k3s.launch import Launch, launch_of
 from kairos_engine_k3s.preview import preview_of
 from kairos_engine_k3s.program import MISSING, PLACES, find_program, install_program, program_version
+from kairos_engine_k3s.service import K3sService
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
 from kairos_engine_k3s.supervisor import Supervisor
 from kairos_engine_k3s.teardown import remove_if_empty, tear_down
@@ -101,6 +102,10 @@ class K3sEngine(Engine):
         program = find_program(self._root) or PLACES[0]
         files = self._supervisor.files(launch_of(plan, self._server, self._agent), program)
         return preview_of(plan, (self._server, self._agent), program, files)
+
+    async def service(self) -> K3sService | None:
+        state = await asyncio.to_thread(self._disk.state)
+        return K3sService(state.service, self._supervisor, self._disk, state.files) if state.service else None
 
     def _find_or_install(self) -> str:
         program = find_program(self._root)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kairos_engine_k3s.environment import format_environment
 from kairos_engine_k3s.launch import File, Launch
-from kairos_engine_k3s.supervisor import Supervisor, read_tail, run_program
+from kairos_engine_k3s.supervisor import Supervisor, read_tail, run_program, tail_command
 
 _SCRIPT = """#!/sbin/openrc-run
 # Written by Kairos; changes are overwritten. Arguments: see the k3s block of its configuration.
@@ -67,6 +67,9 @@ class OpenRc(Supervisor):
 
     async def log(self, service: str) -> str:
         return await asyncio.to_thread(read_tail, self._root / f"var/log/{service}.log")
+
+    def log_command(self, service: str, lines: int, *, follow: bool) -> tuple[str, ...]:
+        return tail_command(self._root / f"var/log/{service}.log", lines, follow=follow)
 
 
 def format_script(launch: Launch, program: str) -> str:

@@ -40,6 +40,10 @@ class Supervisor(ABC):
     async def log(self, service: str) -> str:
         """Return the end of its log."""
 
+    @abstractmethod
+    def log_command(self, service: str, lines: int, *, follow: bool) -> tuple[str, ...]:
+        """Return the command that prints the last lines of its log, and with `follow` each new one. Pure."""
+
 
 async def run_program(*argv: str, accept: tuple[int, ...] = (0,), timeout: float = 60.0) -> tuple[int, str]:
     """Run a program to its end; return its exit code and output. Raises EngineError."""
@@ -65,6 +69,11 @@ async def run_program(*argv: str, accept: tuple[int, ...] = (0,), timeout: float
         said = errors.decode(errors="replace").strip() or output.decode(errors="replace").strip()
         raise EngineError(f"'{command}' failed with exit code {code}: {said or 'it said nothing'}")
     return code, output.decode(errors="replace")
+
+
+def tail_command(path: Path, lines: int, *, follow: bool) -> tuple[str, ...]:
+    """Return the command that prints the last lines of a file; `-F` goes on when the file is made anew or shortened."""
+    return ("tail", "-n", str(lines), *(["-F"] if follow else []), str(path))
 
 
 def read_tail(path: Path, limit: int = LOG_TAIL) -> str:

@@ -72,6 +72,10 @@ class Systemd(Supervisor):
         _, output = await run_program("journalctl", "-u", f"{service}.service", "-o", "cat", "-n", "200", "--no-pager")
         return output
 
+    def log_command(self, service: str, lines: int, *, follow: bool) -> tuple[str, ...]:
+        flags = ("--follow",) if follow else ("--no-pager",)
+        return ("journalctl", "-u", f"{service}.service", "-o", "cat", "-n", str(lines), *flags)
+
     async def _enable(self, service: str) -> None:
         await run_program("systemctl", "daemon-reload")
         await run_program("systemctl", "enable", f"{service}.service")

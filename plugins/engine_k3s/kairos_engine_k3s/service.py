@@ -1,0 +1,75 @@
+"""k3s' service in an operator's hands: started, stopped, and its log read without secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+
+from kairos_core import EngineError, EngineService
+from kairos_engine_k3s.disk import Disk
+from kairos_engine_k3s.environment import parse_environment
+from kairos_engine_k3s.journal import blot
+from kairos_engine_k3s.supervisor import Supervisor
+
+MAX_LINE = 1 << 20
+"""Bytes in one line of a log. k3s' own are far shorter; raising it lets a broken log take more memory."""
+
+_PLAIN = frozenset(("K3S_URL", "NO_PROXY", "no_proxy"))
+"""Variables of the environment file that may be seen; any other could hold a secret, and is blotted out."""
+
+
+class K3sService(EngineService):
+    """The service that `apply` made, known by its name and the files that were written for it."""
+
+    def __init__(self, name: str, supervisor: Supervisor, disk: Disk, files: Sequence[str]) -> None:
+        self.name = name
+        self._supervisor, self._disk, self._files = supervisor, disk, tuple(files)
+
+    async def is_running(self) -> bool:
+        return await self._supervisor.is_running(self.name)
+
+    async def start(self) -> None:
+        await self._supervisor.start(self.name)
+
+    async def stop(self) -> None:
+        await self._supervisor.stop(self.name)
+
+    async def log(self, lines: int, *, follow: bool = False) -> AsyncGenerator[str, None]:
+        secrets = await asyncio.to_thread(self._secrets)
+        argv = self._supervisor.log_command(self.name, lines, follow=follow)
+        async with contextlib.aclosing(_lines(argv)) as printed:
+            async for line in printed:
+                yield blot(line, secrets)
+
+    def _secrets(self) -> list[str]:
+        """Return what k3s was given in its environment: it may say it in its log."""
+        texts = (self._disk.read(name) or "" for name in self._files if name.endswith(".env"))
+        return [value for text in texts for name, value in parse_environment(text).items() if name not in _PLAIN]
+
+
+async def _lines(argv: tuple[str, ...]) -> AsyncGenerator[str, None]:
+    """Yield what a program prints, line by line; end it when the caller has enough. Raises EngineError."""
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe, limit=MAX_LINE)
+    except OSError as error:
+        raise EngineError(f"cannot run '{argv[0]}': {error.strerror}. Is it installed?") from None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    saying = asyncio.create_task(process.stderr.read())
+    try:
+        while line := await process.stdout.readline():
+            yield line.decode(errors="replace").rstrip("\n")
+        if await process.wait() != 0:
+            said = (await saying).decode(errors="replace").strip()
+            raise EngineError(f"the log cannot be read: {said or 'it said nothing'}. Run as root.")
+    except ValueError:
+        raise EngineError(f"the log has a line of more than {MAX_LINE} bytes. Read it with: {' '.join(argv)}") from None
+    finally:
+        saying.cancel()
+        await asyncio.gather(saying, return_exceptions=True)
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.communicate()  # until its pipes are closed
