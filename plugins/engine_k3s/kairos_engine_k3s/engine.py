@@ -9,10 +9,12 @@ from kairos_core import Engine, EngineError, EngineState, EngineStatus, NodePlan
 from kairos_engine_k3s.detection import detect_supervisor
 from kairos_engine_k3s.disk import STATE, Disk, State, digest_of
 from kairos_engine_k3s.health import ask_kubelet, ask_server, node_names
+from kairos_engine_k3s.installer import Installer
 from kairos_engine_k3s.journal import last_complaint
 from kairos_engine_k3s.kubeconfig import Credentials, parse_kubeconfig, with_server
 from kairos_engine_k3s.launch import Launch, launch_of
-from kairos_engine_k3s.program import MISSING, find_program, install_program, program_version
+from kairos_engine_k3s.part import remove_parts
+from kairos_engine_k3s.program import PROGRAM, find_program, program_version
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
 from kairos_engine_k3s.supervisor import Supervisor
 from kairos_engine_k3s.teardown import remove_if_empty, tear_down
@@ -35,6 +37,7 @@ class K3sEngine(Engine):
     ) -> None:
         self._server, self._agent = server or ServerSettings(), agent or AgentSettings()
         self._root, self._disk = root, Disk(root)
+        self._installer = Installer(self._server.install, self._disk)
         self._supervisor = supervisor or detect_supervisor(root)
         self._changing = asyncio.Lock()
         self._launch: Launch | None = None
@@ -47,7 +50,8 @@ class K3sEngine(Engine):
     async def apply(self, plan: NodePlan) -> None:
         launch = launch_of(plan, self._server, self._agent)
         async with self._changing:
-            program = await asyncio.to_thread(self._find_or_install)
+            program = await self._installer.provide_program()
+            await self._installer.provide_images(launch.data_directory)
             files = (*self._supervisor.files(launch, program), *launch.manifests)
             digest = digest_of(self._supervisor.files(launch, program))
             state = await asyncio.to_thread(self._disk.state)
@@ -90,22 +94,12 @@ class K3sEngine(Engine):
             await asyncio.to_thread(self._forget, state)
             self._launch = None
 
-    def _find_or_install(self) -> str:
-        program = find_program(self._root)
-        if program is not None:
-            return program
-        if self._server.install.source is None:
-            raise EngineError(MISSING)
-        installed = install_program(self._server.install.source, self._root)
-        self._disk.remember(program=installed)
-        return installed
-
     def _forget(self, state: State) -> None:
         """Remove the rest of what we made: a program that we installed, the log, and the record itself."""
-        if state.program:
-            Path(state.program).unlink(missing_ok=True)
-        if state.kubeconfig:
-            self._disk.remove(state.kubeconfig)
+        remove_parts(self._disk.path(PROGRAM).parent)
+        for name in (state.program, state.images, state.kubeconfig):
+            if name:
+                self._disk.remove(name)
         if state.service:
             self._disk.remove(f"/var/log/{state.service}.log")
             self._disk.remove(f"/var/log/{state.service}.log.1")
