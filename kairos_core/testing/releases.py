@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 Headers = dict[str, str | None]
@@ -94,14 +96,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served() -> Iterator[Releases]:
-    """Serve releases in a thread; `url` is where."""
+def served(certificate: Path | None = None) -> Iterator[Releases]:
+    """Serve releases in a thread; `url` is where. With a file of a certificate and its key: by TLS."""
     releases = Releases()
     handler = type("Handler", (_Handler,), {"releases": releases})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    releases.url = f"http://127.0.0.1:{server.server_address[1]}"
+    releases.url = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}"
     try:
         yield releases
     finally:

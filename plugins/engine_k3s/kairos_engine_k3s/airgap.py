@@ -45,7 +45,7 @@ def copy_verified(file: Path, draft: Path, assets: Assets, stopped: threading.Ev
         _discard(draft)
         raise EngineError(
             f"cannot copy {file} to {draft.parent}: {error.strerror}. "
-            "Set k3s.install.source to a k3s binary, or to a directory that holds one."
+            "Set k3s.install.source to a k3s binary, or to a directory that holds one, or its images."
         ) from None
     except EngineError:
         _discard(draft)
@@ -76,7 +76,7 @@ def copy_images(archive: Path, data_directory: str, disk: Disk, assets: Assets, 
         draft.replace(path)
     except OSError as error:
         _discard(draft)
-        raise EngineError(f"cannot put {archive} into {path.parent}: {error.strerror}.") from None
+        raise EngineError(f"cannot put {archive} into {path.parent}: {error.strerror}. Is it read-only?") from None
     if ours and ours != target:
         disk.remove(ours)
 

@@ -230,7 +230,10 @@ def _reading() -> Iterator[None]:
     except (OSError, HTTPException, ValueError) as error:
         reason: Any = error.reason if isinstance(error, URLError) else error  # it only wraps the cause
         if isinstance(reason, ssl.SSLCertVerificationError):
-            raise _FinalError(f"{reason.verify_message} (is the clock of this machine right?)") from None
+            # The system's authorities count, and those of SSL_CERT_FILE.
+            raise _FinalError(
+                f"{reason.verify_message}; is the clock right, and does this machine know who signed the certificate?"
+            ) from None
         if isinstance(reason, FileNotFoundError | IsADirectoryError | PermissionError | NotADirectoryError):
             raise _FinalError(reason.strerror) from None  # of a file URL
         raise _BrokenError(getattr(reason, "strerror", None) or str(reason) or type(reason).__name__) from None

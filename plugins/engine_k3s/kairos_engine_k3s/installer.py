@@ -152,7 +152,7 @@ class Installer:
         try:
             yield
         except UnfitError as error:
-            reason = f"{error} It is tried again when it has changed, or after {AGAIN / 60:.0f} minutes."
+            reason = f"{error} The next try is after {AGAIN / 60:.0f} minutes, or when the agent starts."
             self._refused[what] = time.monotonic() + AGAIN, reason
             raise UnfitError(reason) from None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import ipaddress
 import random
 import socket
 import stat
@@ -11,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from kairos_engine_k3s import download
 from kairos_engine_k3s.download import Downloader, Patience
 from kairos_engine_k3s.part import opened_part, remove_parts
@@ -218,6 +223,45 @@ def test_an_agent_that_ends_stops_its_download(releases: Releases, part: Path) -
     stopped.set()
     with pytest.raises(EngineError, match="was stopped"):
         Downloader(stopped).file(f"{releases.url}/k3s", part, DIGEST, ADVICE)
+
+
+def certificate(directory: Path) -> Path:
+    """Make a certificate for 127.0.0.1 that nobody else has signed, with its key in the same file."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    day, now = datetime.timedelta(days=1), datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = builder.add_extension(address, critical=True).sign(key, hashes.SHA256())
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file = directory / "certificate.pem"
+    file.write_bytes(signed.public_bytes(form[0]) + key.private_bytes(*form))
+    return file
+
+
+def test_a_mirror_with_a_certificate_of_a_stranger_is_not_trusted(tmp_path: Path) -> None:
+    with served(certificate(tmp_path)) as releases:
+        releases.files["/text"] = b"hello"
+        with pytest.raises(EngineError, match=r"certificate; is the clock right.*Check the settings"):
+            downloader().text(f"{releases.url}/text", ADVICE)
+
+
+def test_a_redirect_from_tls_to_none_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate(tmp_path)))
+    with served(tmp_path / "certificate.pem") as releases, served() as plain:
+        plain.files["/text"] = releases.files["/text"] = b"hello"
+        releases.redirects |= {"/away": f"{plain.url}/text", "/here": f"{releases.url}/text"}
+        assert downloader().text(f"{releases.url}/here", ADVICE) == "hello"
+        with pytest.raises(EngineError, match="redirects from https to http, which is not followed"):
+            downloader().text(f"{releases.url}/away", ADVICE)
+        assert plain.asked == []
+
+
+def test_a_tag_that_a_power_cut_has_spoilt_is_not_sent(releases: Releases, part: Path) -> None:
+    begun(part, CONTENT[:1000])
+    part.with_name(part.name + ".tag").write_bytes(b'"\xff\n\0')
+    downloader().file(f"{releases.url}/k3s", part, DIGEST, ADVICE)
+    assert releases.asked_for("/k3s") == [{"Range": "bytes=1000-", "If-Range": None}]
+    assert part.read_bytes() == CONTENT
 
 
 def test_what_is_too_large_to_be_k3s_is_refused(

@@ -192,7 +192,7 @@ async def test_a_source_with_the_wrong_version_is_refused_until_it_has_another(d
     (source / "k3s").write_bytes(script(OLD))
     engine = made(disk, source=source, version=NEW)
     for _ in range(2):
-        with pytest.raises(EngineError, match="tried again when it has changed"):
+        with pytest.raises(EngineError, match="next try is after 10 minutes"):
             await engine.provide_program()
     (source / "k3s").write_bytes(script(NEW) + b"# the right one")
     assert await engine.provide_program() == str(disk.path(PROGRAM))
