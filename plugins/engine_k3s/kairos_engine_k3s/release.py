@@ -97,10 +97,9 @@ def checked_channel(value: str) -> str:
 
 
 def checked_place(value: str) -> str:
-    """Return the URL of a mirror. Raises ValueError, which never shows a login."""
-    if "@" in value:
-        # Each error and log line names the URL.
+    """Return the URL of a mirror. Raises ValueError, which does not show it: it may hold a login or a key."""
+    if "@" in value:  # anywhere: a password may hold a slash, too
         raise ValueError("a URL with a login in it would show in logs; use a mirror that needs none")
     if value and not _PLACE.match(value):
-        raise ValueError(f"{value!r} is no https, http or file URL without ? and #, like https://mirror.example/k3s")
+        raise ValueError("expected an https, http or file URL without ? and #, like https://mirror.example/k3s")
     return value

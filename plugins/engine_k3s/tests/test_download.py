@@ -114,6 +114,23 @@ def test_a_server_that_ignores_range_is_understood(releases: Releases, part: Pat
     assert part.read_bytes() == CONTENT
 
 
+def test_a_longer_part_of_another_file_leaves_nothing_behind_the_new_one(releases: Releases, part: Path) -> None:
+    begun(part, b"x" * 400_000, '"of another file"')
+    part.chmod(0o755)
+    downloader().file(f"{releases.url}/k3s", part, DIGEST, ADVICE)
+    assert part.read_bytes() == CONTENT
+    assert stat.S_IMODE(part.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("answer", [None, "", "bytes 5-9/10", "bytes */10", "bytes 3-9/10, 0-1/10", "lines 3-9/10"])
+def test_only_an_answer_that_begins_where_the_part_ends_goes_on(answer: str | None, part: Path) -> None:
+    begun(part, b"abc")
+    with opened_part(part) as opened:
+        assert not opened.resume(answer)
+        assert opened.resume("bytes 3-9/10")
+        assert opened.resume("bytes 3-9/*")
+
+
 def test_a_server_that_sends_another_range_is_asked_for_everything(releases: Releases, part: Path) -> None:
     releases.shift = 5
     begun(part, CONTENT[:1000], '"one"')

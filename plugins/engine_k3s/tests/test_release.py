@@ -109,7 +109,7 @@ def test_a_mirror_is_reached_by_https_http_or_file(place: str) -> None:
     ["ftp://mirror", "/mnt/usb", "https://", "file://host/mnt", "https://m/?key=1", "https://m/#x", "http://a b"],
 )
 def test_other_urls_are_refused(place: str) -> None:
-    with pytest.raises(ValueError, match="is no https, http or file URL"):
+    with pytest.raises(ValueError, match="expected an https, http or file URL"):
         checked_place(place)
 
 
@@ -125,7 +125,7 @@ def test_a_login_in_a_url_is_refused_and_not_shown() -> None:
         ({"version": "v1.31.4+k3s1", "channel": "stable"}, "exclude each other; set one"),
         ({"channel_url": "https://mirror.example"}, "set channel too"),
         ({"version": "latest"}, "is no version"),
-        ({"url": "ftp://mirror.example"}, "is no https, http or file URL"),
+        ({"url": "ftp://mirror.example"}, "expected an https, http or file URL"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any], message: str) -> None:
