@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ class State:
     data_directory: str = ""
     kubeconfig: str = ""
     program: str = ""  # where we installed k3s; empty when it was there
+    images: str = ""  # the archive of images that we copied for k3s to import
 
 
 class Disk:
@@ -96,6 +98,13 @@ class Disk:
         except OSError as error:
             raise EngineError(f"cannot remove {path}: {error.strerror}.") from None
 
+    def keep_aside(self, name: str) -> None:
+        """Keep a file under a second name until `remove` brings it back; it stays in its place. Raises OSError."""
+        path = self.path(name)
+        aside = path.with_name(path.name + _ASIDE)
+        aside.unlink(missing_ok=True)
+        os.link(path, aside, follow_symlinks=False)
+
     def read(self, name: str) -> str | None:
         """Return the text of a file, None when there is none. Raises EngineError."""
         try:
@@ -134,6 +143,15 @@ class Disk:
             with contextlib.suppress(OSError):
                 draft.unlink()
             raise EngineError(f"cannot write {path}: {error.strerror}. Is the disk full?") from None
+
+
+def check_room(directory: Path, length: int) -> None:
+    """Raise EngineError if so many bytes would fill the disk, which others need too."""
+    free = shutil.disk_usage(directory).free
+    if length > free:
+        raise EngineError(
+            f"the disk of {directory} has no room: {length >> 20} MB are needed, {free >> 20} MB are free. Make room."
+        )
 
 
 def digest_of(files: Iterable[File]) -> str:

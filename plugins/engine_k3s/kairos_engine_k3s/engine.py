@@ -11,11 +11,13 @@ from kairos_engine_k3s.detection import detect_supervisor
 from kairos_engine_k3s.disk import STATE, Disk, State, digest_of
 from kairos_engine_k3s.examination import examine
 from kairos_engine_k3s.health import ask_kubelet, ask_server, node_names
+from kairos_engine_k3s.installer import Installer
 from kairos_engine_k3s.journal import last_complaint
 from kairos_engine_k3s.kubeconfig import Credentials, parse_kubeconfig, with_server
 from kairos_engine_k3s.launch import Launch, launch_of
+from kairos_engine_k3s.part import remove_parts
 from kairos_engine_k3s.preview import preview_of
-from kairos_engine_k3s.program import MISSING, PLACES, find_program, install_program, program_version
+from kairos_engine_k3s.program import PROGRAM, find_program, program_version
 from kairos_engine_k3s.service import K3sService
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
 from kairos_engine_k3s.supervisor import Supervisor
@@ -39,6 +41,7 @@ class K3sEngine(Engine):
     ) -> None:
         self._server, self._agent = server or ServerSettings(), agent or AgentSettings()
         self._root, self._disk = root, Disk(root)
+        self._installer = Installer(self._server.install, self._disk)
         self._supervisor = supervisor or detect_supervisor(root)
         self._changing = asyncio.Lock()
         self._launch: Launch | None = None
@@ -51,7 +54,8 @@ class K3sEngine(Engine):
     async def apply(self, plan: NodePlan) -> None:
         launch = launch_of(plan, self._server, self._agent)
         async with self._changing:
-            program = await asyncio.to_thread(self._find_or_install)
+            program = await self._installer.provide_program()
+            await self._installer.provide_images(launch.data_directory)
             files = (*self._supervisor.files(launch, program), *launch.manifests)
             digest = digest_of(self._supervisor.files(launch, program))
             state = await asyncio.to_thread(self._disk.state)
@@ -95,11 +99,11 @@ class K3sEngine(Engine):
             self._launch = None
 
     def examine(self) -> Sequence[Finding]:
-        installs = self._server.install.source is not None
+        installs = self._server.install.source is not None or self._server.install.is_download
         return tuple(examine(self._root, find_program(self._root), installs=installs))
 
     def preview(self, plan: NodePlan) -> Preview:
-        program = find_program(self._root) or PLACES[0]
+        program = find_program(self._root) or PROGRAM
         files = self._supervisor.files(launch_of(plan, self._server, self._agent), program)
         return preview_of(plan, (self._server, self._agent), program, files)
 
@@ -107,22 +111,12 @@ class K3sEngine(Engine):
         state = await asyncio.to_thread(self._disk.state)
         return K3sService(state.service, self._supervisor, self._disk, state.files) if state.service else None
 
-    def _find_or_install(self) -> str:
-        program = find_program(self._root)
-        if program is not None:
-            return program
-        if self._server.install.source is None:
-            raise EngineError(MISSING)
-        installed = install_program(self._server.install.source, self._root)
-        self._disk.remember(program=installed)
-        return installed
-
     def _forget(self, state: State) -> None:
         """Remove the rest of what we made: a program that we installed, the log, and the record itself."""
-        if state.program:
-            Path(state.program).unlink(missing_ok=True)
-        if state.kubeconfig:
-            self._disk.remove(state.kubeconfig)
+        remove_parts(self._disk.path(PROGRAM).parent)
+        for name in (state.program, state.images, state.kubeconfig):
+            if name:
+                self._disk.remove(name)
         if state.service:
             self._disk.remove(f"/var/log/{state.service}.log")
             self._disk.remove(f"/var/log/{state.service}.log.1")

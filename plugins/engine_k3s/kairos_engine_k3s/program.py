@@ -1,26 +1,30 @@
-"""The program k3s: finds it, asks its version, installs it from a file on this machine when it is missing.
-
-Downloads (version, channel, checksum from a URL or mirror) will come here too; `Install` has room for them.
-"""
+"""The program k3s: finds it, asks its version, and puts a draft of it into its place."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import platform
 import shutil
 from pathlib import Path
 
 from kairos_core import EngineError
+from kairos_engine_k3s.disk import Disk
 from kairos_engine_k3s.supervisor import run_program
 
-PLACES = ("/usr/local/bin/k3s", "/usr/bin/k3s", "/opt/bin/k3s")
+PROGRAM = "/usr/local/bin/k3s"
+"""Where we install it, as k3s' installer does."""
+
+PLACES = (PROGRAM, "/usr/bin/k3s", "/opt/bin/k3s")
 """Where k3s' installer and Kairos' images put it; asked after PATH."""
 
-# The names of release files by machine. Source: assets of the releases of k3s-io/k3s.
-_SUFFIX = {"x86_64": "", "aarch64": "-arm64", "armv7l": "-armhf", "s390x": "-s390x", "riscv64": "-riscv64"}
-_SUM = {"": "amd64", "-arm64": "arm64", "-armhf": "arm", "-s390x": "s390x", "-riscv64": "riscv64"}
+MISSING = (
+    "k3s is not installed on this machine, and nothing says where to get it. Put the k3s binary into /usr/local/bin; "
+    "or set k3s.install.version or k3s.install.channel to download it (k3s.install.url names a mirror); or set "
+    "k3s.install.source to a k3s binary or to a directory that holds one (see https://github.com/k3s-io/k3s/releases)."
+)
+
+
+class UnfitError(EngineError):
+    """What was found or fetched is not the k3s that it should be: the same place has nothing better a second later."""
 
 
 def find_program(root: Path) -> str | None:
@@ -37,49 +41,29 @@ async def program_version(program: str) -> str:
     return first.removeprefix("k3s version ").strip() or "unknown"
 
 
-def install_program(source: Path, root: Path) -> str:
-    """Copy k3s from a file, or from a directory with a release's files, to /usr/local/bin; return its path.
+def put_program(draft: Path, disk: Disk) -> str:
+    """Put a verified draft from the same directory into its place, at once; return the path. Raises EngineError.
 
-    A checksum file (sha256sum-<arch>.txt) beside it is honoured. Raises EngineError.
+    A k3s of the operator is kept beside, and comes back when ours goes. What runs is started again: the record
+    says that no service runs from these files.
     """
-    suffix = _SUFFIX.get(platform.machine(), "")
-    binary = source / f"k3s{suffix}" if source.is_dir() else source
-    if source.is_dir() and not binary.exists():
-        binary = source / "k3s"
-    target = root / "usr/local/bin/k3s"
-    draft = target.with_name(".k3s.new")
+    target = disk.path(PROGRAM)
     try:
-        _verify(binary, binary.parent / f"sha256sum-{_SUM[suffix]}.txt")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(binary, draft)
+        if target.exists() and not disk.state().program:
+            disk.keep_aside(PROGRAM)
+        disk.remember(program=PROGRAM, running="")
         draft.chmod(0o755)
-        draft.replace(target)  # never half a binary under the name that is run
+        draft.replace(target)
+        _sync(target.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise EngineError(
-            f"cannot install k3s from {binary} to {target}: {error.strerror}. "
-            "Set k3s.install.source to a k3s binary, or to a directory that holds one."
-        ) from None
+        raise EngineError(f"cannot put k3s into {target}: {error.strerror}. Is it read-only?") from None
     return str(target)
 
 
-def _verify(binary: Path, sums: Path) -> None:
-    if not sums.exists():
-        return
-    lines = [line.split() for line in sums.read_text().splitlines() if line]
-    expected = {name: digest for digest, name in lines}.get(binary.name)
-    if expected is None:
-        return
-    with binary.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
-        raise EngineError(
-            f"{binary} is damaged: its SHA-256 is {found}, {sums} says {expected}. Copy both files again."
-        )
-
-
-MISSING = (
-    "k3s is not installed on this machine. Put the k3s binary into /usr/local/bin, or set k3s.install.source "
-    "to a k3s binary or to a directory that holds one (see https://github.com/k3s-io/k3s/releases)."
-)
+def _sync(directory: Path) -> None:
+    """Bring a new name to the disk, so that a power cut leaves the old file or the new one."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
