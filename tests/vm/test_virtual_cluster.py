@@ -27,13 +27,6 @@ FORMED = 600.0
 """Seconds for a cluster to stand. Without KVM the start of Python takes most of it; nothing here is about speed."""
 
 
-def tutorial_unit() -> str:
-    """Return the systemd unit of the tutorial: what people are told to use is what runs here."""
-    page = (ROOT / "docs/tutorial/first-cluster.md").read_text()
-    [unit] = re.findall(r"```ini\n(\[Unit\].*?)```", page, flags=re.DOTALL)
-    return str(unit)
-
-
 async def until_all(
     agents: Sequence[VirtualAgent], holds: Callable[[list[Status]], bool], timeout: float, what: str
 ) -> list[Status]:
@@ -62,7 +55,7 @@ async def agents() -> AsyncIterator[list[VirtualAgent]]:
     projects = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
     async with VirtualLab(projects, delay_ms=DELAY_MS, loss=LOSS) as lab:
         machines = await lab.boot("node-1", "node-2", "node-3", clocks=(0, 0, DAY))
-        made = [VirtualAgent(machine, tutorial_unit()) for machine in machines]
+        made = [VirtualAgent(machine) for machine in machines]
         token = (await machines[0].run("kairos", "generate-token", "--nodes", "3")).stdout.strip()
         for agent in made:
             await agent.install(Network(None, token=token).cloud_config())
@@ -108,6 +101,31 @@ async def test_nodes_ping_each_other_through_the_tunnel(agents: list[VirtualAgen
             times = [float(time) for time in re.findall(r"time=([\d.]+)", answer.stdout)]
             assert len(times) >= 3, answer.stdout
             assert min(times) >= 2 * DELAY_MS
+
+
+async def test_the_agent_is_the_service_that_kairos_installed(agents: list[VirtualAgent]) -> None:
+    await whole(agents)
+    for agent in agents:
+        shown = await agent.machine.run(
+            "systemctl", "show", "kairos", "--property=Type,ActiveState,UnitFileState,StatusText"
+        )
+        assert {"Type=notify", "ActiveState=active", "UnitFileState=enabled"} <= set(shown.stdout.split("\n"))
+        assert "StatusText=node 12D3KooW" in shown.stdout
+        again = await agent.machine.run("kairos", "install", timeout=120.0)
+        assert again.stdout == "nothing to change\n"
+
+
+async def test_the_journal_is_to_be_read_and_holds_no_secret(agents: list[VirtualAgent]) -> None:
+    for agent, status in zip(agents, await whole(agents), strict=True):
+        config = (await agent.machine.run("cat", "/etc/kairos/kairos.yaml")).stdout
+        [token] = re.findall(r"network_token: (\S+)", config)
+        journal = (await agent.machine.run("journalctl", "--no-pager", "--boot")).stdout
+        assert f"is running as {status['me']['peer']}" in journal
+        for secret in (token, token[:40], "K10"):
+            assert secret not in journal
+        logs = await agent.machine.run("kairos", "engine", "logs", timeout=120.0)
+        assert "stand-in" in logs.stdout
+        assert "K10" not in logs.stdout
 
 
 async def test_the_engine_is_a_service_of_systemd(agents: list[VirtualAgent]) -> None:

@@ -19,9 +19,9 @@ STAND_IN = (
 
 
 class VirtualAgent:
-    """The agent of one machine, run by `unit`, the text of a systemd unit."""
+    """The agent of one machine: as `kairos install` makes it a service, or run by `unit`, a systemd unit."""
 
-    def __init__(self, machine: VirtualMachine, unit: str) -> None:
+    def __init__(self, machine: VirtualMachine, unit: str | None = None) -> None:
         self.machine, self.name = machine, machine.name
         self._unit = unit
 
@@ -29,6 +29,9 @@ class VirtualAgent:
         """Write the configuration and the unit, and give the machine the stand-in for k3s."""
         await self.machine.run("python3", "-c", STAND_IN)
         await self.machine.write("/etc/kairos/kairos.yaml", cloud_config, 0o600)
+        if self._unit is None:
+            await self.machine.run("kairos", "install", "--no-now", timeout=120.0)
+            return
         await self.machine.write(f"/etc/systemd/system/{UNIT}", self._unit)
         await self.machine.run("systemctl", "daemon-reload")
 
