@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from kairos_core.protocol.drops import Drop
     from kairos_core.protocol.identity import Identity
     from kairos_core.protocol.otp import NetworkKey
+    from kairos_core.service.definition import File, Home, Service
+    from kairos_core.service.detection import detect_supervisor
+    from kairos_core.service.disk import Disk, DiskState, digest_of
+    from kairos_core.service.supervisor import Supervisor, run_program
     from kairos_core.settings import After, Before, SecretStr, Settings, Shown, setting
     from kairos_core.version import __version__
 
@@ -70,11 +74,15 @@ __all__ = [
     "ConfigError",
     "ControlError",
     "Discovery",
+    "Disk",
+    "DiskState",
     "Drop",
     "Engine",
     "EngineError",
     "EngineState",
     "EngineStatus",
+    "File",
+    "Home",
     "Identity",
     "Join",
     "KairosError",
@@ -92,21 +100,26 @@ __all__ = [
     "Register",
     "Role",
     "SecretStr",
+    "Service",
     "Settings",
     "Shown",
     "StoreBatch",
     "StoreError",
     "Stream",
+    "Supervisor",
     "Transport",
     "TransportError",
     "TransportHost",
     "__version__",
     "api_option",
+    "detect_supervisor",
+    "digest_of",
     "format_columns",
     "hookimpl",
     "is_lan_interface",
     "json_option",
     "print_json",
+    "run_program",
     "setting",
 ]
 
@@ -122,6 +135,10 @@ _HOMES = (
     "protocol.drops",
     "protocol.identity",
     "protocol.otp",
+    "service.definition",
+    "service.supervisor",
+    "service.disk",
+    "service.detection",
     "api.client",
     "cli.agent",
     "cli.columns",

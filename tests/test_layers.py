@@ -22,6 +22,7 @@ LAYERS = [
     ["protocol"],
     ["interfaces", "config"],
     ["hookspecs", "cluster"],
+    ["service"],
     ["runtime"],
     ["api"],
     ["cli", "testing"],

@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from kairos_core import Engine, EngineError, EngineState, EngineStatus, NodePlan, SecretStr
-from kairos_engine_k3s.detection import detect_supervisor
-from kairos_engine_k3s.disk import STATE, Disk, State, digest_of
+from kairos_core import (
+    Disk,
+    DiskState,
+    Engine,
+    EngineError,
+    EngineState,
+    EngineStatus,
+    NodePlan,
+    SecretStr,
+    Supervisor,
+    detect_supervisor,
+    digest_of,
+)
 from kairos_engine_k3s.health import ask_kubelet, ask_server, node_names
 from kairos_engine_k3s.journal import last_complaint
 from kairos_engine_k3s.kubeconfig import Credentials, parse_kubeconfig, with_server
-from kairos_engine_k3s.launch import Launch, launch_of
+from kairos_engine_k3s.launch import HOME, Launch, launch_of
 from kairos_engine_k3s.program import MISSING, find_program, install_program, program_version
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
-from kairos_engine_k3s.supervisor import Supervisor
 from kairos_engine_k3s.teardown import remove_if_empty, tear_down
 
 
@@ -34,8 +43,8 @@ class K3sEngine(Engine):
         supervisor: Supervisor | None = None,
     ) -> None:
         self._server, self._agent = server or ServerSettings(), agent or AgentSettings()
-        self._root, self._disk = root, Disk(root)
-        self._supervisor = supervisor or detect_supervisor(root)
+        self._root, self._disk = root, Disk(HOME, root)
+        self._supervisor = supervisor or detect_supervisor(HOME, root)
         self._changing = asyncio.Lock()
         self._launch: Launch | None = None
         self._host: str | None = None
@@ -48,13 +57,13 @@ class K3sEngine(Engine):
         launch = launch_of(plan, self._server, self._agent)
         async with self._changing:
             program = await asyncio.to_thread(self._find_or_install)
-            files = (*self._supervisor.files(launch, program), *launch.manifests)
-            digest = digest_of(self._supervisor.files(launch, program))
+            files = self._supervisor.files(launch.definition, program)
+            digest = digest_of(files)
             state = await asyncio.to_thread(self._disk.state)
             if state.service and state.service != launch.service:
                 await self._supervisor.stop(state.service)
             self._launch, self._host = launch, plan.attachment.endpoint or plan.attachment.node_ip
-            await asyncio.to_thread(self._disk.converge, files)
+            await asyncio.to_thread(self._disk.converge, (*files, *launch.manifests))
             await asyncio.to_thread(
                 self._disk.remember,
                 service=launch.service,
@@ -100,7 +109,7 @@ class K3sEngine(Engine):
         self._disk.remember(program=installed)
         return installed
 
-    def _forget(self, state: State) -> None:
+    def _forget(self, state: DiskState) -> None:
         """Remove the rest of what we made: a program that we installed, the log, and the record itself."""
         if state.program:
             Path(state.program).unlink(missing_ok=True)
@@ -109,8 +118,8 @@ class K3sEngine(Engine):
         if state.service:
             self._disk.remove(f"/var/log/{state.service}.log")
             self._disk.remove(f"/var/log/{state.service}.log.1")
-        self._disk.remove(STATE)
-        for directory in ("/etc/rancher/k3s", str(Path(STATE).parent)):
+        self._disk.remove(self._disk.record)
+        for directory in (HOME.settings, HOME.state):
             remove_if_empty(self._disk.path(directory))
 
     async def _server_status(self, launch: Launch) -> EngineStatus:

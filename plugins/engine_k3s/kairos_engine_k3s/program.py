@@ -12,8 +12,7 @@ import platform
 import shutil
 from pathlib import Path
 
-from kairos_core import EngineError
-from kairos_engine_k3s.supervisor import run_program
+from kairos_core import EngineError, run_program
 
 PLACES = ("/usr/local/bin/k3s", "/usr/bin/k3s", "/opt/bin/k3s")
 """Where k3s' installer and Kairos' images put it; asked after PATH."""

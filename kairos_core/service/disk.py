@@ -1,6 +1,6 @@
-"""Writes what a launch needs, and remembers what it wrote so that it can be changed and undone.
+"""Writes what a service needs, and remembers what it wrote so that it can be changed and undone.
 
-The memory is /var/lib/kairos/engine_k3s/state.json. Files that were there before and that we did not write
+The memory is `state.json` in the engine's state directory. Files that were there before and that we did not write
 are kept beside as `<name>.before-kairos` and come back when ours go.
 """
 
@@ -15,15 +15,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kairos_core import EngineError
-from kairos_engine_k3s.launch import File
+from kairos_core.errors import EngineError
+from kairos_core.service.definition import File, Home
 
-STATE = "/var/lib/kairos/engine_k3s/state.json"
 _ASIDE = ".before-kairos"
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class DiskState:
     """What we made on this machine; `running` digests the files that the service was last started with."""
 
     service: str = ""
@@ -31,37 +30,37 @@ class State:
     files: tuple[str, ...] = ()
     data_directory: str = ""
     kubeconfig: str = ""
-    program: str = ""  # where we installed k3s; empty when it was there
+    program: str = ""  # where we installed the program; empty when it was there
 
 
 class Disk:
-    """The file system under a root."""
+    """The file system under a root, as far as one engine writes it."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
-        self.root = root
+    def __init__(self, home: Home, root: Path = Path("/")) -> None:
+        self.root, self.record = root, f"{home.state}/state.json"
 
     def path(self, name: str) -> Path:
         """Return where an absolute path is under the root."""
         return self.root / name.lstrip("/")
 
-    def state(self) -> State:
+    def state(self) -> DiskState:
         """Return what we made; an empty record when there is none. Raises EngineError for a damaged one."""
-        file = self.path(STATE)
+        file = self.path(self.record)
         try:
             saved = json.loads(file.read_text())
-            return State(**saved | {"files": tuple(saved["files"])})
+            return DiskState(**saved | {"files": tuple(saved["files"])})
         except FileNotFoundError:
-            return State()
+            return DiskState()
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise EngineError(
                 f"the record of what was installed, {file}, cannot be read ({type(error).__name__}). "
                 "Remove the file: what it names is then written again."
             ) from None
 
-    def remember(self, **changes: Any) -> State:
-        """Change fields of the record; it survives a crash. Raises TypeError for a field that State does not have."""
+    def remember(self, **changes: Any) -> DiskState:
+        """Change fields of the record; it survives a crash. Raises TypeError for an unknown field."""
         state = replace(self.state(), **changes)
-        self._write(File(STATE, json.dumps(asdict(state), indent=1) + "\n", 0o600))
+        self._write(File(self.record, json.dumps(asdict(state), indent=1) + "\n", 0o600))
         return state
 
     def converge(self, files: Iterable[File]) -> None:
