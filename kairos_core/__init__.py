@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         Transport,
         TransportHost,
     )
+    from kairos_core.kubernetes.credentials import Credentials, parse_kubeconfig, with_server
+    from kairos_core.kubernetes.health import ask_kubelet, node_names, readiness
     from kairos_core.lan import is_lan_interface
     from kairos_core.model import (
         Address,
@@ -73,6 +75,7 @@ __all__ = [
     "Before",
     "ConfigError",
     "ControlError",
+    "Credentials",
     "Discovery",
     "Disk",
     "DiskState",
@@ -112,15 +115,20 @@ __all__ = [
     "TransportHost",
     "__version__",
     "api_option",
+    "ask_kubelet",
     "detect_supervisor",
     "digest_of",
     "format_columns",
     "hookimpl",
     "is_lan_interface",
     "json_option",
+    "node_names",
+    "parse_kubeconfig",
     "print_json",
+    "readiness",
     "run_program",
     "setting",
+    "with_server",
 ]
 
 # Where the names live, what is cheap to import first.
@@ -139,6 +147,8 @@ _HOMES = (
     "service.supervisor",
     "service.disk",
     "service.detection",
+    "kubernetes.credentials",
+    "kubernetes.health",
     "api.client",
     "cli.agent",
     "cli.columns",

@@ -22,7 +22,7 @@ LAYERS = [
     ["protocol"],
     ["interfaces", "config"],
     ["hookspecs", "cluster"],
-    ["service"],
+    ["service", "kubernetes"],
     ["runtime"],
     ["api"],
     ["cli", "testing"],

@@ -15,12 +15,15 @@ from kairos_core import (
     NodePlan,
     SecretStr,
     Supervisor,
+    ask_kubelet,
     detect_supervisor,
     digest_of,
+    node_names,
+    parse_kubeconfig,
+    readiness,
+    with_server,
 )
-from kairos_engine_k3s.health import ask_kubelet, ask_server, node_names
 from kairos_engine_k3s.journal import last_complaint
-from kairos_engine_k3s.kubeconfig import Credentials, parse_kubeconfig, with_server
 from kairos_engine_k3s.launch import HOME, Launch, launch_of
 from kairos_engine_k3s.program import MISSING, find_program, install_program, program_version
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
@@ -129,7 +132,7 @@ class K3sEngine(Engine):
             return await self._trouble(launch, EngineState.STARTING, "k3s is starting")
         try:
             credentials = parse_kubeconfig(kubeconfig)
-            answer = await _readiness(credentials)
+            answer = await readiness(credentials)
             nodes = await node_names(credentials) if answer == "ok" else ()
         except (OSError, ValueError) as error:
             return await self._trouble(launch, EngineState.STARTING, f"the API server is silent ({error})")
@@ -157,10 +160,3 @@ class K3sEngine(Engine):
             return EngineStatus(state, message)
         failed = state is EngineState.FAILED or complaint.is_hopeless
         return EngineStatus(EngineState.FAILED if failed else state, f"{message}; {complaint.message}")
-
-
-async def _readiness(credentials: Credentials) -> str:
-    """Return "ok", or what the API server says that it still waits for."""
-    status, text = await ask_server(credentials, "/readyz")
-    failed = [line[3:].split(" ")[0] for line in text.splitlines() if line.startswith("[-]")]
-    return "ok" if status == 200 else f"waiting for {', '.join(failed)}" if failed else f"status {status}"
