@@ -60,7 +60,7 @@ class Disk:
     def remember(self, **changes: Any) -> DiskState:
         """Change fields of the record; it survives a crash. Raises TypeError for an unknown field."""
         state = replace(self.state(), **changes)
-        self._write(File(self.record, json.dumps(asdict(state), indent=1) + "\n", 0o600))
+        self.write(File(self.record, json.dumps(asdict(state), indent=1) + "\n", 0o600))
         return state
 
     def converge(self, files: Iterable[File]) -> None:
@@ -79,7 +79,7 @@ class Disk:
             if not self._is_written(file):
                 if file.path not in ours:
                     self._set_aside(file.path)
-                self._write(file)
+                self.write(file)
         self.remember(files=tuple(wanted))
 
     def remove(self, name: str) -> None:
@@ -92,6 +92,11 @@ class Disk:
                 before.rename(path)
         except OSError as error:
             raise EngineError(f"cannot remove {path}: {error.strerror}.") from None
+
+    def remove_if_empty(self, name: str) -> None:
+        """Remove a directory that nobody uses any more."""
+        with contextlib.suppress(OSError):
+            self.path(name).rmdir()
 
     def read(self, name: str) -> str | None:
         """Return the text of a file, None when there is none. Raises EngineError."""
@@ -114,8 +119,11 @@ class Disk:
         if path.exists():
             path.rename(path.with_name(path.name + _ASIDE))
 
-    def _write(self, file: File) -> None:
-        """Replace a file atomically; it never exists with a wider mode, nor half written."""
+    def write(self, file: File) -> None:
+        """Replace a file atomically; it never exists with a wider mode, nor half written. Raises EngineError.
+
+        It is not in the record: whoever writes a file alone removes it alone.
+        """
         path = self.path(file.path)
         draft = path.with_name(f".{path.name}.new")
         try:

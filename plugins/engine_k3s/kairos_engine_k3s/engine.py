@@ -27,7 +27,7 @@ from kairos_engine_k3s.journal import last_complaint
 from kairos_engine_k3s.launch import HOME, Launch, launch_of
 from kairos_engine_k3s.program import MISSING, find_program, install_program, program_version
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
-from kairos_engine_k3s.teardown import remove_if_empty, tear_down
+from kairos_engine_k3s.teardown import tear_down
 
 
 class K3sEngine(Engine):
@@ -123,7 +123,7 @@ class K3sEngine(Engine):
             self._disk.remove(f"/var/log/{state.service}.log.1")
         self._disk.remove(self._disk.record)
         for directory in (HOME.settings, HOME.state):
-            remove_if_empty(self._disk.path(directory))
+            self._disk.remove_if_empty(directory)
 
     async def _server_status(self, launch: Launch) -> EngineStatus:
         token = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/server/node-token")
