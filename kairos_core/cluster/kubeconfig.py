@@ -151,5 +151,5 @@ def _renamed(current: Any, name: str) -> Any:
 
 def _refuse(why: str) -> NoReturn:
     raise EngineError(
-        f"what the engine gave out is not a kubeconfig: {why}. Look at /etc/rancher/k3s/k3s.yaml on the master."
+        f"what the engine gave out is not a kubeconfig: {why}. Look at the one that it wrote on the master."
     ) from None

@@ -69,6 +69,7 @@ def _beat(access: Access, heartbeat: Heartbeat) -> list[str]:
 
 
 def keep_alive(access: Access, heartbeat: Heartbeat, stop: threading.Event) -> None:
+    """Say every second that the node lives, to the server that answered last, until `stop`."""
     known = [access.url]
     failing = False
     while not stop.wait(BEAT):
