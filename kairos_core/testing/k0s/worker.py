@@ -26,6 +26,8 @@ def run_worker(options: Options, stop: threading.Event) -> None:
     if not text:
         raise Refused("neither kubelet.conf nor a join token: provide one as an argument, or via --token-file")
     token = open_token(text, "worker")
+    if not (places.pki / "ca.crt").exists():  # before it has joined, and never again, as k0s does
+        write_private(places.pki / "ca.crt", token.authority)
     inner = Inner("agent", [f"--data-dir={places.inside}", *inner_arguments(options)], {})
     inner_places = InnerPlaces.of(inner, {"KAIROS_STAND_IN_ROOT": str(places.inside)})
     heartbeat = heartbeat_of(inner, inner_places, ())
@@ -33,7 +35,6 @@ def run_worker(options: Options, stop: threading.Event) -> None:
     access = join(token.server, token.secret, heartbeat, stop)
     if access is None:
         return
-    write_private(places.pki / "ca.crt", token.authority)
     write_private(kept, text)
     serve_kubelet_health(inner)
     keep_alive(access, heartbeat, stop)

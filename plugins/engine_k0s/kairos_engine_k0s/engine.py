@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 
 from kairos_core import (
@@ -39,8 +40,13 @@ from kairos_engine_k0s.program import (
 from kairos_engine_k0s.settings import ControllerSettings, WorkerSettings
 from kairos_engine_k0s.tokens import ROLES, authority_of, format_tokens
 
+_log = logging.getLogger(__name__)
+
 TOKENS = f"{HOME.state}/tokens.json"
 """The tokens that others join with. They are made once: new ones at each start would be news to every node."""
+
+JOINED = {"controller": "pki/ca.key", "worker": "kubelet.conf"}
+"""What k0s has in its data directory once it has joined in a role. Source: cmd/controller and pkg/component/worker."""
 
 
 class K0sEngine(Engine):
@@ -111,12 +117,23 @@ class K0sEngine(Engine):
             program = await asyncio.to_thread(find_program, self._root)
             if state.service:
                 await self._supervisor.stop(state.service)
-            if program and state.data_directory and self._disk.path(state.data_directory).is_dir():
-                await reset(program, str(self._disk.path(state.data_directory)))
+            if program and state.data_directory:
+                await self._reset(program, self._disk.path(state.data_directory))
             for name in state.files:
                 await asyncio.to_thread(self._disk.remove, name)
             await asyncio.to_thread(self._forget, state)
             self._launch, self._kubeconfig = None, (0, "")
+
+    async def _reset(self, program: str, data: Path) -> None:
+        """Let k0s remove what it made. It also tries to uninstall a service of its own, which may not be there."""
+        if not data.is_dir():
+            return
+        try:
+            await reset(program, str(data))
+        except EngineError as error:
+            if data.is_dir():
+                raise
+            _log.warning("k0s has removed its data, and complains: %s", error)
 
     def _find_or_install(self) -> str:
         program = find_program(self._root)
@@ -129,20 +146,27 @@ class K0sEngine(Engine):
         return installed
 
     def _check_cluster(self, launch: Launch) -> None:
-        """Refuse a token of another cluster than the one that this machine is in: k0s would go on in the old one."""
-        authority = self._disk.read(f"{launch.data_directory}/pki/ca.crt")
-        if launch.token and authority and authority.strip() != authority_of(launch.token.content).strip():
+        """Refuse a token of another cluster than the one that this machine is in: k0s would go on in the old one.
+
+        A worker keeps the authority of the first token that it tries, and keeps it if that one fails: such a rest of an
+        attempt goes, or no right token could mend it.
+        """
+        kept = f"{launch.data_directory}/pki/ca.crt"
+        authority = self._disk.read(kept)
+        if not launch.token or not authority or authority.strip() == authority_of(launch.token.content).strip():
+            return
+        if any(self._disk.path(f"{launch.data_directory}/{name}").exists() for name in JOINED.values()):
             raise EngineError(
                 "this machine is in another k0s cluster than the one that it is to join, and k0s keeps to the first. "
                 f"If nothing of that is needed any more: stop {launch.service}, and run k0s reset."
             )
+        self._disk.remove(kept)
 
     def _has_news(self, launch: Launch) -> bool:
         """Say whether k0s must be started afresh for its token: it reads it until it has joined, and never after."""
         if launch.token is None or self._disk.read(TOKEN) == launch.token.content:
             return False
-        joined = "pki/ca.key" if launch.is_controller else "kubelet.conf"
-        return not self._disk.path(f"{launch.data_directory}/{joined}").exists()
+        return not self._disk.path(f"{launch.data_directory}/{JOINED[launch.role]}").exists()
 
     def _forget(self, state: DiskState) -> None:
         """Remove the rest of what we made: a program that we installed, tokens, the log, and the record itself."""

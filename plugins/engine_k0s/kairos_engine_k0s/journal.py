@@ -14,6 +14,7 @@ _LAST_WORDS = re.compile(r"^Error: (.*)$")
 # What no waiting mends, and what to do. Wording of k0s v1.27 to v1.35 (cmd/controller, pkg/token, pkg/config).
 _HOPELESS = {
     "401 Unauthorized": "the join token is wrong: it is that of another cluster, or it was invalidated",
+    "signing request: Unauthorized": "the join token is wrong: it is that of another cluster, or it was invalidated",
     "certificate signed by unknown authority": "the join token belongs to another cluster than this server",
     "wrong token type": "the join token is one for the other role (controller or worker)",
     "failed to decode": "the join token is damaged",

@@ -129,6 +129,7 @@ async def test_a_machine_of_another_cluster_is_refused_and_nothing_is_touched(
 ) -> None:
     await machine.engine().apply(_worker(make_token("kubelet-bootstrap", "https://10.1.0.1:6443", authority="ONE\n")))
     machine.write("var/lib/k0s/pki/ca.crt", "ONE\n")
+    machine.write("var/lib/k0s/kubelet.conf", "")
     before = (machine.root / "etc/k0s/token").read_text()
     machine.told()
     other = make_token("kubelet-bootstrap", "https://10.1.0.1:6443", authority="TWO\n")
@@ -136,6 +137,13 @@ async def test_a_machine_of_another_cluster_is_refused_and_nothing_is_touched(
         await machine.engine().apply(_worker(other))
     assert machine.told() == []
     assert (machine.root / "etc/k0s/token").read_text() == before
+
+
+async def test_what_a_failed_attempt_to_join_left_is_no_other_cluster(machine: Machine, make_token: Make) -> None:
+    machine.write("var/lib/k0s/pki/ca.crt", "ONE\n")
+    await machine.engine().apply(_worker(make_token("kubelet-bootstrap", "https://10.1.0.1:6443", authority="TWO\n")))
+    assert machine.told() == ["restart k0sworker"]
+    assert not (machine.root / "var/lib/k0s/pki/ca.crt").exists()
 
 
 async def test_a_node_that_changes_its_role_runs_one_service_only(machine: Machine, make_token: Make) -> None:

@@ -12,6 +12,10 @@ def _line(level: str, message: str) -> str:
 
 START = "--- Kairos starts k0sworker ---"
 REFUSED = "Error: failed to join controller: unexpected response status: 401 Unauthorized"
+WORKER_REFUSED = (
+    "Error: failed to bootstrap kubelet client configuration: failed to run Kubelet: "
+    "cannot create certificate signing request: Unauthorized"
+)
 
 
 @pytest.mark.parametrize(
@@ -28,8 +32,9 @@ def test_a_log_without_trouble_since_the_last_start_complains_of_nothing(log: st
     assert last_complaint(log) is None
 
 
-def test_what_waiting_does_not_mend_is_told_apart() -> None:
-    refused = last_complaint("\n".join([START, REFUSED]))
+@pytest.mark.parametrize("last_words", [REFUSED, WORKER_REFUSED])
+def test_what_waiting_does_not_mend_is_told_apart(last_words: str) -> None:
+    refused = last_complaint("\n".join([START, last_words]))
     assert refused
     assert refused.is_hopeless
     assert "join token is wrong" in refused.message
