@@ -38,7 +38,7 @@ from kairos_engine_k0s.program import (
     reset,
 )
 from kairos_engine_k0s.settings import ControllerSettings, WorkerSettings
-from kairos_engine_k0s.tokens import ROLES, authority_of, format_tokens
+from kairos_engine_k0s.tokens import authority_of, format_tokens
 
 _log = logging.getLogger(__name__)
 
@@ -126,12 +126,12 @@ class K0sEngine(Engine):
 
     async def _reset(self, program: str, data: Path) -> None:
         """Let k0s remove what it made. It also tries to uninstall a service of its own, which may not be there."""
-        if not data.is_dir():
+        if not await asyncio.to_thread(data.is_dir):
             return
         try:
             await reset(program, str(data))
         except EngineError as error:
-            if data.is_dir():
+            if await asyncio.to_thread(data.is_dir):
                 raise
             _log.warning("k0s has removed its data, and complains: %s", error)
 
@@ -247,6 +247,6 @@ def _are_of(kept: str, authority: str) -> bool:
     """Say whether saved tokens are whole, and join the cluster of this authority."""
     try:
         tokens = json.loads(kept)
-        return all(authority_of(str(tokens[role])).strip() == authority.strip() for role in ROLES)
-    except (ValueError, KeyError, TypeError, EngineError):
+        return "worker" in tokens and all(authority_of(token).strip() == authority.strip() for token in tokens.values())
+    except (ValueError, TypeError, AttributeError, EngineError):
         return False

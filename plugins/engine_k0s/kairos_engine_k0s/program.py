@@ -17,6 +17,9 @@ PLACES = ("/usr/local/bin/k0s", "/usr/bin/k0s", "/opt/bin/k0s")
 # The ends of the names of release files by machine. Source: assets of the releases of k0sproject/k0s.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "riscv64": "riscv64"}
 
+NOT_JOINABLE = "cannot join controller into current storage"
+"""How k0s refuses a token for controllers. Source: cmd/token/create.go."""
+
 RESET_PATIENCE = 300.0
 """Seconds for `k0s reset`: it stops containers one by one."""
 
@@ -73,10 +76,18 @@ async def admin_kubeconfig(program: str, data_directory: str) -> str:
 
 
 async def create_tokens(program: str, data_directory: str) -> dict[str, str]:
-    """Make a join token for each role, without expiry. Raises EngineError."""
+    """Make a join token for each role, without expiry. Raises EngineError.
+
+    There is none for controllers where the storage takes no second one (an etcd of the operator's, SQLite).
+    """
     tokens = {}
     for role in ROLES:
-        _, output = await run_program(program, "token", "create", f"--role={role}", f"--data-dir={data_directory}")
+        try:
+            _, output = await run_program(program, "token", "create", f"--role={role}", f"--data-dir={data_directory}")
+        except EngineError as error:
+            if NOT_JOINABLE in str(error):
+                continue
+            raise
         tokens[role] = output.strip()
     return tokens
 

@@ -27,7 +27,7 @@ _DAMAGED = "the join token is none of k0s: {}. Another engine runs the masters, 
 
 def format_tokens(tokens: dict[str, str]) -> SecretStr:
     """Return the join token that carries k0s' tokens, by role."""
-    return SecretStr(json.dumps({role: tokens[role] for role in ROLES}))
+    return SecretStr(json.dumps({role: tokens[role] for role in ROLES if role in tokens}))
 
 
 def token_for(role: str, joined: SecretStr) -> str:

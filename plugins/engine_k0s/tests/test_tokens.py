@@ -23,6 +23,13 @@ def test_one_join_token_carries_both_and_each_role_takes_its_own() -> None:
     assert json.loads(joined.get_secret_value()) == {"controller": "c", "worker": "w"}
 
 
+def test_where_no_further_master_can_join_there_is_a_token_for_workers_alone() -> None:
+    joined = format_tokens({"worker": "w"})
+    assert token_for("worker", joined) == "w"
+    with pytest.raises(EngineError, match="no part for a controller"):
+        token_for("controller", joined)
+
+
 def test_a_plain_token_of_k0s_is_taken_for_either_role() -> None:
     assert token_for("worker", SecretStr("H4sIAA\n")) == "H4sIAA"
 
