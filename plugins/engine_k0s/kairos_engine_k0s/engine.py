@@ -197,7 +197,7 @@ class K0sEngine(Engine):
         return EngineStatus(
             EngineState.READY,
             "k0s serves the cluster",
-            join_token=format_tokens(await self._tokens(launch)),
+            join_token=format_tokens(await self._tokens(launch)) if launch.is_joinable else None,
             kubeconfig=SecretStr(with_server(kubeconfig, self._host) if self._host else kubeconfig),
             nodes=nodes,
         )

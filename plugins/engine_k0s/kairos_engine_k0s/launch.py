@@ -66,6 +66,11 @@ class Launch:
         return not self.is_controller or is_on(self.arguments, "enable-worker") or is_on(self.arguments, "single")
 
     @property
+    def is_joinable(self) -> bool:
+        """Whether others may join; the operator's `--single` makes a cluster of one, without tokens."""
+        return self.is_controller and not is_on(self.arguments, "single")
+
+    @property
     def data_directory(self) -> str:
         return value_of(self.arguments, "data-dir") or DATA_DIRECTORY
 

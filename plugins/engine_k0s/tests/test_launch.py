@@ -76,6 +76,14 @@ def test_files_and_ports_follow_the_operators_arguments() -> None:
     assert launch.manifests[0].path == "/srv/k0s/manifests/kairos/vip.yaml"
 
 
+def test_a_cluster_of_one_that_the_operator_wants_takes_nobody_else() -> None:
+    launches = [
+        launch_of(NodePlan(Role.MASTER, "a", Attachment()), ControllerSettings(args=args), WorkerSettings())
+        for args in ((), ("--single",))
+    ]
+    assert [(launch.is_joinable, launch.runs_pods) for launch in launches] == [(True, True), (False, True)]
+
+
 def test_what_the_operator_gives_of_k0s_yaml_is_merged_in_key_by_key() -> None:
     config = {"spec": {"api": {"port": 6444, "sans": ["only.example"]}, "network": {"kuberouter": {"mtu": 1400}}}}
     plan = NodePlan(Role.MASTER, "a", Attachment(node_ip="10.1.0.7"))
