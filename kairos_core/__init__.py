@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         Transport,
         TransportHost,
     )
+    from kairos_core.kubernetes.credentials import Credentials, parse_kubeconfig, with_server
+    from kairos_core.kubernetes.health import ask_kubelet, node_names, readiness
     from kairos_core.lan import is_lan_interface
     from kairos_core.model import (
         Address,
@@ -60,6 +62,11 @@ if TYPE_CHECKING:
     from kairos_core.protocol.drops import Drop
     from kairos_core.protocol.identity import Identity
     from kairos_core.protocol.otp import NetworkKey
+    from kairos_core.service.definition import File, Home, Service
+    from kairos_core.service.detection import detect_supervisor
+    from kairos_core.service.disk import Disk, DiskState, digest_of
+    from kairos_core.service.supervised import SupervisedService
+    from kairos_core.service.supervisor import Supervisor, run_program
     from kairos_core.settings import After, Before, SecretStr, Settings, Shown, setting
     from kairos_core.version import __version__
 
@@ -75,14 +82,19 @@ __all__ = [
     "Before",
     "ConfigError",
     "ControlError",
+    "Credentials",
     "Discovery",
+    "Disk",
+    "DiskState",
     "Drop",
     "Engine",
     "EngineError",
     "EngineService",
     "EngineState",
     "EngineStatus",
+    "File",
     "Finding",
+    "Home",
     "Identity",
     "Join",
     "KairosError",
@@ -101,6 +113,7 @@ __all__ = [
     "Register",
     "Role",
     "SecretStr",
+    "Service",
     "Settings",
     "Shown",
     "Step",
@@ -108,18 +121,28 @@ __all__ = [
     "StoreBatch",
     "StoreError",
     "Stream",
+    "SupervisedService",
+    "Supervisor",
     "Transport",
     "TransportError",
     "TransportHost",
     "Verdict",
     "__version__",
     "api_option",
+    "ask_kubelet",
+    "detect_supervisor",
+    "digest_of",
     "format_columns",
     "hookimpl",
     "is_lan_interface",
     "json_option",
+    "node_names",
+    "parse_kubeconfig",
     "print_json",
+    "readiness",
+    "run_program",
     "setting",
+    "with_server",
 ]
 
 # Where the names live, what is cheap to import first.
@@ -134,6 +157,13 @@ _HOMES = (
     "protocol.drops",
     "protocol.identity",
     "protocol.otp",
+    "service.definition",
+    "service.supervisor",
+    "service.disk",
+    "service.detection",
+    "service.supervised",
+    "kubernetes.credentials",
+    "kubernetes.health",
     "api.client",
     "cli.agent",
     "cli.columns",

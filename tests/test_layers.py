@@ -22,6 +22,7 @@ LAYERS = [
     ["protocol"],
     ["interfaces", "config"],
     ["hookspecs", "cluster"],
+    ["service", "kubernetes"],
     ["runtime", "agent_service"],
     ["api"],
     ["cli", "testing"],

@@ -39,7 +39,7 @@ def of_the_engine() -> Iterator[None]:
         yield
     except NotAKubeconfig as reason:
         raise EngineError(
-            f"what the engine gave out is not a kubeconfig: {reason}. Look at /etc/rancher/k3s/k3s.yaml on the master."
+            f"what the engine gave out is not a kubeconfig: {reason}. Look at the one that it wrote on the master."
         ) from None
 
 

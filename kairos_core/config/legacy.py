@@ -49,7 +49,6 @@ class Modern:
             if old != ("vpn",) or legacy is not None:  # without the old block, `vpn:` is another tool's
                 self._move(old, new)
         self._drop_vpn_auto()
-        self._refuse_k0s()
 
     def _kairos_block(self, block: Node) -> None:
         if not isinstance(block.value, dict):
@@ -113,13 +112,6 @@ class Modern:
         if node is not None:
             self.warnings.append(f"{node.mark}: p2p.vpn.auto does nothing; p2p.auto is meant. Remove it.")
             self.root = _without(self.root, ("p2p", "vpn", "auto"))
-
-    def _refuse_k0s(self) -> None:
-        for block in ("k0s", "k0s-worker"):
-            node = self.root.at((block, "enabled"))
-            if node is not None and node.value is True:
-                what = " is true, but no engine for k0s is part of this version. Use the k3s block instead."
-                self.problems.append(Problem(node.mark, f"{block}.enabled", what))
 
 
 def _bool(node: Node, value: bool) -> Node:

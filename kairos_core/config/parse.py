@@ -50,7 +50,7 @@ def parse_config(documents: Sequence[tuple[str, str]], sections: Sections | None
     """
     sections = sections or {}
     modern = Modern(_read(documents))
-    problems = modern.problems + list(_unknown_keys(modern.root, sections))
+    problems = [*modern.problems, *_unknown_keys(modern.root, sections), *_missing_engines(modern.root, sections)]
     config, found = _core(modern.root)
     settings, refused = _settings(modern.root, sections)
     raise_any([*problems, *found, *refused])
@@ -107,6 +107,15 @@ def _unknown_keys(root: Node, sections: Sections) -> Iterator[Problem]:
         node = root.at((block,))
         if node is not None:
             yield from _unknown_below(node, (block,), sections)
+
+
+def _missing_engines(root: Node, sections: Sections) -> Iterator[Problem]:
+    """Refuse what the reference would run and nothing here does: a block of k0s that is enabled, without its plugin."""
+    for block in ("k0s", "k0s-worker"):
+        node = root.at((block, "enabled"))
+        if block not in sections and node is not None and node.value is True:
+            what = " is true, but no engine for k0s is installed. Install kairos-engine-k0s, or use the k3s block."
+            yield Problem(node.mark, f"{block}.enabled", what)
 
 
 def _blocks(sections: Sections) -> tuple[str, ...]:

@@ -69,7 +69,8 @@ def make_parts(config: Config, plugins: Plugins, ledger_directory: Path, kind: s
     )
     names[Kind.DISCOVERY] = tuple(discoveries)
     parts.chosen = {each.value: chosen for each, chosen in names.items()}
-    parts.warnings = [*_warnings(config, parts, kind), *skipped]
+    unused = _unused_engines(config, plugins, names[Kind.ENGINE]) if kind == "node" else []
+    parts.warnings = [*_warnings(config, parts, kind), *unused, *skipped]
     return parts
 
 
@@ -83,6 +84,17 @@ def make_engine(config: Config | None, plugins: Plugins) -> Engine | None:
     offer = plugins.choose(Kind.ENGINE, wanted, DEFAULTS[Kind.ENGINE])
     engine: Engine | None = offer.create(config.settings if config is not None else None) if offer else None
     return engine
+
+
+def _unused_engines(config: Config, plugins: Plugins, names: Sequence[str]) -> list[str]:
+    """Tell of blocks that are enabled and belong to an engine that is not used: the reference would run that one."""
+    return [
+        f"{section}.enabled is true, but the engine is {', '.join(names)}. Set p2p.plugins.engine: {offer.name}"
+        for offer in plugins.offers(Kind.ENGINE).values()
+        if offer.name not in names
+        for section in offer.sections
+        if getattr(config.settings.get(section), "enabled", None) is True
+    ]
 
 
 def _discoveries(config: Config, plugins: Plugins, names: Sequence[str]) -> tuple[dict[str, Discovery], list[str]]:

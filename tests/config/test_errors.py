@@ -70,7 +70,7 @@ def error(*texts: str) -> str:
          "hostname: the host name 'a_b' is not valid: 'a_b' must be 1 to 63 letters, digits and "
          "hyphens, and neither start nor end with a hyphen (RFC 1123). Change hostname."),
         ("install:", "k0s: {enabled: true}\ninstall:",
-         "k0s.enabled is true, but no engine for k0s is part of this version. Use the k3s block instead."),
+         "k0s.enabled is true, but no engine for k0s is installed. Install kairos-engine-k0s, or use the k3s block."),
         ("install:", "kairos: {rol: worker}\ninstall:",
          "kairos.rol is an unknown key; did you mean role?"),
     ],

@@ -35,7 +35,7 @@ def test_with_everything_installed_nothing_is_missing(tmp_path):
         (("net-kubevip",), "kubevip:\n  eip: 192.0.2.99\n", "the elastic IP is not used"),
         (("discovery-mdns", "discovery-dht"), "", "waits until others dial it"),
         (("store-sqlite", "store-files"), "", "forgotten at restart"),
-        (("engine-k3s",), "", "only coordinates"),
+        (("engine-k3s", "engine-k0s"), "", "only coordinates"),
     ],
 )
 def test_what_is_missing_turns_its_feature_off_and_is_said(tmp_path, missing, more, warning):
@@ -77,8 +77,20 @@ def test_a_vpn_that_kubernetes_does_not_use_is_made_and_marked(tmp_path):
 
 
 def test_a_name_that_nobody_offers_is_refused(tmp_path):
-    with pytest.raises(PluginError, match="no engine is called 'k0s'; installed: k3s"):
-        parts(tmp_path, load_plugins(), "  plugins:\n    engine: k0s\n")
+    with pytest.raises(PluginError, match="no engine is called 'k8s'; installed: k0s, k3s"):
+        parts(tmp_path, load_plugins(), "  plugins:\n    engine: k8s\n")
+
+
+def test_of_two_engines_k3s_is_used_unless_the_other_is_named(tmp_path):
+    assert parts(tmp_path, load_plugins(), "").chosen["engine"] == ("k3s",)
+    assert parts(tmp_path, load_plugins(), "  plugins:\n    engine: k0s\n").chosen["engine"] == ("k0s",)
+
+
+def test_a_block_of_an_engine_that_is_enabled_and_not_used_is_a_warning(tmp_path):
+    [warning] = parts(tmp_path, load_plugins(), more="k0s:\n  enabled: true\n").warnings
+    named = "  plugins:\n    engine: k0s\n"
+    assert warning == "k0s.enabled is true, but the engine is k3s. Set p2p.plugins.engine: k0s"
+    assert parts(tmp_path, load_plugins(), named, "k0s:\n  enabled: true\n").warnings == []
 
 
 def test_a_machine_without_a_p2p_block_is_told_how_to_get_one(tmp_path):

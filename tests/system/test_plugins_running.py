@@ -70,7 +70,7 @@ async def test_nodes_without_vpn_and_dht_form_a_cluster_on_their_lan_addresses(l
 async def test_an_agent_without_an_engine_only_coordinates_and_nobody_waits_for_it(
     lab: Lab, outside_venv: Path
 ) -> None:
-    uninstall(outside_venv, "kairos-engine-k3s")
+    uninstall(outside_venv, "kairos-engine-k3s", "kairos-engine-k0s")
     (bare,) = await machines_with_agents(lab, 1, outside_venv)
     others = [Agent(await lab.add(f"full-{number}")) for number in range(2)]
     network = Network.new(2)

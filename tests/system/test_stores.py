@@ -107,7 +107,7 @@ def writers_on(machine: Machine) -> list[Writer]:
 @pytest.mark.parametrize("store", ["sqlite", "files"])
 async def test_what_was_acknowledged_to_a_writer_survives_twenty_kills_of_the_agent(lab: Lab, store: str) -> None:
     agent = Agent(await lab.add("node-1"))
-    only = {"store": store, "disabled": ["engine_k3s", "net_vpn", "net_kubevip"]}
+    only = {"store": store, "disabled": ["engine_k3s", "engine_k0s", "net_vpn", "net_kubevip"]}
     agent.configure(Network.new(1).cloud_config(plugins=only))
     await agent.start()
     await until([agent], bool, FORMED, "the agent answers")

@@ -29,12 +29,12 @@ def run_agent(options: Options, environment: Mapping[str, str], stop: threading.
     log("info", f"Starting k3s agent {VERSION}")
     places = Places.of(options, environment)
     heartbeat = heartbeat_of(options, places, ())
-    access = _join(server, token, heartbeat, stop)
+    access = join(server, token, heartbeat, stop)
     if access is None:
         return
     serve_kubelet_health(options)
     log("info", "k3s agent is up and running")
-    _keep_alive(access, heartbeat, stop)
+    keep_alive(access, heartbeat, stop)
 
 
 def join_token(options: Options) -> str:
@@ -43,7 +43,7 @@ def join_token(options: Options) -> str:
     return Path(file).read_text().strip() if file else options.value("token")
 
 
-def _join(server: str, token: str, heartbeat: Heartbeat, stop: threading.Event) -> Access | None:
+def join(server: str, token: str, heartbeat: Heartbeat, stop: threading.Event) -> Access | None:
     """Try until admitted: like k3s', an agent with a wrong token does not give up but complains on."""
     while not stop.is_set():
         try:
@@ -68,7 +68,8 @@ def _beat(access: Access, heartbeat: Heartbeat) -> list[str]:
     return servers
 
 
-def _keep_alive(access: Access, heartbeat: Heartbeat, stop: threading.Event) -> None:
+def keep_alive(access: Access, heartbeat: Heartbeat, stop: threading.Event) -> None:
+    """Say every second that the node lives, to the server that answered last, until `stop`."""
     known = [access.url]
     failing = False
     while not stop.wait(BEAT):

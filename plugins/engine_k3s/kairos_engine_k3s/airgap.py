@@ -11,8 +11,8 @@ import os
 import threading
 from pathlib import Path
 
-from kairos_core import EngineError
-from kairos_engine_k3s.disk import Disk, check_room
+from kairos_core import Disk, EngineError
+from kairos_engine_k3s.part import check_room
 from kairos_engine_k3s.program import UnfitError
 from kairos_engine_k3s.release import Assets, parse_sums
 

@@ -22,8 +22,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from kairos_core import EngineError
-from kairos_engine_k3s.disk import check_room
-from kairos_engine_k3s.part import Part, opened_part
+from kairos_engine_k3s.part import Part, check_room, opened_part
 from kairos_engine_k3s.program import UnfitError
 from kairos_engine_k3s.release import parse_channel
 

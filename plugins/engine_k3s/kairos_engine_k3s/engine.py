@@ -6,22 +6,36 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from kairos_core import Engine, EngineError, EngineState, EngineStatus, Finding, NodePlan, Preview, SecretStr
-from kairos_engine_k3s.detection import detect_supervisor
-from kairos_engine_k3s.disk import STATE, Disk, State, digest_of
+from kairos_core import (
+    Disk,
+    DiskState,
+    Engine,
+    EngineError,
+    EngineState,
+    EngineStatus,
+    Finding,
+    NodePlan,
+    Preview,
+    SecretStr,
+    SupervisedService,
+    Supervisor,
+    ask_kubelet,
+    detect_supervisor,
+    digest_of,
+    node_names,
+    parse_kubeconfig,
+    readiness,
+    with_server,
+)
 from kairos_engine_k3s.examination import examine
-from kairos_engine_k3s.health import ask_kubelet, ask_server, node_names
 from kairos_engine_k3s.installer import Installer
-from kairos_engine_k3s.journal import last_complaint
-from kairos_engine_k3s.kubeconfig import Credentials, parse_kubeconfig, with_server
-from kairos_engine_k3s.launch import Launch, launch_of
+from kairos_engine_k3s.journal import blot, last_complaint
+from kairos_engine_k3s.launch import HOME, Launch, launch_of
 from kairos_engine_k3s.part import remove_parts
 from kairos_engine_k3s.preview import preview_of
 from kairos_engine_k3s.program import PROGRAM, find_program, program_version
-from kairos_engine_k3s.service import K3sService
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
-from kairos_engine_k3s.supervisor import Supervisor
-from kairos_engine_k3s.teardown import remove_if_empty, tear_down
+from kairos_engine_k3s.teardown import tear_down
 
 
 class K3sEngine(Engine):
@@ -40,9 +54,9 @@ class K3sEngine(Engine):
         supervisor: Supervisor | None = None,
     ) -> None:
         self._server, self._agent = server or ServerSettings(), agent or AgentSettings()
-        self._root, self._disk = root, Disk(root)
+        self._root, self._disk = root, Disk(HOME, root)
         self._installer = Installer(self._server.install, self._disk)
-        self._supervisor = supervisor or detect_supervisor(root)
+        self._supervisor = supervisor or detect_supervisor(HOME, root)
         self._changing = asyncio.Lock()
         self._launch: Launch | None = None
         self._host: str | None = None
@@ -56,13 +70,13 @@ class K3sEngine(Engine):
         async with self._changing:
             program = await self._installer.provide_program()
             await self._installer.provide_images(launch.data_directory)
-            files = (*self._supervisor.files(launch, program), *launch.manifests)
-            digest = digest_of(self._supervisor.files(launch, program))
+            definition = self._supervisor.files(launch.definition, program)
+            digest = digest_of(definition)
             state = await asyncio.to_thread(self._disk.state)
             if state.service and state.service != launch.service:
                 await self._supervisor.stop(state.service)
             self._launch, self._host = launch, plan.attachment.endpoint or plan.attachment.node_ip
-            await asyncio.to_thread(self._disk.converge, files)
+            await asyncio.to_thread(self._disk.converge, (*definition, *launch.manifests))
             await asyncio.to_thread(
                 self._disk.remember,
                 service=launch.service,
@@ -104,14 +118,14 @@ class K3sEngine(Engine):
 
     def preview(self, plan: NodePlan) -> Preview:
         program = find_program(self._root) or PROGRAM
-        files = self._supervisor.files(launch_of(plan, self._server, self._agent), program)
+        files = self._supervisor.files(launch_of(plan, self._server, self._agent).definition, program)
         return preview_of(plan, (self._server, self._agent), program, files)
 
-    async def service(self) -> K3sService | None:
-        state = await asyncio.to_thread(self._disk.state)
-        return K3sService(state.service, self._supervisor, self._disk, state.files) if state.service else None
+    async def service(self) -> SupervisedService | None:
+        service = await asyncio.to_thread(SupervisedService, self._supervisor, self._disk, blot, ("K3S_URL",))
+        return service if service.name else None
 
-    def _forget(self, state: State) -> None:
+    def _forget(self, state: DiskState) -> None:
         """Remove the rest of what we made: a program that we installed, the log, and the record itself."""
         remove_parts(self._disk.path(PROGRAM).parent)
         for name in (state.program, state.images, state.kubeconfig):
@@ -120,9 +134,9 @@ class K3sEngine(Engine):
         if state.service:
             self._disk.remove(f"/var/log/{state.service}.log")
             self._disk.remove(f"/var/log/{state.service}.log.1")
-        self._disk.remove(STATE)
-        for directory in ("/etc/rancher/k3s", str(Path(STATE).parent)):
-            remove_if_empty(self._disk.path(directory))
+        self._disk.remove(self._disk.record)
+        for directory in (HOME.settings, HOME.state):
+            self._disk.remove_if_empty(directory)
 
     async def _server_status(self, launch: Launch) -> EngineStatus:
         token = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/server/node-token")
@@ -131,7 +145,7 @@ class K3sEngine(Engine):
             return await self._trouble(launch, EngineState.STARTING, "k3s is starting")
         try:
             credentials = parse_kubeconfig(kubeconfig)
-            answer = await _readiness(credentials)
+            answer = await readiness(credentials)
             nodes = await node_names(credentials) if answer == "ok" else ()
         except (OSError, ValueError) as error:
             return await self._trouble(launch, EngineState.STARTING, f"the API server is silent ({error})")
@@ -159,10 +173,3 @@ class K3sEngine(Engine):
             return EngineStatus(state, message)
         failed = state is EngineState.FAILED or complaint.is_hopeless
         return EngineStatus(EngineState.FAILED if failed else state, f"{message}; {complaint.message}")
-
-
-async def _readiness(credentials: Credentials) -> str:
-    """Return "ok", or what the API server says that it still waits for."""
-    status, text = await ask_server(credentials, "/readyz")
-    failed = [line[3:].split(" ")[0] for line in text.splitlines() if line.startswith("[-]")]
-    return "ok" if status == 200 else f"waiting for {', '.join(failed)}" if failed else f"status {status}"

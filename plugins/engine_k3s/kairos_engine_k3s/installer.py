@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kairos_core import EngineError
+from kairos_core import Disk, EngineError
 from kairos_engine_k3s.airgap import copy_images, copy_verified, images_in, program_in
 from kairos_engine_k3s.blocking import in_thread
-from kairos_engine_k3s.disk import Disk
 from kairos_engine_k3s.part import remove_parts
 from kairos_engine_k3s.program import MISSING, PROGRAM, UnfitError, find_program, program_version, put_program
 from kairos_engine_k3s.release import (

@@ -14,10 +14,10 @@ Decisions worth knowing:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from kairos_core import EngineError, NodePlan, Role, SecretStr
+from kairos_core import EngineError, File, Home, NodePlan, Role, SecretStr, Service
 from kairos_engine_k3s.arguments import (
     Argument,
     component_value,
@@ -30,15 +30,7 @@ from kairos_engine_k3s.settings import AgentSettings, Block, ServerSettings
 
 DATA_DIRECTORY = "/var/lib/rancher/k3s"
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file to write: absolute path, content (never shown), mode."""
-
-    path: str
-    content: str = field(repr=False)
-    mode: int = 0o600
+HOME = Home(state="/var/lib/kairos/engine_k3s", settings="/etc/rancher/k3s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +45,19 @@ class Launch:
     @property
     def is_server(self) -> bool:
         return self.service == "k3s"
+
+    @property
+    def definition(self) -> Service:
+        """What the supervisor runs."""
+        return Service(
+            self.service,
+            self.arguments,
+            self.environment,
+            title=f"Lightweight Kubernetes ({self.arguments[0]})",
+            documentation="https://k3s.io",
+            block="k3s",
+            notifies=self.is_server,
+        )
 
     @property
     def data_directory(self) -> str:

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +119,12 @@ def remove_parts(directory: Path, but: Path | None = None) -> None:
         if but is None or not path.name.startswith(but.name):
             with contextlib.suppress(OSError):  # whoever writes there next says what is amiss
                 path.unlink()
+
+
+def check_room(directory: Path, length: int) -> None:
+    """Raise EngineError if so many bytes would fill the disk, which others need too."""
+    free = shutil.disk_usage(directory).free
+    if length > free:
+        raise EngineError(
+            f"the disk of {directory} has no room: {length >> 20} MB are needed, {free >> 20} MB are free. Make room."
+        )

@@ -6,9 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from kairos_core import EngineError
-from kairos_engine_k3s.disk import Disk
-from kairos_engine_k3s.supervisor import run_program
+from kairos_core import Disk, EngineError, run_program
 
 PROGRAM = "/usr/local/bin/k3s"
 """Where we install it, as k3s' installer does."""

@@ -14,8 +14,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from kairos_core import EngineError
-from kairos_engine_k3s.supervisor import run_program
+from kairos_core import EngineError, run_program
 
 MOUNTS = ("run/k3s", "var/lib/kubelet/pods", "var/lib/kubelet/plugins", "run/netns/cni-")
 DIRECTORIES = ("run/k3s", "run/flannel", "var/lib/kubelet", "var/lib/cni")

@@ -12,9 +12,10 @@ from typing import ClassVar
 
 import pytest
 from kairos_engine_k3s import AgentSettings, K3sEngine, ServerSettings
-from kairos_engine_k3s.child import Child
+from kairos_engine_k3s.launch import HOME
 
 from kairos_core import Attachment, EngineState, EngineStatus, Join, NodePlan, Role, SecretStr
+from kairos_core.service.child import Child
 from kairos_core.testing.k3s import install_stand_in
 
 
@@ -42,7 +43,7 @@ class Machine:
             ServerSettings(args=(f"--https-listen-port={self.port}", *own)),
             AgentSettings(args=own),
             root=self.root,
-            supervisor=Child(self.root, back_off=(0.2,)),
+            supervisor=Child(HOME, self.root, back_off=(0.2,)),
         )
 
     def plan(self, role: Role, join: Join | None = None) -> NodePlan:

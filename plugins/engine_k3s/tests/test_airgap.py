@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from kairos_engine_k3s.airgap import copy_images, copy_verified, images_in, program_in
-from kairos_engine_k3s.disk import Disk
+from kairos_engine_k3s.launch import HOME
 from kairos_engine_k3s.program import UnfitError
 from kairos_engine_k3s.release import assets_of
 
-from kairos_core import EngineError
+from kairos_core import Disk, EngineError
 
 ASSETS = assets_of("x86_64")
 DATA = "/var/lib/rancher/k3s"
@@ -103,7 +103,7 @@ def test_an_agent_that_ends_stops_the_copy_and_leaves_nothing(release: Path, dra
 
 
 def test_images_are_put_where_k3s_imports_them_and_remembered(release: Path, tmp_path: Path) -> None:
-    disk = Disk(tmp_path / "root")
+    disk = Disk(HOME, tmp_path / "root")
     disk.remember(running="a digest")
     install(archived(release, IMAGES, b"images"), disk)
     target = f"{DATA}/agent/images/{IMAGES}"
@@ -113,7 +113,7 @@ def test_images_are_put_where_k3s_imports_them_and_remembered(release: Path, tmp
 
 
 def test_equal_images_are_not_copied_again_and_k3s_goes_on(release: Path, tmp_path: Path) -> None:
-    disk = Disk(tmp_path / "root")
+    disk = Disk(HOME, tmp_path / "root")
     archive = archived(release, IMAGES, b"images")
     install(archive, disk)
     before = disk.path(disk.state().images).stat().st_ino
@@ -124,7 +124,7 @@ def test_equal_images_are_not_copied_again_and_k3s_goes_on(release: Path, tmp_pa
 
 
 def test_images_of_another_release_replace_ours(release: Path, tmp_path: Path) -> None:
-    disk = Disk(tmp_path / "root")
+    disk = Disk(HOME, tmp_path / "root")
     install(archived(release, IMAGES, b"images"), disk)
     install(archived(release, IMAGES, b"images of the next release"), disk)
     assert disk.path(disk.state().images).read_bytes() == b"images of the next release"
@@ -133,7 +133,7 @@ def test_images_of_another_release_replace_ours(release: Path, tmp_path: Path) -
 
 
 def test_images_of_the_operator_stay(release: Path, tmp_path: Path) -> None:
-    disk = Disk(tmp_path / "root")
+    disk = Disk(HOME, tmp_path / "root")
     theirs = disk.path(f"{DATA}/agent/images/{IMAGES}")
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(b"the operator's")
@@ -143,7 +143,7 @@ def test_images_of_the_operator_stay(release: Path, tmp_path: Path) -> None:
 
 
 def test_images_that_are_damaged_are_refused(release: Path, tmp_path: Path) -> None:
-    disk = Disk(tmp_path / "root")
+    disk = Disk(HOME, tmp_path / "root")
     add_sum(release, IMAGES, "0" * 64)
     with pytest.raises(UnfitError, match="is damaged"):
         install(archived(release, IMAGES, b"images"), disk)
@@ -154,4 +154,4 @@ def test_images_without_a_place_are_an_error(release: Path, tmp_path: Path) -> N
     (tmp_path / "root/var").mkdir(parents=True)
     (tmp_path / "root/var/lib").symlink_to("/dev/null")
     with pytest.raises(EngineError, match="cannot"):
-        install(archived(release, IMAGES, b"images"), Disk(tmp_path / "root"))
+        install(archived(release, IMAGES, b"images"), Disk(HOME, tmp_path / "root"))

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 from kairos_engine_k3s import K3sEngine, ServerSettings
-from kairos_engine_k3s.disk import Disk
-from kairos_engine_k3s.launch import File, Launch
+from kairos_engine_k3s.launch import HOME
 from kairos_engine_k3s.program import PROGRAM
-from kairos_engine_k3s.supervisor import Supervisor
 
-from kairos_core import Attachment, EngineError, NodePlan, Role, SecretStr
+from kairos_core import Attachment, Disk, EngineError, File, NodePlan, Role, SecretStr, Service, Supervisor
 
 OLD, NEW = "v1.30.8+k3s1", "v1.31.4+k3s1"
 IMAGES = "/var/lib/rancher/k3s/agent/images/k3s-airgap-images-amd64.tar.zst"
@@ -27,8 +25,8 @@ class Notes(Supervisor):
         self.calls: list[str] = []
         self._images = root / IMAGES.lstrip("/")
 
-    def files(self, launch: Launch, program: str) -> tuple[File, ...]:
-        return (File("/etc/systemd/system/k3s.service", f"ExecStart={program} {' '.join(launch.arguments)}"),)
+    def files(self, service: Service, program: str) -> tuple[File, ...]:
+        return (File("/etc/systemd/system/k3s.service", f"ExecStart={program} {' '.join(service.arguments)}"),)
 
     async def start(self, service: str) -> None:
         self.calls.append(f"start {service}")
@@ -104,7 +102,7 @@ async def test_images_are_there_before_k3s_starts_and_go_with_the_engine(source:
 
 
 async def test_a_k3s_of_the_operator_that_was_replaced_comes_back_with_removal(source: Path, tmp_path: Path) -> None:
-    theirs = Disk(tmp_path / "root").path(PROGRAM)
+    theirs = Disk(HOME, tmp_path / "root").path(PROGRAM)
     theirs.parent.mkdir(parents=True)
     release(theirs.parent, OLD)
     theirs.chmod(0o755)
@@ -118,7 +116,7 @@ async def test_a_k3s_of_the_operator_that_was_replaced_comes_back_with_removal(s
 
 
 async def test_removal_takes_an_unfinished_download_with_it(tmp_path: Path) -> None:
-    part = Disk(tmp_path / "root").path(PROGRAM).with_name(f".k3s.{NEW}.part")
+    part = Disk(HOME, tmp_path / "root").path(PROGRAM).with_name(f".k3s.{NEW}.part")
     part.parent.mkdir(parents=True)
     part.write_bytes(b"half of it")
     k3s, _ = engine(tmp_path)

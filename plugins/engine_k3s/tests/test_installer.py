@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from kairos_engine_k3s import download, installer
 from kairos_engine_k3s.blocking import in_thread
-from kairos_engine_k3s.disk import Disk
 from kairos_engine_k3s.installer import Installer
+from kairos_engine_k3s.launch import HOME
 from kairos_engine_k3s.program import PROGRAM
 from kairos_engine_k3s.settings import Install
 
-from kairos_core import EngineError
+from kairos_core import Disk, EngineError
 from kairos_core.testing.releases import Releases, served
 
 OLD, NEW = "v1.30.8+k3s1", "v1.31.4+k3s1"
@@ -29,7 +29,7 @@ def script(version: str) -> bytes:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Disk:
-    return Disk(tmp_path / "root")
+    return Disk(HOME, tmp_path / "root")
 
 
 @pytest.fixture

@@ -4,15 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
-from kairos_engine_k3s.disk import Disk
+from kairos_engine_k3s.launch import HOME
 from kairos_engine_k3s.program import PROGRAM, find_program, put_program
 
-from kairos_core import EngineError
+from kairos_core import Disk, EngineError
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Disk:
-    disk = Disk(tmp_path / "root")
+    disk = Disk(HOME, tmp_path / "root")
     disk.path(PROGRAM).parent.mkdir(parents=True)
     return disk
 

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 from kairos_engine_k3s import K3sEngine
-from kairos_engine_k3s.child import Child
-from kairos_engine_k3s.disk import Disk
-from kairos_engine_k3s.launch import Launch
-from kairos_engine_k3s.openrc import OpenRc
-from kairos_engine_k3s.supervisor import Supervisor
-from kairos_engine_k3s.systemd import Systemd
+from kairos_engine_k3s.launch import HOME, Launch
 
-from kairos_core import EngineError, SecretStr
+from kairos_core import Disk, EngineError, SecretStr, Supervisor
+from kairos_core.service.child import Child
+from kairos_core.service.openrc import OpenRc
+from kairos_core.service.systemd import Systemd
 
 TOKEN = "the secret of the cluster"
 LAUNCH = Launch("k3s", ("server",), {"K3S_TOKEN": SecretStr(TOKEN), "K3S_URL": SecretStr("https://10.1.0.2:6443")})
@@ -23,8 +21,8 @@ LAUNCH = Launch("k3s", ("server",), {"K3S_TOKEN": SecretStr(TOKEN), "K3S_URL": S
 @pytest.fixture
 def engine(tmp_path: Path) -> K3sEngine:
     """An engine in a new process, on a machine where one has applied a plan before."""
-    disk, supervisor = Disk(tmp_path), Child(tmp_path)
-    disk.converge(supervisor.files(LAUNCH, "/usr/local/bin/k3s"))
+    disk, supervisor = Disk(HOME, tmp_path), Child(HOME, tmp_path)
+    disk.converge(supervisor.files(LAUNCH.definition, "/usr/local/bin/k3s"))
     disk.remember(service="k3s")
     return K3sEngine(root=tmp_path, supervisor=supervisor)
 
@@ -43,7 +41,7 @@ async def _log(engine: K3sEngine, lines: int) -> list[str]:
 
 
 async def test_where_nothing_was_applied_there_is_no_service(tmp_path: Path) -> None:
-    assert await K3sEngine(root=tmp_path, supervisor=Child(tmp_path)).service() is None
+    assert await K3sEngine(root=tmp_path, supervisor=Child(HOME, tmp_path)).service() is None
 
 
 async def test_it_is_the_one_that_was_applied_and_says_whether_it_runs(engine: K3sEngine) -> None:
@@ -97,8 +95,8 @@ async def test_a_log_that_is_not_there_is_an_error(engine: K3sEngine) -> None:
     ("supervisor", "command"),
     [
         (Systemd(), "journalctl -u k3s.service -o cat -n 5 --no-pager"),
-        (OpenRc(), "tail -n 5 /var/log/k3s.log"),
-        (Child(), "tail -n 5 /var/log/k3s.log"),
+        (OpenRc(HOME), "tail -n 5 /var/log/k3s.log"),
+        (Child(HOME), "tail -n 5 /var/log/k3s.log"),
     ],
     ids=lambda value: type(value).__name__,
 )

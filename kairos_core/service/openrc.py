@@ -1,4 +1,4 @@
-"""k3s as an OpenRC service under supervise-daemon. Follows k3s' own installer (install.sh of k3s-io/k3s)."""
+"""A service under OpenRC's supervise-daemon. Follows k3s' own installer (install.sh of k3s-io/k3s)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 import shlex
 from pathlib import Path
 
-from kairos_engine_k3s.environment import format_environment
-from kairos_engine_k3s.launch import File, Launch
-from kairos_engine_k3s.supervisor import Supervisor, read_tail, run_program, tail_command
+from kairos_core.service.definition import File, Home, Service
+from kairos_core.service.environment import format_environment
+from kairos_core.service.supervisor import Supervisor, read_tail, run_program, tail_command
 
 _SCRIPT = """#!/sbin/openrc-run
-# Written by Kairos; changes are overwritten. Arguments: see the k3s block of its configuration.
+# Written by Kairos; changes are overwritten. Arguments: see the {block} block of its configuration.
 
-description="Lightweight Kubernetes ({kind}), run by Kairos"
+description="{title}, run by Kairos"
 supervisor=supervise-daemon
 name={service}
 command={program}
@@ -31,7 +31,7 @@ depend() {{
 
 set -o allexport
 if [ -f /etc/environment ]; then . /etc/environment; fi
-. /etc/rancher/k3s/{service}.env
+. {environment}
 set +o allexport
 """
 
@@ -39,13 +39,14 @@ set +o allexport
 class OpenRc(Supervisor):
     """Scripts in /etc/init.d, started in the default runlevel."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
-        self._root = root
+    def __init__(self, home: Home, root: Path = Path("/")) -> None:
+        self._home, self._root = home, root
 
-    def files(self, launch: Launch, program: str) -> tuple[File, ...]:
+    def files(self, service: Service, program: str) -> tuple[File, ...]:
+        environment = f"{self._home.settings}/{service.name}.env"
         return (
-            File(f"/etc/init.d/{launch.service}", format_script(launch, program), 0o755),
-            File(f"/etc/rancher/k3s/{launch.service}.env", format_environment(launch.environment), 0o600),
+            File(f"/etc/init.d/{service.name}", format_script(service, program, environment), 0o755),
+            File(environment, format_environment(service.environment), 0o600),
         )
 
     async def start(self, service: str) -> None:
@@ -72,11 +73,13 @@ class OpenRc(Supervisor):
         return tail_command(self._root / f"var/log/{service}.log", lines, follow=follow)
 
 
-def format_script(launch: Launch, program: str) -> str:
+def format_script(service: Service, program: str, environment: str) -> str:
     """Return the text of the init script. OpenRC evaluates `command_args` in a shell, hence two quotings."""
     return _SCRIPT.format(
-        kind=launch.arguments[0],
-        service=launch.service,
+        title=service.title,
+        block=service.block,
+        service=service.name,
         program=shlex.quote(program),
-        arguments=shlex.quote(shlex.join(launch.arguments)),
+        arguments=shlex.quote(shlex.join(service.arguments)),
+        environment=environment,
     )

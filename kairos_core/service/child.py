@@ -1,10 +1,10 @@
-"""k3s as our own child, where there is no init system: containers, labs.
+"""A service as our own child, where there is no init system: containers, labs.
 
 It runs in its own session and outlives us: after a kill -9 of the agent, the next one finds it by its pid
-file and watches it again instead of starting a second. A shell writes the pid file before it becomes k3s, so
-there is no moment at which k3s runs and the file does not say so. A crash leaves the file, a stop on purpose
-removes it. It holds /proc/PID/stat, whose start time tells this process from another that got the same number
-later. Source: proc(5), pidfd_open(2).
+file and watches it again instead of starting a second. A shell writes the pid file before it becomes the
+program, so there is no moment at which that runs and the file does not say so. A crash leaves the file, a stop
+on purpose removes it. It holds /proc/PID/stat, whose start time tells this process from another that got the
+same number later. Source: proc(5), pidfd_open(2).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from kairos_core import EngineError
-from kairos_engine_k3s.environment import format_environment, parse_environment
-from kairos_engine_k3s.launch import File, Launch
-from kairos_engine_k3s.supervisor import Supervisor, read_tail, tail_command
+from kairos_core.errors import EngineError
+from kairos_core.service.definition import File, Home, Service
+from kairos_core.service.environment import format_environment, parse_environment
+from kairos_core.service.supervisor import Supervisor, read_tail, tail_command
 
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds to wait before start number 2, 3, …; the last holds for all further ones.
 
-Longer waits cost time after a fault that is mended, shorter ones a busy machine: k3s starts with seconds of
-CPU.
+Longer waits cost time after a fault that is mended, shorter ones a busy machine: Kubernetes starts with
+seconds of CPU.
 """
 
 STEADY = 60.0
 """Seconds after which a start counts as good, and waiting begins anew with the shortest."""
 
 STOP_PATIENCE = 30.0
-"""Seconds that k3s has to end after SIGTERM before it is killed."""
+"""Seconds that a service has to end after SIGTERM before it is killed."""
 
 LOG_LIMIT = 32 << 20
 """Bytes of log after which it is moved to `.1`; so a node holds twice this at most."""
@@ -48,18 +48,18 @@ _PASSED_ON = ("PATH", "HOME", "LANG", *_PROXIES, *map(str.lower, _PROXIES))
 
 
 class Child(Supervisor):
-    """Processes: their pid is in /run/kairos, their log in /var/log, their command in /var/lib/kairos."""
+    """Processes: their pid is in /run/kairos, their log in /var/log, their command in the engine's state directory."""
 
-    def __init__(self, root: Path = Path("/"), back_off: Sequence[float] = BACK_OFF) -> None:
-        self._root, self._back_off = root, tuple(back_off)
+    def __init__(self, home: Home, root: Path = Path("/"), back_off: Sequence[float] = BACK_OFF) -> None:
+        self._home, self._root, self._back_off = home, root, tuple(back_off)
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._children: dict[str, int] = {}  # spawned by us: known before the pid file is written
 
-    def files(self, launch: Launch, program: str) -> tuple[File, ...]:
-        command = json.dumps([program, *launch.arguments], indent=1) + "\n"
+    def files(self, service: Service, program: str) -> tuple[File, ...]:
+        command = json.dumps([program, *service.arguments], indent=1) + "\n"
         return (
-            File(f"/var/lib/kairos/engine_k3s/{launch.service}.json", command, 0o600),
-            File(f"/etc/rancher/k3s/{launch.service}.env", format_environment(launch.environment), 0o600),
+            File(f"{self._home.state}/{service.name}.json", command, 0o600),
+            File(f"{self._home.settings}/{service.name}.env", format_environment(service.environment), 0o600),
         )
 
     async def start(self, service: str) -> None:
@@ -124,8 +124,8 @@ class Child(Supervisor):
                 file.parent.mkdir(parents=True, exist_ok=True)
             _shorten(log)
             pid_file.touch(mode=0o600)
-            argv = json.loads(self._place(f"/var/lib/kairos/engine_k3s/{service}.json").read_text())
-            given = parse_environment(self._place(f"/etc/rancher/k3s/{service}.env").read_text())
+            argv = json.loads(self._place(f"{self._home.state}/{service}.json").read_text())
+            given = parse_environment(self._place(f"{self._home.settings}/{service}.env").read_text())
             kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
             output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
@@ -212,17 +212,17 @@ def _reap(pid: int) -> None:
 
 
 async def _end(pid: int) -> None:
-    """Ask a process to end, then make it. Only k3s itself: its containers go on, as with KillMode=process."""
+    """Ask a process to end, then make it. Only that one: its containers go on, as with KillMode=process."""
     for number, patience in ((signal.SIGTERM, STOP_PATIENCE), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         if await _ends(pid, patience):
             return
-    raise EngineError(f"process {pid} of k3s does not end even when killed: it waits in the kernel. Reboot.")
+    raise EngineError(f"process {pid} does not end even when killed: it waits in the kernel. Reboot.")
 
 
 def _shorten(log: Path) -> None:
-    """Move a long log to `.1` by copying, since k3s holds the file open."""
+    """Move a long log to `.1` by copying, since the service holds the file open."""
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LOG_LIMIT:
             shutil.copyfile(log, log.with_name(f"{log.name}.1"))

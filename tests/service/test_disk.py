@@ -3,16 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from kairos_engine_k3s.disk import STATE, Disk
-from kairos_engine_k3s.launch import File
 
-from kairos_core import EngineError
+from kairos_core import Disk, EngineError, File, Home
 
-UNIT = "/etc/systemd/system/k3s.service"
+UNIT = "/etc/systemd/system/example.service"
+HOME = Home("/var/lib/kairos/engine_example", "/etc/example")
 
 
 def test_files_are_written_with_their_mode_and_wide_ones_are_narrowed(tmp_path: Path) -> None:
-    disk, file = Disk(tmp_path), File(UNIT, "text", 0o600)
+    disk, file = Disk(HOME, tmp_path), File(UNIT, "text", 0o600)
     disk.converge([file])
     written = disk.path(UNIT)
     assert (written.read_text(), written.stat().st_mode & 0o7777) == ("text", 0o600)
@@ -22,15 +21,15 @@ def test_files_are_written_with_their_mode_and_wide_ones_are_narrowed(tmp_path: 
 
 
 def test_equal_files_are_not_written_again(tmp_path: Path) -> None:
-    disk, file = Disk(tmp_path), File(UNIT, "text")
+    disk, file = Disk(HOME, tmp_path), File(UNIT, "text")
     disk.converge([file])
     before = disk.path(UNIT).stat().st_ino
-    Disk(tmp_path).converge([file])
+    Disk(HOME, tmp_path).converge([file])
     assert disk.path(UNIT).stat().st_ino == before
 
 
 def test_what_was_there_before_comes_back(tmp_path: Path) -> None:
-    disk = Disk(tmp_path)
+    disk = Disk(HOME, tmp_path)
     unit = disk.path(UNIT)
     unit.parent.mkdir(parents=True)
     unit.write_text("of the distribution")
@@ -43,18 +42,18 @@ def test_what_was_there_before_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_damaged_record_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    record = Disk(tmp_path).path(STATE)
+    record = Disk(HOME, tmp_path).path(f"{HOME.state}/state.json")
     record.parent.mkdir(parents=True)
     for text in ("{", "[]", '{"files": 1}', '{"files": [], "unknown": 1}'):
         record.write_text(text)
         with pytest.raises(EngineError, match="Remove the file"):
-            Disk(tmp_path).state()
+            Disk(HOME, tmp_path).state()
 
 
 def test_a_disk_that_takes_no_writes_is_an_error_with_the_path(tmp_path: Path) -> None:
     (tmp_path / "etc").write_text("a file where a directory should be")
-    with pytest.raises(EngineError, match=r"cannot write .*k3s\.service"):
-        Disk(tmp_path).converge([File(UNIT, "text")])
+    with pytest.raises(EngineError, match=r"cannot write .*example\.service"):
+        Disk(HOME, tmp_path).converge([File(UNIT, "text")])
 
 
 def test_a_file_shows_no_content() -> None:

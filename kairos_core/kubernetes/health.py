@@ -8,7 +8,7 @@ import os
 import ssl
 from functools import lru_cache
 
-from kairos_engine_k3s.kubeconfig import Credentials
+from kairos_core.kubernetes.credentials import Credentials
 
 PATIENCE = 2.0
 """Seconds for one answer; a healthy server on this machine needs milliseconds, a busy one a second."""
@@ -28,6 +28,13 @@ async def ask_server(credentials: Credentials, path: str) -> tuple[int, str]:
             credentials.host, credentials.port, ssl=context, server_hostname=credentials.host
         )
         return await _ask(reader, writer, f"{credentials.host}:{credentials.port}", path)
+
+
+async def readiness(credentials: Credentials) -> str:
+    """Return "ok", or what the API server says that it still waits for. Raises OSError or TimeoutError."""
+    status, text = await ask_server(credentials, "/readyz")
+    failed = [line[3:].split(" ")[0] for line in text.splitlines() if line.startswith("[-]")]
+    return "ok" if status == 200 else f"waiting for {', '.join(failed)}" if failed else f"status {status}"
 
 
 async def ask_kubelet(port: int) -> bool:

@@ -10,20 +10,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from kairos_engine_k3s.child import Child
-from kairos_engine_k3s.disk import Disk
-from kairos_engine_k3s.launch import Launch
 
-from kairos_core import SecretStr
+from kairos_core import Disk, Home, SecretStr, Service
+from kairos_core.service.child import Child
 
 pytestmark = pytest.mark.system
+HOME = Home("/var/lib/kairos/engine_example", "/etc/example")
 
 AGENT = """
 import asyncio, sys
 from pathlib import Path
-from kairos_engine_k3s.child import Child
+from kairos_core import Home
+from kairos_core.service.child import Child
 async def agent():
-    await Child(Path(sys.argv[1])).start("k3s")
+    await Child(Home("/var/lib/kairos/engine_example", "/etc/example"), Path(sys.argv[1])).start("example")
     print("started", flush=True)
     await asyncio.sleep(60)
 asyncio.run(agent())
@@ -32,18 +32,18 @@ asyncio.run(agent())
 
 @pytest.fixture
 async def child(tmp_path: Path) -> AsyncIterator[Child]:
-    supervisor = Child(tmp_path, back_off=(0.05,))
+    supervisor = Child(HOME, tmp_path, back_off=(0.05,))
     yield supervisor
-    await supervisor.stop("k3s")
+    await supervisor.stop("example")
 
 
 def _install(root: Path, supervisor: Child, script: str) -> None:
-    launch = Launch("k3s", ("-c", script), {"K3S_TOKEN": SecretStr("a secret $value")})
-    Disk(root).converge(supervisor.files(launch, "/bin/sh"))
+    service = Service("example", ("-c", script), {"TOKEN": SecretStr("a secret $value")})
+    Disk(HOME, root).converge(supervisor.files(service, "/bin/sh"))
 
 
 def _pid(root: Path) -> int:
-    return int((root / "run/kairos/k3s.pid").read_text().split()[0])
+    return int((root / "run/kairos/example.pid").read_text().split()[0])
 
 
 async def _until(root: Path, words: str, times: int = 1) -> str:
@@ -55,49 +55,49 @@ async def _until(root: Path, words: str, times: int = 1) -> str:
 
 
 def _log(root: Path) -> str:
-    file = root / "var/log/k3s.log"
+    file = root / "var/log/example.log"
     return file.read_text() if file.exists() else ""
 
 
 async def test_the_environment_comes_from_the_file_and_the_output_goes_to_the_log(tmp_path: Path, child: Child) -> None:
-    _install(tmp_path, child, 'echo "token: $K3S_TOKEN"; exec sleep 60')
-    await child.start("k3s")
+    _install(tmp_path, child, 'echo "token: $TOKEN"; exec sleep 60')
+    await child.start("example")
     await _until(tmp_path, "token: a secret $value")
-    assert await child.is_running("k3s")
-    assert (tmp_path / "var/log/k3s.log").stat().st_mode & 0o777 == 0o600
+    assert await child.is_running("example")
+    assert (tmp_path / "var/log/example.log").stat().st_mode & 0o777 == 0o600
 
 
 async def test_it_is_in_a_session_of_its_own(tmp_path: Path, child: Child) -> None:
     _install(tmp_path, child, "echo up; exec sleep 60")
-    await child.start("k3s")
+    await child.start("example")
     await _until(tmp_path, "up")
     assert os.getsid(_pid(tmp_path)) == _pid(tmp_path)
 
 
 async def test_what_ends_is_started_again(tmp_path: Path, child: Child) -> None:
     _install(tmp_path, child, "echo came and went")
-    await child.start("k3s")
+    await child.start("example")
     await _until(tmp_path, "came and went", times=3)
 
 
 async def test_to_start_twice_runs_one(tmp_path: Path, child: Child) -> None:
     _install(tmp_path, child, "echo up; exec sleep 60")
-    await child.start("k3s")
+    await child.start("example")
     log = await _until(tmp_path, "up")
-    await child.start("k3s")
+    await child.start("example")
     assert log.count("--- Kairos starts") == 1
     assert _log(tmp_path) == log
 
 
 async def test_to_stop_ends_it_and_starts_it_no_more(tmp_path: Path, child: Child) -> None:
     _install(tmp_path, child, "echo up; exec sleep 60")
-    await child.start("k3s")
+    await child.start("example")
     await _until(tmp_path, "up")
     pid = _pid(tmp_path)
-    await child.stop("k3s")
-    assert not await child.is_running("k3s")
+    await child.stop("example")
+    assert not await child.is_running("example")
     assert not _exists(pid)
-    await child.stop("k3s")
+    await child.stop("example")
 
 
 async def test_a_killed_agent_leaves_it_running_and_the_next_one_adopts_it(tmp_path: Path, child: Child) -> None:
@@ -111,8 +111,8 @@ async def test_a_killed_agent_leaves_it_running_and_the_next_one_adopts_it(tmp_p
     agent.kill()
     await agent.wait()
     pid = _pid(tmp_path)
-    assert await child.is_running("k3s")
-    await child.start("k3s")
+    assert await child.is_running("example")
+    await child.start("example")
     assert _pid(tmp_path) == pid
     # The one that was adopted is watched like a child: when it dies, it comes back.
     os.kill(pid, signal.SIGKILL)
@@ -124,17 +124,17 @@ async def test_two_supervisors_of_one_machine_run_one_and_a_stop_through_either_
     tmp_path: Path, child: Child
 ) -> None:
     _install(tmp_path, child, "echo up; exec sleep 60")
-    other = Child(tmp_path, back_off=(0.05,))
-    await child.start("k3s")
+    other = Child(HOME, tmp_path, back_off=(0.05,))
+    await child.start("example")
     await _until(tmp_path, "up")
-    await other.start("k3s")
-    await other.restart("k3s")
+    await other.start("example")
+    await other.restart("example")
     await _until(tmp_path, "up", times=2)
     await asyncio.sleep(0.3)  # several times the back-off of the one that did not restart it
     assert _log(tmp_path).count("--- Kairos starts") == 2
-    await other.stop("k3s")
+    await other.stop("example")
     await asyncio.sleep(0.3)
-    assert not await child.is_running("k3s")
+    assert not await child.is_running("example")
     assert _log(tmp_path).count("--- Kairos starts") == 2
 
 
@@ -143,15 +143,15 @@ async def test_a_process_that_got_the_number_later_is_not_taken_for_it(tmp_path:
     own = Path("/proc/self/stat").read_text()
     fields = own.split()
     fields[21] = "12345"  # another start time than ours
-    (tmp_path / "run/kairos/k3s.pid").write_text(" ".join(fields))
-    assert not await child.is_running("k3s")
+    (tmp_path / "run/kairos/example.pid").write_text(" ".join(fields))
+    assert not await child.is_running("example")
 
 
 @pytest.mark.parametrize("text", ["", "no number", "1 (", "1 (a) S 0", "\x00" * 20])
 async def test_a_damaged_pid_file_means_not_running(tmp_path: Path, child: Child, text: str) -> None:
     (tmp_path / "run/kairos").mkdir(parents=True)
-    (tmp_path / "run/kairos/k3s.pid").write_text(text)
-    assert not await child.is_running("k3s")
+    (tmp_path / "run/kairos/example.pid").write_text(text)
+    assert not await child.is_running("example")
 
 
 def _exists(pid: int) -> bool:

@@ -1,30 +1,38 @@
-"""k3s' service in an operator's hands: started, stopped, and its log read without secrets."""
+"""A supervised service in an operator's hands: started, stopped, and its log read without secrets."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
-from kairos_core import EngineError, EngineService
-from kairos_engine_k3s.disk import Disk
-from kairos_engine_k3s.environment import parse_environment
-from kairos_engine_k3s.journal import blot
-from kairos_engine_k3s.supervisor import Supervisor
+from kairos_core.errors import EngineError
+from kairos_core.interfaces import EngineService
+from kairos_core.service.disk import Disk
+from kairos_core.service.environment import parse_environment
+from kairos_core.service.supervisor import Supervisor
 
 MAX_LINE = 1 << 20
-"""Bytes in one line of a log. k3s' own are far shorter; raising it lets a broken log take more memory."""
+"""Bytes in one line of a log. Kubernetes' own are far shorter; raising it lets a broken log take more memory."""
 
-_PLAIN = frozenset(("K3S_URL", "NO_PROXY", "no_proxy"))
-"""Variables of the environment file that may be seen; any other could hold a secret, and is blotted out."""
+_PLAIN = frozenset(("NO_PROXY", "no_proxy"))
+
+Blot = Callable[[str, Sequence[str]], str]
+"""Takes secrets out of a line: those given, and what looks like one to whoever knows the program."""
 
 
-class K3sService(EngineService):
-    """The service that `apply` made, known by its name and the files that were written for it."""
+class SupervisedService(EngineService):
+    """The service that an engine has made, known by the engine's record on the disk.
 
-    def __init__(self, name: str, supervisor: Supervisor, disk: Disk, files: Sequence[str]) -> None:
-        self.name = name
-        self._supervisor, self._disk, self._files = supervisor, disk, tuple(files)
+    `plain` names variables of its environment that may be seen; any other could hold a secret, and is blotted out.
+    """
+
+    def __init__(self, supervisor: Supervisor, disk: Disk, blot: Blot, plain: Collection[str] = ()) -> None:
+        """Raises EngineError when the record is damaged."""
+        state = disk.state()
+        self.name = state.service
+        self._supervisor, self._disk, self._blot = supervisor, disk, blot
+        self._files, self._plain = state.files, _PLAIN.union(plain)
 
     async def is_running(self) -> bool:
         return await self._supervisor.is_running(self.name)
@@ -40,12 +48,12 @@ class K3sService(EngineService):
         argv = self._supervisor.log_command(self.name, lines, follow=follow)
         async with contextlib.aclosing(_lines(argv)) as printed:
             async for line in printed:
-                yield blot(line, secrets)
+                yield self._blot(line, secrets)
 
     def _secrets(self) -> list[str]:
-        """Return what k3s was given in its environment: it may say it in its log."""
+        """Return what the program was given in its environment: it may say it in its log."""
         texts = (self._disk.read(name) or "" for name in self._files if name.endswith(".env"))
-        return [value for text in texts for name, value in parse_environment(text).items() if name not in _PLAIN]
+        return [value for text in texts for name, value in parse_environment(text).items() if name not in self._plain]
 
 
 async def _lines(argv: tuple[str, ...]) -> AsyncGenerator[str, None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from kairos_core import SecretStr
+from kairos_core.settings import SecretStr
 
 _SPECIAL = re.compile(r'([\\"$`])')
 _ENTRY = re.compile(r'^([A-Za-z_][A-Za-z0-9_]*)="((?:[^\\"]|\\.)*)"$', re.MULTILINE | re.DOTALL)

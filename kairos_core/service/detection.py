@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kairos_engine_k3s.child import Child
-from kairos_engine_k3s.openrc import OpenRc
-from kairos_engine_k3s.supervisor import Supervisor
-from kairos_engine_k3s.systemd import Systemd
+from kairos_core.service.child import Child
+from kairos_core.service.definition import Home
+from kairos_core.service.openrc import OpenRc
+from kairos_core.service.supervisor import Supervisor
+from kairos_core.service.systemd import Systemd
 
 
-def detect_supervisor(root: Path = Path("/")) -> Supervisor:
+def detect_supervisor(home: Home, root: Path = Path("/")) -> Supervisor:
     """Return the supervisor of the init system that runs, not of one that is merely installed.
 
     Source: sd_booted(3) for systemd; OpenRC keeps its state in /run/openrc.
@@ -18,5 +19,5 @@ def detect_supervisor(root: Path = Path("/")) -> Supervisor:
     if (root / "run/systemd/system").is_dir():
         return Systemd()
     if (root / "run/openrc").is_dir():
-        return OpenRc(root)
-    return Child(root)
+        return OpenRc(home, root)
+    return Child(home, root)

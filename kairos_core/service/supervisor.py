@@ -1,4 +1,4 @@
-"""Who keeps k3s running: systemd, OpenRC, or this process where there is no init system."""
+"""Who keeps a service running: systemd, OpenRC, or this process where there is no init system."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from kairos_core import EngineError
-from kairos_engine_k3s.launch import File, Launch
+from kairos_core.errors import EngineError
+from kairos_core.service.definition import File, Service
 
 LOG_TAIL = 64 * 1024
 """Bytes of log read to find out what went wrong; more finds older causes and costs time for each status."""
@@ -17,8 +17,8 @@ class Supervisor(ABC):
     """Starts a service, keeps it running over crashes and reboots, and stops it."""
 
     @abstractmethod
-    def files(self, launch: Launch, program: str) -> tuple[File, ...]:
-        """Return the files that define the service. Pure: equal launches give equal files."""
+    def files(self, service: Service, program: str) -> tuple[File, ...]:
+        """Return the files that define the service. Pure: equal services give equal files."""
 
     @abstractmethod
     async def start(self, service: str) -> None:

@@ -1,4 +1,4 @@
-"""Reads the administrator's kubeconfig that k3s writes, and rewrites its server for those elsewhere. Pure."""
+"""Reads the administrator's kubeconfig that an engine writes, and rewrites its server for those elsewhere. Pure."""
 
 from __future__ import annotations
 

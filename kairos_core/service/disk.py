@@ -1,6 +1,6 @@
-"""Writes what a launch needs, and remembers what it wrote so that it can be changed and undone.
+"""Writes what a service needs, and remembers what it wrote so that it can be changed and undone.
 
-The memory is /var/lib/kairos/engine_k3s/state.json. Files that were there before and that we did not write
+The memory is `state.json` in the engine's state directory. Files that were there before and that we did not write
 are kept beside as `<name>.before-kairos` and come back when ours go.
 """
 
@@ -10,21 +10,19 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kairos_core import EngineError
-from kairos_engine_k3s.launch import File
+from kairos_core.errors import EngineError
+from kairos_core.service.definition import File, Home
 
-STATE = "/var/lib/kairos/engine_k3s/state.json"
 _ASIDE = ".before-kairos"
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class DiskState:
     """What we made on this machine; `running` digests the files that the service was last started with."""
 
     service: str = ""
@@ -32,28 +30,28 @@ class State:
     files: tuple[str, ...] = ()
     data_directory: str = ""
     kubeconfig: str = ""
-    program: str = ""  # where we installed k3s; empty when it was there
-    images: str = ""  # the archive of images that we copied for k3s to import
+    program: str = ""  # where we installed the program; empty when it was there
+    images: str = ""  # the archive of images that we copied for it to import
 
 
 class Disk:
-    """The file system under a root."""
+    """The file system under a root, as far as one engine writes it."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
-        self.root = root
+    def __init__(self, home: Home, root: Path = Path("/")) -> None:
+        self.root, self.record = root, f"{home.state}/state.json"
 
     def path(self, name: str) -> Path:
         """Return where an absolute path is under the root."""
         return self.root / name.lstrip("/")
 
-    def state(self) -> State:
+    def state(self) -> DiskState:
         """Return what we made; an empty record when there is none. Raises EngineError for a damaged one."""
-        file = self.path(STATE)
+        file = self.path(self.record)
         try:
             saved = json.loads(file.read_text())
-            return State(**saved | {"files": tuple(saved["files"])})
+            return DiskState(**saved | {"files": tuple(saved["files"])})
         except FileNotFoundError:
-            return State()
+            return DiskState()
         except PermissionError:
             raise EngineError(f"the record of what was installed, {file}, is for root alone. Run as root.") from None
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -62,10 +60,10 @@ class Disk:
                 "Remove the file: what it names is then written again."
             ) from None
 
-    def remember(self, **changes: Any) -> State:
-        """Change fields of the record; it survives a crash. Raises TypeError for a field that State does not have."""
+    def remember(self, **changes: Any) -> DiskState:
+        """Change fields of the record; it survives a crash. Raises TypeError for an unknown field."""
         state = replace(self.state(), **changes)
-        self._write(File(STATE, json.dumps(asdict(state), indent=1) + "\n", 0o600))
+        self.write(File(self.record, json.dumps(asdict(state), indent=1) + "\n", 0o600))
         return state
 
     def converge(self, files: Iterable[File]) -> None:
@@ -84,7 +82,7 @@ class Disk:
             if not self._is_written(file):
                 if file.path not in ours:
                     self._set_aside(file.path)
-                self._write(file)
+                self.write(file)
         self.remember(files=tuple(wanted))
 
     def remove(self, name: str) -> None:
@@ -104,6 +102,11 @@ class Disk:
         aside = path.with_name(path.name + _ASIDE)
         aside.unlink(missing_ok=True)
         os.link(path, aside, follow_symlinks=False)
+
+    def remove_if_empty(self, name: str) -> None:
+        """Remove a directory that nobody uses any more."""
+        with contextlib.suppress(OSError):
+            self.path(name).rmdir()
 
     def read(self, name: str) -> str | None:
         """Return the text of a file, None when there is none. Raises EngineError."""
@@ -126,8 +129,11 @@ class Disk:
         if path.exists():
             path.rename(path.with_name(path.name + _ASIDE))
 
-    def _write(self, file: File) -> None:
-        """Replace a file atomically; it never exists with a wider mode, nor half written."""
+    def write(self, file: File) -> None:
+        """Replace a file atomically; it never exists with a wider mode, nor half written. Raises EngineError.
+
+        It is not in the record: whoever writes a file alone removes it alone.
+        """
         path = self.path(file.path)
         draft = path.with_name(f".{path.name}.new")
         try:
@@ -143,15 +149,6 @@ class Disk:
             with contextlib.suppress(OSError):
                 draft.unlink()
             raise EngineError(f"cannot write {path}: {error.strerror}. Is the disk full?") from None
-
-
-def check_room(directory: Path, length: int) -> None:
-    """Raise EngineError if so many bytes would fill the disk, which others need too."""
-    free = shutil.disk_usage(directory).free
-    if length > free:
-        raise EngineError(
-            f"the disk of {directory} has no room: {length >> 20} MB are needed, {free >> 20} MB are free. Make room."
-        )
 
 
 def digest_of(files: Iterable[File]) -> str:

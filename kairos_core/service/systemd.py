@@ -1,18 +1,18 @@
-"""k3s as a systemd service. The unit follows the one of k3s' own installer (install.sh of k3s-io/k3s)."""
+"""A service under systemd. The unit follows those of the installers of k3s (install.sh of k3s-io/k3s) and k0s."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from kairos_engine_k3s.environment import format_environment
-from kairos_engine_k3s.launch import File, Launch
-from kairos_engine_k3s.supervisor import Supervisor, run_program
+from kairos_core.service.definition import File, Service
+from kairos_core.service.environment import format_environment
+from kairos_core.service.supervisor import Supervisor, run_program
 
-_UNIT = """# Written by Kairos; changes are overwritten. Arguments: see the k3s block of its configuration.
+_UNIT = """# Written by Kairos; changes are overwritten. Arguments: see the {block} block of its configuration.
 [Unit]
-Description=Lightweight Kubernetes ({kind}), run by Kairos
-Documentation=https://k3s.io
+Description={title}, run by Kairos
+Documentation={documentation}
 Wants=network-online.target
 After=network-online.target
 
@@ -41,13 +41,13 @@ WantedBy=multi-user.target
 
 
 class Systemd(Supervisor):
-    """Units in /etc/systemd/system; starts do not wait until k3s is ready."""
+    """Units in /etc/systemd/system; starts do not wait until the service is ready."""
 
-    def files(self, launch: Launch, program: str) -> tuple[File, ...]:
-        unit = f"/etc/systemd/system/{launch.service}.service"
+    def files(self, service: Service, program: str) -> tuple[File, ...]:
+        unit = f"/etc/systemd/system/{service.name}.service"
         return (
-            File(unit, format_unit(launch, program), 0o644),
-            File(f"{unit}.env", format_environment(launch.environment), 0o600),
+            File(unit, format_unit(service, program), 0o644),
+            File(f"{unit}.env", format_environment(service.environment), 0o600),
         )
 
     async def start(self, service: str) -> None:
@@ -81,13 +81,15 @@ class Systemd(Supervisor):
         await run_program("systemctl", "enable", f"{service}.service")
 
 
-def format_unit(launch: Launch, program: str) -> str:
+def format_unit(service: Service, program: str) -> str:
     """Return the text of the unit."""
     return _UNIT.format(
-        kind=launch.arguments[0],
-        type="notify" if launch.is_server else "exec",
-        environment=f"/etc/systemd/system/{launch.service}.service.env",
-        command=format_command((program, *launch.arguments)),
+        title=service.title,
+        documentation=service.documentation,
+        block=service.block,
+        type="notify" if service.notifies else "exec",
+        environment=f"/etc/systemd/system/{service.name}.service.env",
+        command=format_command((program, *service.arguments)),
     )
 
 
