@@ -1,8 +1,8 @@
 """The command line of k0s, as a table, and a parser that refuses what k0s refuses.
 
-Source: docs.k0sproject.io, pages cli/k0s_controller, cli/k0s_worker, cli/k0s_token_create, cli/k0s_reset (v1.27 to
-v1.35), and pkg/config/cli.go of k0sproject/k0s at 002c392. Parsing is that of spf13/pflag: two dashes for names,
-one for letters, flags and words in any order.
+Source: docs.k0sproject.io, pages cli/k0s_controller, cli/k0s_worker, cli/k0s_token_create and cli/k0s_reset, and
+pkg/config/cli.go of k0sproject/k0s at 002c392. Parsing is that of spf13/pflag: two dashes for names, one for letters,
+flags and words in any order.
 """
 
 from __future__ import annotations

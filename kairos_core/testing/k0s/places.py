@@ -10,16 +10,15 @@ from typing import Any
 
 from kairos_core.testing.k0s.flags import Options
 
-# The keys that k0s knows below each that is looked at. Source: docs.k0sproject.io/v1.35/configuration.
+# The keys that k0s knows below each that is looked at. Source: pkg/apis/k0s/v1beta1 of k0sproject/k0s.
 _KNOWN = {
-    "": {"apiVersion", "kind", "metadata", "spec"},
+    "": {"apiVersion", "kind", "metadata", "spec", "status"},
     "spec": {
         *("api", "controllerManager", "extensions", "featureGates", "images", "installConfig", "konnectivity"),
-        *("network", "scheduler", "storage", "telemetry", "workerProfiles"),
+        *("metricsServer", "network", "scheduler", "storage", "telemetry", "workerProfiles"),
     },
     "spec.api": {
         *("address", "ca", "externalAddress", "extraArgs", "k0sApiPort", "onlyBindToAddress", "port", "sans"),
-        "tunneledNetworkingMode",
     },
     "spec.storage": {"etcd", "kine", "type"},
     "spec.storage.etcd": {"ca", "externalCluster", "extraArgs", "peerAddress"},
@@ -30,7 +29,7 @@ _KNOWN = {
     },
     "spec.network.kuberouter": {
         *("autoMTU", "extraArgs", "hairpin", "hairpinMode", "ipMasq", "metricsPort", "mtu", "peerRouterASNs"),
-        *("peerRouterIPs", "rawArgs"),
+        *("patches", "peerRouterIPs", "rawArgs"),
     },
     "spec.network.nodeLocalLoadBalancing": {"enabled", "envoyProxy", "traefik", "type"},
 }

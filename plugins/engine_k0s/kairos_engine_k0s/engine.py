@@ -45,6 +45,9 @@ _log = logging.getLogger(__name__)
 TOKENS = f"{HOME.state}/tokens.json"
 """The tokens that others join with. They are made once: new ones at each start would be news to every node."""
 
+ADMIN = "pki/admin.conf"
+"""The administrator's kubeconfig in k0s' data directory; its server is where the API server listens on this machine."""
+
 JOINED = {"controller": "pki/ca.key", "worker": "kubelet.conf"}
 """What k0s has in its data directory once it has joined in a role. Source: cmd/controller and pkg/component/worker."""
 
@@ -181,11 +184,12 @@ class K0sEngine(Engine):
             self._disk.remove_if_empty(directory)
 
     async def _controller_status(self, launch: Launch) -> EngineStatus:
-        kubeconfig = await self._admin_kubeconfig(launch)
-        if not kubeconfig:
+        local = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/{ADMIN}")
+        kubeconfig = await self._admin_kubeconfig(launch) if local else ""
+        if not local or not kubeconfig:
             return await self._trouble(launch, EngineState.STARTING, "k0s is starting")
         try:
-            credentials = parse_kubeconfig(with_server(kubeconfig, "localhost"))
+            credentials = parse_kubeconfig(local)
             answer = await readiness(credentials)
             nodes = await node_names(credentials) if answer == "ok" else ()
         except (OSError, ValueError) as error:
@@ -209,7 +213,7 @@ class K0sEngine(Engine):
 
     async def _admin_kubeconfig(self, launch: Launch) -> str:
         """Return the administrator's kubeconfig; k0s is asked again only when it has written a new one."""
-        file = self._disk.path(f"{launch.data_directory}/pki/admin.conf")
+        file = self._disk.path(f"{launch.data_directory}/{ADMIN}")
         try:
             written = file.stat().st_mtime_ns
         except OSError:

@@ -1,6 +1,6 @@
 """What we must know of k0s' flags to merge them: which are switches, which add up, which have a short name. Pure.
 
-Source: docs.k0sproject.io, pages cli/k0s_controller and cli/k0s_worker (v1.27 to v1.35), and pkg/config/cli.go of
+Source: docs.k0sproject.io, pages cli/k0s_controller and cli/k0s_worker, and pkg/config/cli.go of
 k0sproject/k0s. A flag that is in no table here takes one value; k0s itself refuses what it does not know.
 """
 

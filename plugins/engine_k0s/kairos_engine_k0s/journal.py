@@ -11,7 +11,7 @@ _START = re.compile(r"^--- Kairos starts |^Started .*run by Kairos")
 _LINE = re.compile(r'level=(fatal|error|warning|info) msg="((?:[^"\\]|\\.)*)"')
 _LAST_WORDS = re.compile(r"^Error: (.*)$")
 
-# What no waiting mends, and what to do. Wording of k0s v1.27 to v1.35 (cmd/controller, pkg/token, pkg/config).
+# What no waiting mends, and what to do. Wording of k0s' source (cmd/controller, pkg/token, pkg/component/worker).
 _HOPELESS = {
     "401 Unauthorized": "the join token is wrong: it is that of another cluster, or it was invalidated",
     "signing request: Unauthorized": "the join token is wrong: it is that of another cluster, or it was invalidated",
