@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from kairos_core.kubernetes.credentials import Credentials, parse_kubeconfig, with_server
     from kairos_core.kubernetes.health import ask_kubelet, node_names, readiness
+    from kairos_core.kubernetes.kernel import examine_kernel
     from kairos_core.lan import is_lan_interface
     from kairos_core.model import (
         Address,
@@ -132,6 +133,7 @@ __all__ = [
     "ask_kubelet",
     "detect_supervisor",
     "digest_of",
+    "examine_kernel",
     "format_columns",
     "hookimpl",
     "is_lan_interface",
@@ -164,6 +166,7 @@ _HOMES = (
     "service.supervised",
     "kubernetes.credentials",
     "kubernetes.health",
+    "kubernetes.kernel",
     "api.client",
     "cli.agent",
     "cli.columns",

@@ -92,9 +92,9 @@ def test_without_a_service_every_order_says_so(order: str, service: FakeService,
 
 
 def test_an_engine_that_is_not_installed_is_named(service: FakeService, tmp_path: Path) -> None:
-    result = run("stop", "--config", write_config(tmp_path, "k0s"))
+    result = run("stop", "--config", write_config(tmp_path, "kubeadm"))
     assert result.exit_code == 1
-    assert "no engine is called 'k0s'" in result.stderr
+    assert "no engine is called 'kubeadm'" in result.stderr
 
 
 def test_a_broken_configuration_keeps_nobody_from_asking(service: FakeService, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from kairos_core import (
@@ -15,21 +16,28 @@ from kairos_core import (
     EngineState,
     EngineStatus,
     File,
+    Finding,
     NodePlan,
+    Preview,
     SecretStr,
+    SupervisedService,
     Supervisor,
+    Verdict,
     ask_kubelet,
     detect_supervisor,
     digest_of,
+    examine_kernel,
     node_names,
     parse_kubeconfig,
     readiness,
     with_server,
 )
-from kairos_engine_k0s.journal import last_complaint
+from kairos_engine_k0s.journal import blot, last_complaint
 from kairos_engine_k0s.launch import HOME, TOKEN, Launch, launch_of
+from kairos_engine_k0s.preview import preview_of
 from kairos_engine_k0s.program import (
     MISSING,
+    PLACES,
     admin_kubeconfig,
     create_tokens,
     find_program,
@@ -137,6 +145,23 @@ class K0sEngine(Engine):
             if await asyncio.to_thread(data.is_dir):
                 raise
             _log.warning("k0s has removed its data, and complains: %s", error)
+
+    def examine(self) -> Sequence[Finding]:
+        program = find_program(self._root)
+        if program is None and self._controller.install.source is None:
+            found = Finding("k0s", Verdict.WRONG, "k0s is not installed", "put the k0s binary into /usr/local/bin")
+        else:
+            found = Finding("k0s", Verdict.OK, program or "is installed at the first start")
+        return found, *examine_kernel(self._root, {})
+
+    def preview(self, plan: NodePlan) -> Preview:
+        program = find_program(self._root) or PLACES[0]
+        files = self._supervisor.files(launch_of(plan, self._controller, self._worker).definition, program)
+        return preview_of(plan, (self._controller, self._worker), program, files)
+
+    async def service(self) -> SupervisedService | None:
+        service = await asyncio.to_thread(SupervisedService, self._supervisor, self._disk, blot)
+        return service if service.name else None
 
     def _find_or_install(self) -> str:
         program = find_program(self._root)

@@ -63,10 +63,15 @@ def _advice(message: str) -> str:
     return next((advice for words, advice in _HOPELESS.items() if words in message), "")
 
 
-def _complaint(message: str, secrets: Iterable[str]) -> Complaint:
+def blot(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without these secrets, and without what looks like a join token or a login."""
     for secret in secrets:
         if len(secret) >= 6:
-            message = message.replace(secret, "…")
-    message = _LOGIN.sub("://…@", _TOKEN.sub("…", message))[:500]
+            text = text.replace(secret, "…")
+    return _LOGIN.sub("://…@", _TOKEN.sub("…", text))
+
+
+def _complaint(message: str, secrets: Iterable[str]) -> Complaint:
+    message = blot(message, secrets)[:500]
     advice = _advice(message)
     return Complaint(f"{advice} (k0s says: {message})" if advice else f"k0s says: {message}", bool(advice))
