@@ -92,7 +92,22 @@ def environment(settings: KubeVipSettings, interface: str | None) -> dict[str, s
         "address": ",".join(str(ip) for ip in settings.addresses),
         "prometheus_server": ":2112",
     }
-    return kairos | environment_of(settings.config)
+    return kairos | (_by_routing(settings, interface) if settings.is_routed else {}) | environment_of(settings.config)
+
+
+def _by_routing(settings: KubeVipSettings, interface: str | None) -> dict[str, str]:
+    """Return what differs where routers are told of the elastic IP, by BGP or through the routing table.
+
+    Each master has the address on its loopback interface and announces it, so nobody is elected and nobody asked by
+    ARP. Source: kube-vip.io, installation as a DaemonSet, BGP.
+    """
+    router = {"bgp_routerinterface": interface} if interface else {}
+    return {
+        "vip_arp": "false",
+        "vip_leaderelection": "false",
+        "vip_interface": settings.interface or "lo",
+        **(router if not {"routerID", "sourceIP"} & set(settings.config.get("bgpConfig") or {}) else {}),
+    }
 
 
 def daemonset(settings: KubeVipSettings, interface: str | None) -> dict[str, Any]:

@@ -81,7 +81,8 @@ class KubeVip(Network):
                 log.warning("node %s has kubevip.eip %r, this one %r: make them equal", peer.short, claim, text)
         # Once a node of ours has claimed it, whoever answers under the address is our own cluster: it is in
         # use on every restart, and when a further master comes.
-        if text not in claims.values() and interface is not None:
+        # An address that is routed is nobody's neighbour, so nobody could be asked for it.
+        if text not in claims.values() and interface is not None and not self._settings.is_routed:
             for ip in self._settings.addresses:
                 await _require_free(ip, interface)
         host.publish(TOPIC, {"eip": text})

@@ -71,6 +71,13 @@ class KubeVipSettings(Settings):
     def is_enabled(self) -> bool:
         return self.enable is not False and bool(self.eip)
 
+    @property
+    def is_routed(self) -> bool:
+        """Whether routers are told of the elastic IP (BGP, routing table) instead of neighbours (ARP)."""
+        given = environment_of(self.config)
+        routed = "true" in (given.get("bgp_enable"), given.get("vip_routingtable"))
+        return routed and given.get("vip_arp") != "true"
+
 
 def _parse_ip(text: str) -> Ip:
     try:

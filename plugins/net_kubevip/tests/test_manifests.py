@@ -30,6 +30,32 @@ def test_the_manifests_are_as_agreed(settings: KubeVipSettings, interface: str |
     assert made == {name: (GOLDEN / golden).read_text() for name, golden in files.items()}
 
 
+BGP = {"enableBGP": True, "bgpConfig": {"as": 65001}, "bgpPeerConfig": {"address": "192.168.1.1", "as": 65000}}
+
+
+def test_by_bgp_each_master_announces_the_address_and_nobody_is_elected() -> None:
+    found = environment(KubeVipSettings(eip="10.9.9.9", config=BGP), "eth0")
+    expected = {
+        "vip_arp": "false",
+        "vip_leaderelection": "false",
+        "vip_interface": "lo",
+        "bgp_enable": "true",
+        "bgp_routerinterface": "eth0",
+        "bgp_as": "65001",
+        "bgp_peeraddress": "192.168.1.1",
+    }
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_by_bgp_what_the_operator_says_wins() -> None:
+    config = {**BGP, "bgpConfig": {"as": 65001, "routerID": "192.168.1.7"}, "enableLeaderElection": True}
+    found = environment(KubeVipSettings(eip="10.9.9.9", interface="dummy0", config=config), "eth0")
+    assert (found["vip_interface"], found["vip_leaderelection"]) == ("dummy0", "true")
+    assert "bgp_routerinterface" not in found
+    both = environment(KubeVipSettings(eip="10.9.9.9", config={**BGP, "enableARP": True}), "eth0")
+    assert (both["vip_arp"], both["vip_interface"]) == ("true", "eth0")
+
+
 def test_only_a_static_pod_is_left_to_the_kubelet() -> None:
     assert [manifest.static_pod for manifest in manifests_of(PLAIN, "eth0")] == [False, False]
     assert [manifest.static_pod for manifest in manifests_of(STATIC, "eth0")] == [True]
