@@ -28,6 +28,11 @@ _NO_FIREWALL = 'for switch in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e "
 """Where the kernel has br_netfilter, each frame would pass iptables, which is no part of a cable."""
 
 
+_NEIGHBOURS = ("meta protocol arp accept", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept")
+"""Never lost: where a machine has a new address, the kernel asks who has its neighbour's, and again after a second
+(retrans_time_ms). That second is the kernel's, whatever runs above it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Course:
     """Two machines that reach each other by `CABLE`; the first is the client of each test."""
@@ -62,7 +67,7 @@ async def lay(lab: Lab, profile: str, *, lossy: bool) -> Course:
 
 
 async def lose(course: Course, percent: float) -> None:
-    """Lose this share of the frames that enter the bridge from either machine; 0 ends it.
+    """Lose this share of the frames that enter the bridge from either machine, but for `_NEIGHBOURS`; 0 ends it.
 
     Handshakes that are answered (WireGuard's type 2) are counted on the way, before the loss; see `answers`.
     Raises LabError on a course that was laid without loss in mind.
@@ -80,6 +85,7 @@ async def lose(course: Course, percent: float) -> None:
         f"type filter hook ingress devices = {{ {', '.join(ports)} }} priority 0; policy accept;",
         # Type 2 and three zeros, 92 bytes, behind the 8 of UDP.
         "meta l4proto udp udp length 100 @th,64,32 0x02000000 counter name answers",
+        *_NEIGHBOURS,
         f"numgen random mod 100000 < {round(percent * 1000)} drop" if percent else "",
         "}",
         "}",
