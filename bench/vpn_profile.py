@@ -1,4 +1,4 @@
-"""Where our data plane's time goes: `./run bench vpn_profile [--profile default|wire] [--test tcp1] [--json FILE]`.
+"""Where our data plane's time goes: `./run bench vpn_profile [--profile default|wire] [--loss PCT] [--test tcp1] [--json FILE]`.
 
 Two agents as in `./run bench vpn`, and one of its tests between them. A probe in both data planes
 (`tunnels/probe/sitecustomize.py`, nothing of it is in the product) notes the time in each system call and cipher,
@@ -78,16 +78,18 @@ def units_of(test: str, value: float, seconds: float) -> tuple[float, str]:
     return value * 1e3 * seconds, "packet"
 
 
-async def measure(profile: str, test: str, seconds: float) -> dict[str, Any]:
+async def measure(profile: str, loss: float, test: str, seconds: float) -> dict[str, Any]:
     """Run one test between two agents with probes."""
     async with Lab() as lab:
-        track = await course.lay(lab, profile, lossy=False)
+        track = await course.lay(lab, profile, lossy=loss > 0)
         program = lab.directory / "kairos-probed"
         program.write_text(_SCRIPT)
         program.chmod(0o755)
         ours = Probed(program)
         await ours.start(track)
         await ours.is_up(track)
+        if loss:
+            await course.lose(track, loss)
         pairs = list(zip(track.machines, ours.daemons, strict=True))
         before = [await read_probe(*pair) for pair in pairs]
         sample = await trials.measure(test, track, ours, (), seconds)
@@ -106,13 +108,14 @@ async def measure(profile: str, test: str, seconds: float) -> dict[str, Any]:
 
 @click.command()
 @click.option("--profile", type=click.Choice(course.PROFILES), default="default", show_default=True)
+@click.option("--loss", default=0.0, show_default=True, help="Percent of frames lost in each direction.")
 @click.option("--test", type=click.Choice(list(trials.TESTS)), default="tcp1", show_default=True)
 @click.option("--seconds", default=5.0, show_default=True, help="How long the test takes.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to a file.")
-def main(profile: str, test: str, seconds: float, file: Path | None) -> None:
+def main(profile: str, loss: float, test: str, seconds: float, file: Path | None) -> None:
     """Measure where the data plane's time goes."""
     need(iperf3="iperf3", ethtool="ethtool", ping="iputils-ping")
-    found = run_to_the_end(measure(profile, test, seconds))
+    found = run_to_the_end(measure(profile, loss, test, seconds))
     click.echo(f"{test}: {found['value']:.3f} with the probe in")
     click.echo(stages.table(found["sides"], found["unit"]))
     click.echo("waiting: " + ", ".join(f"{name} {share:.0%}" for name, share in found["idle"].items()))

@@ -1,15 +1,20 @@
 """How much of what a peer sends is lost on the way, and how many datagrams a group should have then. Pure.
 
 A group is lost when one of its datagrams is. Large groups cost less (one call of the cipher, headers once), small
-ones lose less. The receiver counts, and tells the sender once a second while data flows.
+ones lose less. The receiver counts, and tells the sender once a second while data flows, sooner when much does.
 """
 
 from __future__ import annotations
 
 REPORT_EVERY = 1.0
-"""Seconds between two reports. Lowering it adapts sooner, and costs a datagram each time."""
-START = 8
-"""Datagrams in a group while nothing is known: what 0.1 % of loss bears well."""
+"""Seconds between two reports at most. Lowering it adapts sooner, and costs a datagram each time."""
+ENOUGH = 4096
+"""Datagrams that make a report worth sending before its time: what was lost before a stream began, in a flood say, is
+no measure of the stream. Raising it adapts later; by so many a share below the step to 16 in a group is told."""
+SOONEST = 0.05
+"""Seconds between two reports at least."""
+START = 0.001
+"""Share of datagrams taken for lost while nothing is known. A first report of few datagrams would say anything."""
 STEPS = ((0.00002, 64), (0.0002, 16), (0.003, 8), (0.02, 4), (0.05, 2))
 """Datagrams in a group where less than this share of datagrams is lost; above all of these, 1. Lowering the numbers
 loses less and costs the processor more, which is what limits a stream at 1 % of loss: 4 were faster than 1, 2 and 8."""
@@ -20,12 +25,12 @@ MEMORY = 0.5
 class Losses:
     """What the receiver counts of one session."""
 
-    __slots__ = ("_arrived", "_due", "_highest", "_opened", "_reported", "opened")
+    __slots__ = ("_arrived", "_due", "_highest", "_opened", "_reported", "_soonest", "opened")
 
     def __init__(self) -> None:
         self._highest = self._reported = -1
         self._opened = self._arrived = 0
-        self._due = 0.0
+        self._due = self._soonest = 0.0
         self.opened = 0
         """Authentic groups so far."""
 
@@ -38,11 +43,13 @@ class Losses:
 
     def take(self, now: float) -> tuple[int, int] | None:
         """Return groups lost and datagrams arrived since the last report, if one is due and something came."""
-        if now < self._due or not self._opened:
+        if now < self._due and (self._arrived < ENOUGH or now < self._soonest):
+            return None
+        if not self._opened:
             return None
         report = max(0, self._highest - self._reported - self._opened), self._arrived
         self._reported, self._opened, self._arrived = self._highest, 0, 0
-        self._due = now + REPORT_EVERY
+        self._due, self._soonest = now + REPORT_EVERY, now + SOONEST
         return report
 
 
@@ -52,9 +59,9 @@ class Members:
     __slots__ = ("count", "share")
 
     def __init__(self) -> None:
-        self.count = START
-        self.share: float | None = None
-        """Of the datagrams that is lost; None while nothing is known."""
+        self.share = START
+        """Of the datagrams that is lost."""
+        self.count = _members_for(START)
 
     def learn(self, lost: int, arrived: int) -> None:
         """Take a report. A short one moves the estimate by as much as it can know."""
@@ -62,5 +69,9 @@ class Members:
             return
         share = lost / (lost + arrived)
         weight = (1 - MEMORY) * min(1.0, arrived / 256)
-        self.share = share if self.share is None else self.share * (1 - weight) + share * weight
-        self.count = next((members for limit, members in STEPS if self.share < limit), 1)
+        self.share += (share - self.share) * weight
+        self.count = _members_for(self.share)
+
+
+def _members_for(share: float) -> int:
+    return next((members for limit, members in STEPS if share < limit), 1)
