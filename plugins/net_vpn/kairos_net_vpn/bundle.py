@@ -1,5 +1,8 @@
 """Small frames that wait at the same moment, put together: many in a datagram, UDP of one flow under one header. Pure.
 
+The packets of a flow stay in their order, those of different flows need not: no network promises that. So packets of
+flows that take turns share headers too, and the receiver hands each flow to its kernel in one call.
+
 A bundle is a sequence of entries [u16 length, little endian][frame]; records.py seals it as PACKETS.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from kairos_net_vpn.vnet import (
     GSO_NONE,
@@ -17,63 +21,87 @@ from kairos_net_vpn.vnet import (
     UDP,
     UDP_HEADER,
     VNET_HEADER,
-    mend,
 )
 
 _LENGTH = struct.Struct("<H")
-_FLOW = struct.Struct("<14s2x4s2x14s")
-"""The headers of a frame with UDP over IPv4, without what differs within a flow: identification and checksums."""
+_FLOW = struct.Struct("<12s4x4s2x12s")
+"""The headers of a frame with UDP over IPv4, without what differs within a flow: lengths, identification, checksums."""
 _FLOW_SIZE = VNET_HEADER + IPV4_HEADER + UDP_HEADER
+_GROWS = struct.Struct(">2xH6xH12xHH")
+"""Of IPv4 and UDP behind it: length, sum, length, sum of the pseudo-header."""
 _DF = b"\x40\0"
+_MERGES = bytes((NEEDS_CSUM, GSO_NONE))
+
+Run: TypeAlias = list[memoryview]
+"""Frames of one UDP flow, all of one size but the last, which may be shorter; or any frame alone."""
 
 
 def bundle(frames: Sequence[memoryview], room: int) -> Iterator[bytes]:
-    """Yield bundles of at most `room` bytes that hold the frames in order; a frame with no room has one of its own.
+    """Yield bundles of at most `room` bytes that hold the frames; a frame with no room has one of its own.
 
-    Neighbours of one UDP flow become a super-packet. That loses their IPv4 identification, which says nothing in a
-    packet that may not be fragmented (RFC 6864); others are left as they are.
+    UDP of one flow becomes super-packets. That loses its IPv4 identification, which says nothing in a packet that may
+    not be fragmented (RFC 6864); others are left as they are.
     """
     parts: list[bytes | bytearray | memoryview] = []
-    left, at = room, 0
-    while at < len(frames):
-        frame = frames[at]
-        size = len(frame) + _LENGTH.size
-        if size > left and parts:
-            yield b"".join(parts)
-            parts, left = [], room
-        run = _run(frames, at, left)
-        if run > 1:
-            merged = _merge(frames[at : at + run])
-            parts += [_LENGTH.pack(len(merged)), merged]
+    left = room
+    for run in _runs(frames):
+        at, size = 0, len(run[0]) + _LENGTH.size
+        while at < len(run):
+            if size > left and parts:
+                yield b"".join(parts)
+                parts, left = [], room
+            if len(run) == 1:
+                merged: memoryview | bytearray = run[0]
+            else:
+                most = 1 + max(0, left - size) // (size - _LENGTH.size - _FLOW_SIZE)
+                merged = _merge(run[at : at + most])
+                at += most - 1
+            at += 1
+            parts += (_LENGTH.pack(len(merged)), merged)
             left -= len(merged) + _LENGTH.size
-        else:
-            parts += [_LENGTH.pack(len(frame)), frame]
-            left -= size
-        at += run
     if parts:
         yield b"".join(parts)
 
 
-def _run(frames: Sequence[memoryview], at: int, left: int) -> int:
-    """Return how many frames from one on can be merged in this much room; 1 if none can."""
-    first = frames[at]
-    if at + 1 == len(frames) or len(first) <= _FLOW_SIZE or len(first) != len(frames[at + 1]):
-        return 1
-    flow = _FLOW.unpack_from(first)
-    can_merge = flow[0][:2] == bytes((NEEDS_CSUM, GSO_NONE)) and flow[0][10] == 0x45 and flow[1][3] == UDP
-    if not can_merge or flow[1][:2] != _DF:
-        return 1
-    most = (left - _LENGTH.size - _FLOW_SIZE) // (len(first) - _FLOW_SIZE)
-    end = at + 1
-    for end in range(at + 1, min(len(frames), at + most)):
-        if len(frames[end]) != len(first) or _FLOW.unpack_from(frames[end]) != flow:
-            return end - at
-    return max(1, min(len(frames) - at, most))
+def _runs(frames: Sequence[memoryview]) -> list[Run]:
+    """Return the frames in runs, in the order of their first ones."""
+    runs: list[Run] = []
+    open_runs: dict[tuple[bytes, ...], Run] = {}
+    for frame in frames:
+        run = [frame]
+        if len(frame) > _FLOW_SIZE:
+            flow = _FLOW.unpack_from(frame)
+            before = open_runs.get(flow)
+            if before is not None and len(before[-1]) == len(before[0]) >= len(frame):
+                before.append(frame)
+                continue
+            if before is not None or _can_merge(flow):
+                open_runs[flow] = run
+        runs.append(run)
+    return runs
 
 
-def _merge(frames: Sequence[memoryview]) -> bytearray:
-    merged = bytearray().join((frames[0], *(frame[_FLOW_SIZE:] for frame in frames[1:])))
-    size = len(frames[0]) - _FLOW_SIZE
-    HEADER.pack_into(merged, 0, NEEDS_CSUM, GSO_UDP_L4, _FLOW_SIZE - VNET_HEADER, size, IPV4_HEADER, 6)
-    mend(memoryview(merged), 0, is_last=True)
+def _can_merge(flow: tuple[bytes, ...]) -> bool:
+    ip = flow[0]
+    return ip[:2] == _MERGES and ip[10] == 0x45 and flow[1][3] == UDP and flow[1][:2] == _DF
+
+
+def _merge(run: Run) -> memoryview | bytearray:
+    """Return a super-packet with the payloads of a run; its sums grow as its lengths do (RFC 1624)."""
+    if len(run) == 1:
+        return run[0]
+    first = run[0]
+    merged = bytearray().join((first, *[frame[_FLOW_SIZE:] for frame in run[1:]]))
+    gso_size, grown = len(first) - _FLOW_SIZE, len(merged) - len(first)
+    HEADER.pack_into(merged, 0, NEEDS_CSUM, GSO_UDP_L4, _FLOW_SIZE - VNET_HEADER, gso_size, IPV4_HEADER, 6)
+    length, ip_sum, udp_length, udp_sum = _GROWS.unpack_from(merged, VNET_HEADER)
+    merged[12:14] = (length + grown).to_bytes(2)
+    merged[20:22] = (0xFFFF - _add(0xFFFF - ip_sum, grown)).to_bytes(2)
+    merged[34:38] = (udp_length + grown << 16 | _add(udp_sum, grown)).to_bytes(4)
     return merged
+
+
+def _add(one: int, other: int) -> int:
+    """Add in ones' complement, 16 bits."""
+    total = one + other
+    return (total & 0xFFFF) + (total >> 16)

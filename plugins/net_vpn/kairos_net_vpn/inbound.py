@@ -93,6 +93,8 @@ class Inbound:
         length, size = sizes
         count = max(1, -(-length // size))
         tail = length - (count - 1) * size - HEADER_SIZE
+        if count > 1 and tail >= 0 and self._take_usual(batch, (length, count, tail), source, now):
+            return True
         at, opened = 0, False
         while at < count:
             index = int.from_bytes(batch.headers[HEADER_SIZE * at : HEADER_SIZE * at + 4], "little")
@@ -107,6 +109,25 @@ class Inbound:
             at = end
         return opened
 
+    def _take_usual(self, batch: Datagrams, sizes: tuple[int, int, int], source: Endpoint, now: float) -> bool:
+        """Take a receive that is one whole super-packet, cut like one before; False when it is not."""
+        length, count, tail = sizes
+        session = self._tunnel.peek_session(int.from_bytes(batch.headers[:4], "little"), now)
+        if session is None:
+            return False
+        frame = session.opener.open_usual(batch, count, tail, self._out)
+        if frame is None:
+            return False
+        if self._tunnel.has_arrived(session, length, source, now):
+            self._hand_over(frame, session)
+            self._exchange_reports(session, now)
+        return True
+
+    def _hand_over(self, frame: memoryview, session: Session) -> None:
+        admitted = self._tunnel.admit(frame, session.peer)
+        if admitted is not None:
+            self._tun.write(admitted)
+
     def _take_plain(self, datagram: bytes, source: Endpoint, now: float) -> None:
         packet = self._tunnel.receive(datagram, source, now)
         if packet is not None:
@@ -118,7 +139,7 @@ class Inbound:
         session = self._tunnel.find_session(index, now)
         if session is None:
             return False
-        size = (span.end - span.first) * (batch.chunk + HEADER_SIZE)
+        size = (span.end - span.first) * (batch.chunk + HEADER_SIZE) + span.tail - batch.chunk
         opener, is_ours = session.opener, False
         opened = opener.losses.opened
         head = HEADER_SIZE * span.first
@@ -131,9 +152,7 @@ class Inbound:
                 opener.sides = []
                 return False
             is_ours = True
-            admitted = self._tunnel.admit(frame, session.peer)
-            if admitted is not None:
-                self._tun.write(admitted)
+            self._hand_over(frame, session)
         said, opener.sides = opener.sides, []
         if not is_ours and opener.losses.opened != opened:
             is_data = any(map(sides.is_data, said))

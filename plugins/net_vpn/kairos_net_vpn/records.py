@@ -64,6 +64,8 @@ MAX_COUNTER = (1 << 48) - MAX_GROUPS
 """Counters in a session: at a million groups a second they last nine years."""
 
 HEADER = struct.Struct("<IBBBBHIH")
+NUMBER = slice(10, 16)
+"""Where the number is in a header."""
 _NONCE = struct.Struct("<BBBBHQ")
 _REPORT = struct.Struct("<II")
 _ENTRY = struct.Struct("<H")

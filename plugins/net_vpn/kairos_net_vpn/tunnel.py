@@ -238,12 +238,16 @@ class Tunnel:
             raise
 
     def find_session(self, index: int, now: float) -> Session | None:
-        """Return the session of a record; None when it has none that may be used."""
+        """Return the session of a record; None, and count it, when it has none that may be used."""
+        session = self.peek_session(index, now)
+        if session is None:
+            self.drops[VpnDrop.EXPIRED if index in self.table.sessions else VpnDrop.UNKNOWN_INDEX] += 1
+        return session
+
+    def peek_session(self, index: int, now: float) -> Session | None:
+        """Return the session of a record as `find_session`, but count nothing."""
         session = self.table.sessions.get(index)
-        if session is not None and now < session.born + self._timing.reject_after:
-            return session
-        self.drops[VpnDrop.UNKNOWN_INDEX if session is None else VpnDrop.EXPIRED] += 1
-        return None
+        return session if session is not None and now < session.born + self._timing.reject_after else None
 
     def has_arrived(  # noqa: PLR0913 - what is known of datagrams that came
         self,

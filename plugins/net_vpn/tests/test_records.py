@@ -413,7 +413,7 @@ def test_small_packets_of_one_flow_share_a_header_and_arrive_in_order() -> None:
     kinds=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 1392), st.integers(1, 3)), min_size=1, max_size=20),
     size=st.sampled_from([1300, 1452, 1472, 9000]),
 )
-def test_any_mixture_of_small_packets_arrives_in_order_and_unaltered(
+def test_any_mixture_of_small_packets_arrives_unaltered_and_each_flow_in_order(
     kinds: list[tuple[int, int, int]], size: int
 ) -> None:
     frames = []
@@ -427,7 +427,31 @@ def test_any_mixture_of_small_packets_arrives_in_order_and_unaltered(
         }[kind]
         frames += [one] * count
     arrived = through(frames, size)
-    assert [p for one in arrived for p in packets(one)] == [p for one in frames for p in packets(one)]
+    assert by_flow(arrived) == by_flow(frames)
+
+
+def by_flow(frames: list[bytes]) -> dict[bytes, list[bytes]]:
+    """Return packets in their order by protocol and, of UDP, ports."""
+    flows: dict[bytes, list[bytes]] = {}
+    for frame in frames:
+        for packet in packets(frame):
+            flows.setdefault(packet[9:10] + (packet[20:24] if packet[9] == vnet.UDP else b""), []).append(packet)
+    return flows
+
+
+def test_flows_that_take_turns_share_headers_too_and_arrive_in_a_few_frames() -> None:
+    sizes = (64, 320, 96, 512)
+    frames = [udp(bytes([turn]) * size, turn, port) for turn in range(8) for port, size in enumerate(sizes)]
+    arrived = through(frames)
+    assert len(arrived) <= 3 * len(sizes)
+    assert by_flow(arrived) == by_flow(frames)
+
+
+def test_a_shorter_packet_ends_a_super_packet_of_its_flow_and_a_longer_one_begins_another() -> None:
+    frames = [udp(bytes([i]) * size, i) for i, size in enumerate((64, 64, 40, 64, 64, 90))]
+    arrived = through(frames)
+    assert [len(packets(one)) for one in arrived] == [3, 2, 1]
+    assert by_flow(arrived) == by_flow(frames)
 
 
 def packets(frame: bytes) -> list[bytes]:
