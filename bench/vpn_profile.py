@@ -1,4 +1,4 @@
-"""Where our data plane's time goes: `./run bench vpn_profile [--profile default|wire] [--loss PCT] [--test tcp1] [--json FILE]`.
+"""Where our data plane's time goes: `./run bench vpn_profile [--profile default|wire] [--loss PCT] [--test tcp1]`.
 
 Two agents as in `./run bench vpn`, and one of its tests between them. A probe in both data planes
 (`tunnels/probe/sitecustomize.py`, nothing of it is in the product) notes the time in each system call and cipher,

@@ -216,8 +216,13 @@ def _cut(frame: memoryview, chunk: int, members: int) -> _Cut:
 
     Raises Refused (malformed, oversized).
     """
-    header = check_super(frame)
-    unit = int.from_bytes(frame[4:6], "little") if frame[1] == GSO_UDP_L4 else 1
+    unit = frame[4] | frame[5] << 8 if frame[1] == GSO_UDP_L4 else 1
+    return _cut_for(check_super(frame), unit, chunk, members)
+
+
+@lru_cache(maxsize=256)
+def _cut_for(header: int, unit: int, chunk: int, members: int) -> _Cut:
+    """Cut with that many bytes of headers, between pieces of `unit` bytes. Raises Refused (oversized)."""
     members = max(1, min(members, MAX_GROUP // chunk))
     while members <= MAX_MEMBERS and members * chunk <= MAX_GROUP:
         plain = members * chunk - TAG

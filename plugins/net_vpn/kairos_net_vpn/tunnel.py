@@ -287,7 +287,7 @@ class Tunnel:
             self._handshakes.confirm(session, now)
             self.paths.settle(peer, now)
             self._handshakes.greet(peer, now)
-        elif session.is_initiator and session is peer.current and self._is_ageing(session, now):
+        elif session.is_initiator and session is peer.current and now >= session.born + self._refresh_after:
             self._handshakes.start(peer, now)
         self._wake_for(peer)
 
@@ -344,9 +344,6 @@ class Tunnel:
         peer.queued = packet
         self._handshakes.start(peer, now)
         self._wake_for(peer)
-
-    def _is_ageing(self, session: Session, now: float) -> bool:
-        return now >= session.born + self._refresh_after
 
     # -- time
 
