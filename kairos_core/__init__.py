@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kairos_core.api.client import ApiClient
-    from kairos_core.cli.agent import api_option, json_option
     from kairos_core.cli.columns import format_columns, print_json
+    from kairos_core.cli.options import api_option, json_option
     from kairos_core.errors import (
         ConfigError,
         ControlError,
@@ -168,7 +168,7 @@ _HOMES = (
     "kubernetes.health",
     "kubernetes.kernel",
     "api.client",
-    "cli.agent",
+    "cli.options",
     "cli.columns",
 )
 
