@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from kairos_core.service.definition import File, Home, Service
     from kairos_core.service.detection import detect_supervisor
     from kairos_core.service.disk import Disk, DiskState, digest_of
+    from kairos_core.service.journal import Journal
     from kairos_core.service.supervised import SupervisedService
     from kairos_core.service.supervisor import Supervisor, run_program
     from kairos_core.settings import After, Before, SecretStr, Settings, Shown, setting
@@ -98,6 +99,7 @@ __all__ = [
     "Home",
     "Identity",
     "Join",
+    "Journal",
     "KairosError",
     "LedgerStore",
     "Manifest",
@@ -163,6 +165,7 @@ _HOMES = (
     "service.supervisor",
     "service.disk",
     "service.detection",
+    "service.journal",
     "service.supervised",
     "kubernetes.credentials",
     "kubernetes.health",

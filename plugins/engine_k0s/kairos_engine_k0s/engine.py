@@ -32,7 +32,7 @@ from kairos_core import (
     readiness,
     with_server,
 )
-from kairos_engine_k0s.journal import blot, last_complaint
+from kairos_engine_k0s.journal import JOURNAL
 from kairos_engine_k0s.launch import HOME, TOKEN, Launch, launch_of
 from kairos_engine_k0s.preview import preview_of
 from kairos_engine_k0s.program import (
@@ -160,7 +160,7 @@ class K0sEngine(Engine):
         return preview_of(plan, (self._controller, self._worker), program, files)
 
     async def service(self) -> SupervisedService | None:
-        service = await asyncio.to_thread(SupervisedService, self._supervisor, self._disk, blot)
+        service = await asyncio.to_thread(SupervisedService, self._supervisor, self._disk, JOURNAL.blotted)
         return service if service.name else None
 
     def _find_or_install(self) -> str:
@@ -265,11 +265,7 @@ class K0sEngine(Engine):
         """Say what is amiss, in k0s' own words where its log has any; what no waiting mends is a failure."""
         secrets = [secret.get_secret_value() for secret in launch.environment.values()]
         secrets += [launch.token.content] if launch.token else []
-        complaint = last_complaint(await self._supervisor.log(launch.service), secrets)
-        if complaint is None:
-            return EngineStatus(state, message)
-        failed = state is EngineState.FAILED or complaint.is_hopeless
-        return EngineStatus(EngineState.FAILED if failed else state, f"{message}; {complaint.message}")
+        return JOURNAL.explained(EngineStatus(state, message), await self._supervisor.log(launch.service), secrets)
 
 
 def _are_of(kept: str, authority: str) -> bool:

@@ -29,7 +29,7 @@ from kairos_core import (
 )
 from kairos_engine_k3s.examination import examine
 from kairos_engine_k3s.installer import Installer
-from kairos_engine_k3s.journal import blot, last_complaint
+from kairos_engine_k3s.journal import JOURNAL
 from kairos_engine_k3s.launch import HOME, Launch, launch_of
 from kairos_engine_k3s.part import remove_parts
 from kairos_engine_k3s.preview import preview_of
@@ -122,7 +122,9 @@ class K3sEngine(Engine):
         return preview_of(plan, (self._server, self._agent), program, files)
 
     async def service(self) -> SupervisedService | None:
-        service = await asyncio.to_thread(SupervisedService, self._supervisor, self._disk, blot, ("K3S_URL",))
+        service = await asyncio.to_thread(
+            SupervisedService, self._supervisor, self._disk, JOURNAL.blotted, ("K3S_URL",)
+        )
         return service if service.name else None
 
     def _forget(self, state: DiskState) -> None:
@@ -168,8 +170,4 @@ class K3sEngine(Engine):
     async def _trouble(self, launch: Launch, state: EngineState, message: str) -> EngineStatus:
         """Say what is amiss, in k3s' own words where its log has any; what no waiting mends is a failure."""
         secrets = [secret.get_secret_value() for secret in launch.environment.values()]
-        complaint = last_complaint(await self._supervisor.log(launch.service), secrets)
-        if complaint is None:
-            return EngineStatus(state, message)
-        failed = state is EngineState.FAILED or complaint.is_hopeless
-        return EngineStatus(EngineState.FAILED if failed else state, f"{message}; {complaint.message}")
+        return JOURNAL.explained(EngineStatus(state, message), await self._supervisor.log(launch.service), secrets)
