@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from kairos_core.service.detection import detect_supervisor
     from kairos_core.service.disk import Disk, DiskState, digest_of
     from kairos_core.service.journal import Journal
+    from kairos_core.service.settings import ServiceSettings
     from kairos_core.service.supervised import SupervisedService
     from kairos_core.service.supervisor import Supervisor, run_program
     from kairos_core.settings import After, Before, SecretStr, Settings, Shown, setting
@@ -117,6 +118,7 @@ __all__ = [
     "Role",
     "SecretStr",
     "Service",
+    "ServiceSettings",
     "Settings",
     "Shown",
     "Step",
@@ -166,6 +168,7 @@ _HOMES = (
     "service.disk",
     "service.detection",
     "service.journal",
+    "service.settings",
     "service.supervised",
     "kubernetes.credentials",
     "kubernetes.health",

@@ -94,6 +94,12 @@ def test_what_the_operator_gives_of_k0s_yaml_is_merged_in_key_by_key() -> None:
     assert spec["network"]["kuberouter"] == {"metricsPort": 9090, "mtu": 1400}
 
 
+def test_what_k0s_yaml_is_given_is_not_shown() -> None:
+    settings = ControllerSettings.checked({"config": {"spec": {"password": "hidden"}}})
+    assert settings.config == {"spec": {"password": "hidden"}}
+    assert "hidden" not in repr(settings)
+
+
 def test_what_all_masters_must_agree_on_is_the_same_on_all(make_token: Make) -> None:
     join = Join("https://10.1.0.1:6443", SecretStr(make_token("controller-bootstrap", "https://10.1.0.1:9443")))
     specs = []
