@@ -100,7 +100,7 @@ class Launch:
 
 def launch_of(plan: NodePlan, controller: ControllerSettings, worker: WorkerSettings) -> Launch:
     """Return what runs this plan. Raises EngineError for a plan that cannot run."""
-    _check(plan)
+    plan.check()
     role = "controller" if plan.role.is_master else "worker"
     block = controller.in_force if plan.role.is_master else worker.in_force
     given = parse_arguments(block.args)
@@ -118,16 +118,6 @@ def launch_of(plan: NodePlan, controller: ControllerSettings, worker: WorkerSett
         token=token,
         manifests=_manifests(plan, value_of(arguments, "data-dir") or DATA_DIRECTORY),
     )
-
-
-def _check(plan: NodePlan) -> None:
-    if plan.role is Role.NONE:
-        raise EngineError("role 'none' runs no Kubernetes, so there is nothing to apply. Remove the engine.")
-    if plan.role is Role.CLUSTER_INIT and plan.join is not None:
-        raise EngineError(
-            f"the plan initialises a cluster and joins {plan.join.server} at once. Give the node the role "
-            "master/ha to join, or take the server out of the plan."
-        )
 
 
 def _has_token(block: ServiceSettings) -> bool:

@@ -42,12 +42,6 @@ def test_a_token_file_of_the_operator_is_not_written_even_where_ours_would_be() 
     assert launch.token is None
 
 
-def test_to_initialise_and_to_join_at_once_is_refused() -> None:
-    plan = NodePlan(Role.CLUSTER_INIT, "a", Attachment(), join=Join("https://10.1.0.2:6443", SecretStr("t")))
-    with pytest.raises(EngineError, match="at once"):
-        launch_of(plan, ControllerSettings(), WorkerSettings())
-
-
 def test_the_token_of_another_engine_is_refused_and_not_shown() -> None:
     join = Join("https://10.1.0.2:6443", SecretStr("K10f00d::server:hidden"))
     with pytest.raises(EngineError, match="none of k0s") as caught:

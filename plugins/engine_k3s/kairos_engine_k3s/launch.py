@@ -80,7 +80,7 @@ class Launch:
 
 def launch_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> Launch:
     """Return what runs this plan. Raises EngineError for a plan that cannot run."""
-    _check(plan)
+    plan.check()
     ours = our_arguments(plan, server)
     secrets = _datastore(plan)
     block = block_of(plan, server, agent)
@@ -106,16 +106,6 @@ def block_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> Se
 def our_arguments(plan: NodePlan, server: ServerSettings) -> list[Argument]:
     """Return the arguments that the plan asks for, before the operator's."""
     return _server_arguments(plan, server) if plan.role.is_master else _node_arguments(plan)
-
-
-def _check(plan: NodePlan) -> None:
-    if plan.role is Role.NONE:
-        raise EngineError("role 'none' runs no Kubernetes, so there is nothing to apply. Remove the engine.")
-    if plan.role is Role.CLUSTER_INIT and plan.join is not None:
-        raise EngineError(
-            f"the plan initialises a cluster and joins {plan.join.server} at once. Give the node the role "
-            "master/ha to join, or take the server out of the plan."
-        )
 
 
 def _check_join(plan: NodePlan, launch: Launch) -> None:

@@ -32,13 +32,6 @@ def test_without_automatic_roles_the_operator_says_what_a_worker_joins() -> None
         )
 
 
-def test_to_initialise_and_to_join_at_once_is_refused() -> None:
-    join = Join("https://10.1.0.2:6443", SecretStr("t"))
-    plan = NodePlan(Role.CLUSTER_INIT, "a", Attachment(), join=join)
-    with pytest.raises(EngineError, match="at once"):
-        launch_of(plan, ServerSettings(), AgentSettings())
-
-
 def test_a_further_master_of_an_external_database_needs_the_token() -> None:
     plan = NodePlan(Role.HA, "a", Attachment(), datastore=SecretStr("etcd"))
     with pytest.raises(EngineError, match="needs the cluster's token"):
