@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from kairos_core.service.detection import detect_supervisor
     from kairos_core.service.disk import Disk, DiskState, digest_of
     from kairos_core.service.journal import Journal
+    from kairos_core.service.program import locate_program
     from kairos_core.service.settings import ServiceSettings
     from kairos_core.service.supervised import SupervisedService
     from kairos_core.service.supervisor import Supervisor, run_program
@@ -142,6 +143,7 @@ __all__ = [
     "hookimpl",
     "is_lan_interface",
     "json_option",
+    "locate_program",
     "node_names",
     "parse_kubeconfig",
     "print_json",
@@ -168,6 +170,7 @@ _HOMES = (
     "service.disk",
     "service.detection",
     "service.journal",
+    "service.program",
     "service.settings",
     "service.supervised",
     "kubernetes.credentials",
