@@ -40,8 +40,8 @@ if TYPE_CHECKING:
         Transport,
         TransportHost,
     )
-    from kairos_core.kubernetes.credentials import Credentials, parse_kubeconfig, with_server
-    from kairos_core.kubernetes.health import ask_kubelet, node_names, readiness
+    from kairos_core.kubernetes.credentials import with_server
+    from kairos_core.kubernetes.health import ask_kubelet, server_health
     from kairos_core.kubernetes.kernel import examine_kernel
     from kairos_core.lan import is_lan_interface
     from kairos_core.model import (
@@ -86,7 +86,6 @@ __all__ = [
     "Before",
     "ConfigError",
     "ControlError",
-    "Credentials",
     "Discovery",
     "Disk",
     "DiskState",
@@ -144,11 +143,9 @@ __all__ = [
     "is_lan_interface",
     "json_option",
     "locate_program",
-    "node_names",
-    "parse_kubeconfig",
     "print_json",
-    "readiness",
     "run_program",
+    "server_health",
     "setting",
     "with_server",
 ]

@@ -27,9 +27,7 @@ from kairos_core import (
     detect_supervisor,
     digest_of,
     examine_kernel,
-    node_names,
-    parse_kubeconfig,
-    readiness,
+    server_health,
     with_server,
 )
 from kairos_engine_k0s.journal import JOURNAL
@@ -213,22 +211,17 @@ class K0sEngine(Engine):
         kubeconfig = await self._admin_kubeconfig(launch) if local else ""
         if not local or not kubeconfig:
             return await self._trouble(launch, EngineState.STARTING, "k0s is starting")
-        try:
-            credentials = parse_kubeconfig(local)
-            answer = await readiness(credentials)
-            nodes = await node_names(credentials) if answer == "ok" else ()
-        except (OSError, ValueError) as error:
-            return await self._trouble(launch, EngineState.STARTING, f"the API server is silent ({error})")
-        if answer != "ok":
-            return await self._trouble(launch, EngineState.STARTING, f"the API server is not ready: {answer}")
-        if launch.runs_pods and launch.node_name and launch.node_name not in nodes:
+        health = await server_health(local)
+        if health.trouble:
+            return await self._trouble(launch, EngineState.STARTING, health.trouble)
+        if launch.runs_pods and launch.node_name and launch.node_name not in health.nodes:
             return await self._trouble(launch, EngineState.STARTING, "the API server is ready, the kubelet is not")
         return EngineStatus(
             EngineState.READY,
             "k0s serves the cluster",
             join_token=format_tokens(await self._tokens(launch)) if launch.is_joinable else None,
             kubeconfig=SecretStr(with_server(kubeconfig, self._host) if self._host else kubeconfig),
-            nodes=nodes,
+            nodes=health.nodes,
         )
 
     async def _worker_status(self, launch: Launch) -> EngineStatus:

@@ -22,9 +22,7 @@ from kairos_core import (
     ask_kubelet,
     detect_supervisor,
     digest_of,
-    node_names,
-    parse_kubeconfig,
-    readiness,
+    server_health,
     with_server,
 )
 from kairos_engine_k3s.examination import examine
@@ -145,21 +143,16 @@ class K3sEngine(Engine):
         kubeconfig = await asyncio.to_thread(self._disk.read, launch.kubeconfig)
         if not token or not kubeconfig:
             return await self._trouble(launch, EngineState.STARTING, "k3s is starting")
-        try:
-            credentials = parse_kubeconfig(kubeconfig)
-            answer = await readiness(credentials)
-            nodes = await node_names(credentials) if answer == "ok" else ()
-        except (OSError, ValueError) as error:
-            return await self._trouble(launch, EngineState.STARTING, f"the API server is silent ({error})")
-        if answer != "ok":
-            return await self._trouble(launch, EngineState.STARTING, f"the API server is not ready: {answer}")
+        health = await server_health(kubeconfig)
+        if health.trouble:
+            return await self._trouble(launch, EngineState.STARTING, health.trouble)
         reachable = with_server(kubeconfig, self._host) if self._host else kubeconfig
         return EngineStatus(
             EngineState.READY,
             "k3s serves the cluster",
             join_token=SecretStr(token.strip()),
             kubeconfig=SecretStr(reachable),
-            nodes=nodes,
+            nodes=health.nodes,
         )
 
     async def _agent_status(self, launch: Launch) -> EngineStatus:
