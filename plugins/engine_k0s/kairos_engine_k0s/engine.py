@@ -199,12 +199,7 @@ class K0sEngine(Engine):
         if state.program:
             Path(state.program).unlink(missing_ok=True)
         self._disk.remove(TOKENS)
-        if state.service:
-            self._disk.remove(f"/var/log/{state.service}.log")
-            self._disk.remove(f"/var/log/{state.service}.log.1")
-        self._disk.remove(self._disk.record)
-        for directory in (HOME.settings, HOME.state):
-            self._disk.remove_if_empty(directory)
+        self._disk.forget()
 
     async def _controller_status(self, launch: Launch) -> EngineStatus:
         local = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/{ADMIN}")

@@ -126,17 +126,12 @@ class K3sEngine(Engine):
         return service if service.name else None
 
     def _forget(self, state: DiskState) -> None:
-        """Remove the rest of what we made: a program that we installed, the log, and the record itself."""
+        """Remove the rest of what we made: program, images and kubeconfig, the log, and the record itself."""
         remove_parts(self._disk.path(PROGRAM).parent)
         for name in (state.program, state.images, state.kubeconfig):
             if name:
                 self._disk.remove(name)
-        if state.service:
-            self._disk.remove(f"/var/log/{state.service}.log")
-            self._disk.remove(f"/var/log/{state.service}.log.1")
-        self._disk.remove(self._disk.record)
-        for directory in (HOME.settings, HOME.state):
-            self._disk.remove_if_empty(directory)
+        self._disk.forget()
 
     async def _server_status(self, launch: Launch) -> EngineStatus:
         token = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/server/node-token")
