@@ -63,9 +63,10 @@ if TYPE_CHECKING:
     from kairos_core.protocol.drops import Drop
     from kairos_core.protocol.identity import Identity
     from kairos_core.protocol.otp import NetworkKey
+    from kairos_core.service.convergence import WantedService, converge_service
     from kairos_core.service.definition import File, Home, Service
     from kairos_core.service.detection import detect_supervisor
-    from kairos_core.service.disk import Disk, DiskState, digest_of
+    from kairos_core.service.disk import Disk, DiskState
     from kairos_core.service.journal import Journal
     from kairos_core.service.program import locate_program
     from kairos_core.service.settings import ServiceSettings
@@ -132,11 +133,12 @@ __all__ = [
     "TransportError",
     "TransportHost",
     "Verdict",
+    "WantedService",
     "__version__",
     "api_option",
     "ask_kubelet",
+    "converge_service",
     "detect_supervisor",
-    "digest_of",
     "examine_kernel",
     "format_columns",
     "hookimpl",
@@ -165,6 +167,7 @@ _HOMES = (
     "service.definition",
     "service.supervisor",
     "service.disk",
+    "service.convergence",
     "service.detection",
     "service.journal",
     "service.program",

@@ -7,7 +7,6 @@ are kept beside as `<name>.before-kairos` and come back when ours go.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -157,11 +156,3 @@ class Disk:
             with contextlib.suppress(OSError):
                 draft.unlink()
             raise EngineError(f"cannot write {path}: {error.strerror}. Is the disk full?") from None
-
-
-def digest_of(files: Iterable[File]) -> str:
-    """Return a digest of files: equal when a service started from them need not be started again."""
-    whole = hashlib.sha256()
-    for file in files:
-        whole.update(json.dumps([file.path, file.content]).encode())
-    return whole.hexdigest()

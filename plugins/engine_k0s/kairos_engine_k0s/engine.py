@@ -23,9 +23,10 @@ from kairos_core import (
     SupervisedService,
     Supervisor,
     Verdict,
+    WantedService,
     ask_kubelet,
+    converge_service,
     detect_supervisor,
-    digest_of,
     examine_kernel,
     server_health,
     with_server,
@@ -92,22 +93,20 @@ class K0sEngine(Engine):
             await asyncio.to_thread(self._check_cluster, launch)
             program = await asyncio.to_thread(self._find_or_install)
             files = self._supervisor.files(launch.definition, program)
-            read_at_start = (*files, launch.configuration) if launch.configuration else files
-            digest = digest_of(read_at_start)
             state = await asyncio.to_thread(self._disk.state)
             if state.service and state.service != launch.service:
                 await self._supervisor.stop(state.service)
             has_news = await asyncio.to_thread(self._has_news, launch)
             self._launch, self._program = launch, program
             self._host = plan.attachment.endpoint or plan.attachment.node_ip
-            token = (launch.token,) if launch.token else ()
-            await asyncio.to_thread(self._disk.converge, (*read_at_start, *token, *launch.manifests))
-            await asyncio.to_thread(self._disk.remember, service=launch.service, data_directory=launch.data_directory)
-            if state.service == launch.service and state.running == digest and not has_news:
-                await self._supervisor.start(launch.service)
-            else:
-                await self._supervisor.restart(launch.service)
-                await asyncio.to_thread(self._disk.remember, running=digest)
+            wanted = WantedService(
+                name=launch.service,
+                read_at_start=(*files, launch.configuration) if launch.configuration else files,
+                read_later=(launch.token, *launch.manifests) if launch.token else launch.manifests,
+                has_news=has_news,
+                data_directory=launch.data_directory,
+            )
+            await converge_service(self._supervisor, self._disk, wanted)
 
     async def status(self) -> EngineStatus:
         launch = self._launch

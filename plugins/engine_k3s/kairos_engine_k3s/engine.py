@@ -19,9 +19,10 @@ from kairos_core import (
     SecretStr,
     SupervisedService,
     Supervisor,
+    WantedService,
     ask_kubelet,
+    converge_service,
     detect_supervisor,
-    digest_of,
     server_health,
     with_server,
 )
@@ -68,24 +69,18 @@ class K3sEngine(Engine):
         async with self._changing:
             program = await self._installer.provide_program()
             await self._installer.provide_images(launch.data_directory)
-            definition = self._supervisor.files(launch.definition, program)
-            digest = digest_of(definition)
             state = await asyncio.to_thread(self._disk.state)
             if state.service and state.service != launch.service:
                 await self._supervisor.stop(state.service)
             self._launch, self._host = launch, plan.attachment.endpoint or plan.attachment.node_ip
-            await asyncio.to_thread(self._disk.converge, (*definition, *launch.manifests))
-            await asyncio.to_thread(
-                self._disk.remember,
-                service=launch.service,
+            wanted = WantedService(
+                name=launch.service,
+                read_at_start=self._supervisor.files(launch.definition, program),
+                read_later=launch.manifests,
                 data_directory=launch.data_directory,
                 kubeconfig=launch.kubeconfig if launch.is_server else "",
             )
-            if state.service == launch.service and state.running == digest:
-                await self._supervisor.start(launch.service)
-            else:
-                await self._supervisor.restart(launch.service)
-                await asyncio.to_thread(self._disk.remember, running=digest)
+            await converge_service(self._supervisor, self._disk, wanted)
 
     async def status(self) -> EngineStatus:
         launch = self._launch
