@@ -1,0 +1,92 @@
+"""For authors of engines whose tests run processes: machines that are a directory each, with ports of their own.
+
+    @pytest.fixture
+    async def machine(tmp_path):
+        async with machines(lambda name: Machine(name, tmp_path / name)) as make:
+            yield make
+
+`Machine` derives from `EngineMachine`, and says how an engine is made there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from kairos_core.interfaces import Engine
+from kairos_core.model import EngineState, EngineStatus, Join
+
+PATIENCE = 30.0
+"""Seconds until an engine must have reached a state; more costs time only where a test fails."""
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a port on 127.0.0.1 that nobody had at this moment; without a guarantee that it stays so."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class EngineMachine(ABC):
+    """A machine: its root directory, and the ports of its API server and of its kubelet's health."""
+
+    SERVICE: ClassVar[str]
+    """The service of a master."""
+
+    name: str
+    root: Path
+    port: int = field(default_factory=free_port)
+    health: int = field(default_factory=free_port)
+
+    @abstractmethod
+    def engine(self, *arguments: str) -> Engine:
+        """Return a new engine on this machine, as a restarted agent has; it is given further arguments."""
+
+    def join(self, status: EngineStatus) -> Join:
+        """Return how others join this master, which is ready."""
+        assert status.join_token
+        return Join(f"https://127.0.0.1:{self.port}", status.join_token)
+
+    def pid(self, service: str = "") -> int:
+        """Return the process of a service, that of a master unless it is named. Raises FileNotFoundError."""
+        return int((self.root / f"run/kairos/{service or self.SERVICE}.pid").read_text().split()[0])
+
+    def argv(self, service: str = "") -> str:
+        """Return the arguments with which it runs, as every user of the machine sees them."""
+        return Path(f"/proc/{self.pid(service)}/cmdline").read_text()
+
+
+async def reached(engine: Engine, state: EngineState, patience: float = PATIENCE) -> EngineStatus:
+    """Wait until the engine's state is this one, and return its status. Raises AssertionError when it does not come."""
+    status = await engine.status()
+    try:
+        async with asyncio.timeout(patience):
+            while status.state is not state:
+                await asyncio.sleep(0.05)
+                status = await engine.status()
+    except TimeoutError:
+        raise AssertionError(f"the engine is {status.state}, not {state}: {status.message}") from None
+    return status
+
+
+M = TypeVar("M", bound=EngineMachine)
+
+
+@contextlib.asynccontextmanager
+async def machines(make: Callable[[str], M]) -> AsyncIterator[Callable[[str], M]]:
+    """Lend a function that makes machines, by their names; what runs on them is removed at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def add(name: str) -> M:
+            machine = make(name)
+            stack.push_async_callback(machine.engine().remove)
+            return machine
+
+        yield add
