@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import yaml
-from kairos_engine_k0s.launch import launch_of
+from kairos_engine_k0s.launch import HOME, launch_of
 from kairos_engine_k0s.settings import ControllerSettings, WorkerSettings
 
-from kairos_core import Attachment, EngineError, Join, Manifest, NodePlan, Role, SecretStr
+from kairos_core import Attachment, EngineError, Home, Join, Manifest, NodePlan, Role, SecretStr, Service
 
 Make = Callable[..., str]
 
@@ -60,6 +60,26 @@ def test_a_static_pod_is_refused_with_the_way_out() -> None:
     plan = NodePlan(Role.MASTER, "a", Attachment(manifests=(Manifest("kubevip.yaml", "", static_pod=True),)))
     with pytest.raises(EngineError, match=r"Set kubevip\.static_pod: false"):
         launch_of(plan, ControllerSettings(), WorkerSettings())
+
+
+def test_controllers_and_workers_are_services_of_their_own() -> None:
+    join = Join("", SecretStr("a-plain-token-of-k0s"))
+    controller, worker = (
+        launch_of(NodePlan(role, "a", Attachment(), join=join), ControllerSettings(), WorkerSettings())
+        for role in (Role.HA, Role.WORKER)
+    )
+    assert controller.definition == Service(
+        "k0scontroller", controller.arguments, controller.environment,
+        title="k0s (controller)", documentation="https://docs.k0sproject.io", block="k0s",
+    )  # fmt: skip
+    assert worker.definition == Service(
+        "k0sworker", worker.arguments, worker.environment,
+        title="k0s (worker)", documentation="https://docs.k0sproject.io", block="k0s-worker",
+    )  # fmt: skip
+
+
+def test_what_an_earlier_version_has_written_is_looked_for_where_it_is() -> None:
+    assert Home("/var/lib/kairos/engine_k0s", "/etc/k0s") == HOME
 
 
 def test_files_and_ports_follow_the_operators_arguments() -> None:
