@@ -5,13 +5,15 @@
         async with machines(lambda name: Machine(name, tmp_path / name)) as make:
             yield make
 
-`Machine` derives from `EngineMachine`, and says how an engine is made there.
+`Machine` derives from `EngineMachine`, and says how an engine is made there, with `Child` as its supervisor.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from kairos_core.interfaces import Engine
-from kairos_core.model import EngineState, EngineStatus, Join
+from kairos_core.model import EngineState, EngineStatus, Join, NodePlan, Role
 
 PATIENCE = 30.0
 """Seconds until an engine must have reached a state; more costs time only where a test fails."""
@@ -49,6 +51,10 @@ class EngineMachine(ABC):
     def engine(self, *arguments: str) -> Engine:
         """Return a new engine on this machine, as a restarted agent has; it is given further arguments."""
 
+    @abstractmethod
+    def plan(self, role: Role, join: Join | None = None) -> NodePlan:
+        """Return the plan for this machine in a role; with `join` it joins, without it initialises a cluster."""
+
     def join(self, status: EngineStatus) -> Join:
         """Return how others join this master, which is ready."""
         assert status.join_token
@@ -63,11 +69,11 @@ class EngineMachine(ABC):
         return Path(f"/proc/{self.pid(service)}/cmdline").read_text()
 
 
-async def reached(engine: Engine, state: EngineState, patience: float = PATIENCE) -> EngineStatus:
+async def reached(engine: Engine, state: EngineState) -> EngineStatus:
     """Wait until the engine's state is this one, and return its status. Raises AssertionError when it does not come."""
     status = await engine.status()
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(PATIENCE):
             while status.state is not state:
                 await asyncio.sleep(0.05)
                 status = await engine.status()
@@ -90,3 +96,48 @@ async def machines(make: Callable[[str], M]) -> AsyncIterator[Callable[[str], M]
             return machine
 
         yield add
+
+
+async def check_cluster(make: Callable[[str], EngineMachine]) -> tuple[EngineStatus, EngineStatus]:
+    """Hold an engine to it that a master, a further one and a worker form one cluster; return the masters' status."""
+    first, second, worker = make("first"), make("second"), make("worker")
+    engines = first.engine(), second.engine(), worker.engine()
+    await engines[0].apply(first.plan(Role.CLUSTER_INIT))
+    initial = await reached(engines[0], EngineState.READY)
+    await engines[1].apply(second.plan(Role.HA, first.join(initial)))
+    await engines[2].apply(worker.plan(Role.WORKER, first.join(initial)))
+    await reached(engines[2], EngineState.READY)
+    status = await reached(engines[1], EngineState.READY)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while status.nodes != ("first", "second", "worker"):
+                await asyncio.sleep(0.05)
+                status = await engines[1].status()
+    except TimeoutError:
+        raise AssertionError(f"the second master knows {status.nodes}, not all three") from None
+    return initial, status
+
+
+async def check_adoption(machine: EngineMachine) -> None:
+    """Hold an engine to it that a restarted agent adopts what runs, and starts no second cluster."""
+    before = machine.engine()
+    await before.apply(machine.plan(Role.MASTER))
+    first, pid = await reached(before, EngineState.READY), machine.pid()
+    after = machine.engine()
+    await after.apply(machine.plan(Role.MASTER))
+    status = await after.status()
+    assert machine.pid() == pid, "a restarted agent must not restart what runs"
+    assert status.state is EngineState.READY, f"a restarted agent must find what runs: {status.message}"
+    assert status.join_token == first.join_token, "a restarted agent must not start another cluster"
+
+
+async def check_revival(machine: EngineMachine) -> None:
+    """Hold an engine to it that what is killed is told, and comes back as the same cluster."""
+    engine = machine.engine()
+    await engine.apply(machine.plan(Role.MASTER))
+    first, pid = await reached(engine, EngineState.READY), machine.pid()
+    os.kill(pid, signal.SIGKILL)
+    await reached(engine, EngineState.FAILED)
+    again = await reached(engine, EngineState.READY)
+    assert machine.pid() != pid, "what was killed must be another process when it is back"
+    assert again.join_token == first.join_token, "what was killed must come back as the same cluster"

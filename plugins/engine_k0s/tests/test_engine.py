@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import gzip
 import json
 import os
-import signal
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +16,7 @@ import yaml
 
 from kairos_core import Attachment, EngineError, EngineState, Join, Manifest, Role, SecretStr
 from kairos_core.testing.engines import check_engine
-from kairos_core.testing.machines import reached
+from kairos_core.testing.machines import check_adoption, check_cluster, check_revival, reached
 
 pytestmark = pytest.mark.system
 Make = Callable[[str], Any]  # a Machine of conftest.py
@@ -29,18 +27,7 @@ async def test_it_keeps_the_contract_of_engines(machine: Make) -> None:
 
 
 async def test_a_master_a_second_master_and_a_worker_form_one_cluster(machine: Make) -> None:
-    first, second, worker = machine("first"), machine("second"), machine("worker")
-    engines = first.engine(), second.engine(), worker.engine()
-    await engines[0].apply(first.plan(Role.CLUSTER_INIT))
-    join = first.join(await reached(engines[0], EngineState.READY))
-    await engines[1].apply(second.plan(Role.HA, join))
-    await engines[2].apply(worker.plan(Role.WORKER, join))
-    await reached(engines[2], EngineState.READY)
-    status = await reached(engines[1], EngineState.READY)
-    async with asyncio.timeout(10):
-        while status.nodes != ("first", "second", "worker"):
-            await asyncio.sleep(0.05)
-            status = await engines[1].status()
+    await check_cluster(machine)
 
 
 async def test_a_further_master_can_join_one_that_began_alone(machine: Make) -> None:
@@ -104,28 +91,11 @@ async def test_another_masters_token_restarts_no_worker_that_has_joined(machine:
 
 
 async def test_a_restarted_agent_adopts_the_k0s_that_runs(machine: Make) -> None:
-    a = machine("a")
-    before = a.engine()
-    await before.apply(a.plan(Role.MASTER))
-    first = await reached(before, EngineState.READY)
-    pid = a.pid()
-    after = a.engine()
-    await after.apply(a.plan(Role.MASTER))
-    assert a.pid() == pid
-    assert (await after.status()).join_token == first.join_token
+    await check_adoption(machine("a"))
 
 
 async def test_a_k0s_that_dies_is_started_again(machine: Make) -> None:
-    a = machine("a")
-    engine = a.engine()
-    await engine.apply(a.plan(Role.MASTER))
-    first = await reached(engine, EngineState.READY)
-    pid = a.pid()
-    os.kill(pid, signal.SIGKILL)
-    await reached(engine, EngineState.FAILED)
-    again = await reached(engine, EngineState.READY)
-    assert a.pid() != pid
-    assert again.join_token == first.join_token
+    await check_revival(machine("a"))
 
 
 async def test_a_changed_configuration_restarts_and_a_manifest_does_not(machine: Make) -> None:

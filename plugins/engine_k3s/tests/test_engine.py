@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +15,7 @@ from kairos_engine_k3s import K3sEngine, ServerSettings
 
 from kairos_core import Attachment, EngineError, EngineState, Join, Manifest, NodePlan, Role, SecretStr
 from kairos_core.testing.engines import check_engine
-from kairos_core.testing.machines import reached
+from kairos_core.testing.machines import check_adoption, check_cluster, check_revival, reached
 
 pytestmark = pytest.mark.system
 Make = Callable[[str], Any]  # a Machine of conftest.py
@@ -27,20 +25,9 @@ async def test_it_keeps_the_contract_of_engines(machine: Make) -> None:
     await check_engine(machine("a").engine, patience=20.0)
 
 
-async def test_a_master_a_second_master_and_a_worker_form_one_cluster(machine: Make) -> None:
-    first, second, worker = machine("first"), machine("second"), machine("worker")
-    engines = first.engine(), second.engine(), worker.engine()
-    await engines[0].apply(first.plan(Role.CLUSTER_INIT))
-    join = first.join(await reached(engines[0], EngineState.READY))
-    await engines[1].apply(second.plan(Role.HA, join))
-    await engines[2].apply(worker.plan(Role.WORKER, join))
-    await reached(engines[2], EngineState.READY)
-    status = await reached(engines[1], EngineState.READY)
-    async with asyncio.timeout(10):
-        while status.nodes != ("first", "second", "worker"):
-            await asyncio.sleep(0.05)
-            status = await engines[1].status()
-    assert status.join_token == join.token
+async def test_a_master_a_second_master_and_a_worker_form_one_cluster_of_one_token(machine: Make) -> None:
+    first, second = await check_cluster(machine)
+    assert first.join_token == second.join_token
 
 
 async def test_a_second_master_cannot_join_one_that_keeps_its_state_alone(machine: Make) -> None:
@@ -91,28 +78,11 @@ async def test_a_machine_under_a_name_that_is_taken_is_refused(machine: Make) ->
 
 
 async def test_a_restarted_agent_adopts_the_k3s_that_runs(machine: Make) -> None:
-    a = machine("a")
-    before = a.engine()
-    await before.apply(a.plan(Role.MASTER))
-    await reached(before, EngineState.READY)
-    pid = a.pid()
-    after = a.engine()
-    await after.apply(a.plan(Role.MASTER))
-    assert a.pid() == pid
-    assert (await after.status()).state is EngineState.READY
+    await check_adoption(machine("a"))
 
 
 async def test_a_k3s_that_dies_is_started_again(machine: Make) -> None:
-    a = machine("a")
-    engine = a.engine()
-    await engine.apply(a.plan(Role.MASTER))
-    first = await reached(engine, EngineState.READY)
-    pid = a.pid()
-    os.kill(pid, signal.SIGKILL)
-    await reached(engine, EngineState.FAILED)
-    again = await reached(engine, EngineState.READY)
-    assert a.pid() != pid
-    assert again.join_token == first.join_token
+    await check_revival(machine("a"))
 
 
 async def test_an_equal_plan_restarts_nothing_and_a_changed_argument_does(machine: Make) -> None:
