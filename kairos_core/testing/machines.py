@@ -15,6 +15,7 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -96,6 +97,23 @@ async def machines(make: Callable[[str], M]) -> AsyncIterator[Callable[[str], M]
             return machine
 
         yield add
+
+
+def check_secrets(machine: EngineMachine, *secrets: str, service: str = "") -> set[str]:
+    """Hold an engine to it that secrets, private keys among them, are for their owner alone; return the files with any.
+
+    Arguments hold none, since every user of a machine can read them, and a file with one is nobody else's to read.
+    """
+    argv = machine.argv(service)
+    assert not [secret for secret in secrets if secret in argv], "arguments must hold no secret"
+    holders = set()
+    for file in machine.root.rglob("*"):
+        text = file.read_text(errors="replace") if file.is_file() else ""
+        if any(secret in text for secret in (*secrets, "PRIVATE KEY")):
+            holders.add(str(file.relative_to(machine.root)))
+            mode = stat.S_IMODE(file.stat().st_mode)
+            assert mode == 0o600, f"{file} holds a secret, and has the mode {mode:04o}"
+    return holders
 
 
 async def check_cluster(make: Callable[[str], EngineMachine]) -> tuple[EngineStatus, EngineStatus]:

@@ -20,12 +20,14 @@ from kairos_core.testing.machines import (
     check_adoption,
     check_cluster,
     check_revival,
+    check_secrets,
     free_port,
     machines,
     reached,
 )
 
 FIRST_PID = 4000
+SECRET = "my-own-secret"
 
 
 class Process:
@@ -152,6 +154,32 @@ async def test_what_runs_is_removed_from_every_machine_at_the_end(make: Make) ->
 async def test_a_state_that_does_not_come_is_told_with_the_one_that_there_is(make: Make) -> None:
     with pytest.raises(AssertionError, match="the engine is absent, not ready"):
         await reached(make("a").engine(), EngineState.READY)
+
+
+@pytest.fixture
+def with_files(tmp_path: Path) -> Machine:
+    """A machine whose service is this process, with a key and a token in files."""
+    for name, text in (("run/kairos/fake.pid", f"{os.getpid()} ()"), ("key", "PRIVATE KEY"), ("env", f"a {SECRET} c")):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(0o600)
+    machine = Machine("a", tmp_path)
+    machine.process = Process()
+    machine.process.pid = os.getpid()
+    return machine
+
+
+def test_files_with_secrets_are_found_and_must_be_for_their_owner_alone(with_files: Machine) -> None:
+    assert check_secrets(with_files, SECRET) == {"key", "env"}
+    (with_files.root / "env").chmod(0o640)
+    with pytest.raises(AssertionError, match=r"env holds a secret, and has the mode 0640"):
+        check_secrets(with_files, SECRET)
+
+
+def test_a_secret_among_the_arguments_is_found(with_files: Machine) -> None:
+    with pytest.raises(AssertionError, match="arguments must hold no secret"):
+        check_secrets(with_files, Path("/proc/self/cmdline").read_text().partition("\0")[0])
 
 
 def test_a_service_is_known_by_its_pid_file_and_how_others_join_by_its_status(tmp_path: Path) -> None:

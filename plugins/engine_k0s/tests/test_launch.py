@@ -7,7 +7,7 @@ import yaml
 from kairos_engine_k0s.launch import HOME, launch_of
 from kairos_engine_k0s.settings import ControllerSettings, WorkerSettings
 
-from kairos_core import Attachment, EngineError, Home, Join, Manifest, NodePlan, Role, SecretStr, Service
+from kairos_core import Attachment, EngineError, File, Home, Join, Manifest, NodePlan, Role, SecretStr, Service
 
 Make = Callable[..., str]
 
@@ -28,11 +28,19 @@ def test_a_further_master_of_an_external_database_joins_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"args": ["--token-file=/root/token"]}, {"args": ["a-token"]}, {"env": {"K0S_TOKEN": "a-token"}}]
+    ("given", "arguments", "token"),
+    [
+        ({"args": ["--token-file=/root/token"]}, ("--token-file=/root/token",), None),
+        ({"args": ["a-token"]}, ("--token-file=/etc/k0s/token",), File("/etc/k0s/token", "a-token")),
+        ({"env": {"K0S_TOKEN": "a-token"}}, (), None),
+    ],
 )
-def test_without_automatic_roles_the_operator_says_what_a_worker_joins(given: dict[str, object]) -> None:
+def test_without_automatic_roles_the_operator_says_what_a_worker_joins(
+    given: dict[str, object], arguments: tuple[str, ...], token: File | None
+) -> None:
     launch = launch_of(NodePlan(Role.WORKER, "a", Attachment()), ControllerSettings(), WorkerSettings.checked(given))
-    assert "a-token" not in " ".join(launch.arguments)
+    assert launch.arguments == ("worker", "--kubelet-extra-args=--hostname-override=a", *arguments)
+    assert launch.token == token
 
 
 def test_a_token_file_of_the_operator_is_not_written_even_where_ours_would_be() -> None:
