@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kairos_core.api.client import ApiClient
-    from kairos_core.cli.agent import api_option, json_option
     from kairos_core.cli.columns import format_columns, print_json
+    from kairos_core.cli.options import api_option, json_option
     from kairos_core.errors import (
         ConfigError,
         ControlError,
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
         Transport,
         TransportHost,
     )
-    from kairos_core.kubernetes.credentials import Credentials, parse_kubeconfig, with_server
-    from kairos_core.kubernetes.health import ask_kubelet, node_names, readiness
+    from kairos_core.kubernetes.credentials import with_server
+    from kairos_core.kubernetes.health import ask_kubelet, server_health
     from kairos_core.kubernetes.kernel import examine_kernel
     from kairos_core.lan import is_lan_interface
     from kairos_core.model import (
@@ -63,9 +63,13 @@ if TYPE_CHECKING:
     from kairos_core.protocol.drops import Drop
     from kairos_core.protocol.identity import Identity
     from kairos_core.protocol.otp import NetworkKey
+    from kairos_core.service.convergence import WantedService, converge_service
     from kairos_core.service.definition import File, Home, Service
     from kairos_core.service.detection import detect_supervisor
-    from kairos_core.service.disk import Disk, DiskState, digest_of
+    from kairos_core.service.disk import Disk, DiskState
+    from kairos_core.service.journal import Journal
+    from kairos_core.service.program import locate_program
+    from kairos_core.service.settings import ServiceSettings
     from kairos_core.service.supervised import SupervisedService
     from kairos_core.service.supervisor import Supervisor, run_program
     from kairos_core.settings import After, Before, SecretStr, Settings, Shown, setting
@@ -83,7 +87,6 @@ __all__ = [
     "Before",
     "ConfigError",
     "ControlError",
-    "Credentials",
     "Discovery",
     "Disk",
     "DiskState",
@@ -98,6 +101,7 @@ __all__ = [
     "Home",
     "Identity",
     "Join",
+    "Journal",
     "KairosError",
     "LedgerStore",
     "Manifest",
@@ -115,6 +119,7 @@ __all__ = [
     "Role",
     "SecretStr",
     "Service",
+    "ServiceSettings",
     "Settings",
     "Shown",
     "Step",
@@ -128,21 +133,21 @@ __all__ = [
     "TransportError",
     "TransportHost",
     "Verdict",
+    "WantedService",
     "__version__",
     "api_option",
     "ask_kubelet",
+    "converge_service",
     "detect_supervisor",
-    "digest_of",
     "examine_kernel",
     "format_columns",
     "hookimpl",
     "is_lan_interface",
     "json_option",
-    "node_names",
-    "parse_kubeconfig",
+    "locate_program",
     "print_json",
-    "readiness",
     "run_program",
+    "server_health",
     "setting",
     "with_server",
 ]
@@ -162,13 +167,17 @@ _HOMES = (
     "service.definition",
     "service.supervisor",
     "service.disk",
+    "service.convergence",
     "service.detection",
+    "service.journal",
+    "service.program",
+    "service.settings",
     "service.supervised",
     "kubernetes.credentials",
     "kubernetes.health",
     "kubernetes.kernel",
     "api.client",
-    "cli.agent",
+    "cli.options",
     "cli.columns",
 )
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from functools import lru_cache
 from ipaddress import ip_address
 
+from kairos_core.errors import EngineError
 from kairos_core.settings import SecretStr
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -176,6 +177,16 @@ class NodePlan:
     join: Join | None = None
     datastore: SecretStr | None = None
     tls_names: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuse a plan that no engine can run, whatever its settings. Raises EngineError."""
+        if self.role is Role.NONE:
+            raise EngineError("role 'none' runs no Kubernetes, so there is nothing to apply. Remove the engine.")
+        if self.role is Role.CLUSTER_INIT and self.join is not None:
+            raise EngineError(
+                f"the plan initialises a cluster and joins {self.join.server} at once. Give the node the role "
+                "master/ha to join, or take the server out of the plan."
+            )
 
 
 class StepKind(StrEnum):

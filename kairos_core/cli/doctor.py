@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from kairos_core.api.client import ApiClient
-from kairos_core.cli.agent import api_option, json_option
 from kairos_core.cli.columns import print_json, printable
+from kairos_core.cli.options import api_option, config_option, json_option
 from kairos_core.errors import ConfigError, ControlError, KairosError
 from kairos_core.model import Finding, Verdict
 
@@ -19,14 +19,7 @@ _STATE = Path("/var/lib/kairos")
 
 
 @click.command()
-@click.option(
-    "--config",
-    "-c",
-    "paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Cloud-config of this machine; may be repeated.  [default: /etc/kairos and /oem]",
-)
+@config_option("Cloud-config of this machine; may be repeated.  [default: /etc/kairos and /oem]")
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path, dir_okay=False),

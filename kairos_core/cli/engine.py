@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from kairos_core.cli.agent import json_option
 from kairos_core.cli.columns import print_json, printable
+from kairos_core.cli.options import config_option, json_option
 from kairos_core.errors import ConfigError, ControlError
 
 if TYPE_CHECKING:
@@ -23,13 +23,8 @@ NO_ENGINE = "no Kubernetes engine is installed. Install kairos-engine-k3s, or an
 NO_SERVICE = "there is no Kubernetes on this machine: no agent has started it yet, or the engine has no service."
 UNTIL = "It stays so until: kairos engine start, or until the agent starts (at a boot, too) or gets another plan."
 
-config_option = click.option(
-    "--config",
-    "-c",
-    "paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Cloud-config that says which engine it is; may be repeated.  [default: that of the installed agent]",
+_engine_option = config_option(
+    "Cloud-config that says which engine it is; may be repeated.  [default: that of the installed agent]"
 )
 
 
@@ -39,7 +34,7 @@ def engine() -> None:
 
 
 @engine.command("status")
-@config_option
+@_engine_option
 @json_option
 def status(paths: tuple[Path, ...], as_json: bool) -> None:
     """Show the service, whether it runs, and the version of its program. `kairos status` says how Kubernetes does."""
@@ -59,7 +54,7 @@ def status(paths: tuple[Path, ...], as_json: bool) -> None:
 @engine.command("logs")
 @click.option("-n", "--lines", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Last lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with new lines, until Ctrl-C.")
-@config_option
+@_engine_option
 def logs(lines: int, follow: bool, paths: tuple[Path, ...]) -> None:
     """Print the log of Kubernetes, without the secrets that Kairos knows of."""
 
@@ -72,7 +67,7 @@ def logs(lines: int, follow: bool, paths: tuple[Path, ...]) -> None:
 
 
 @engine.command("start")
-@config_option
+@_engine_option
 def start(paths: tuple[Path, ...]) -> None:
     """Start Kubernetes, as the agent has last configured it."""
 
@@ -84,7 +79,7 @@ def start(paths: tuple[Path, ...]) -> None:
 
 
 @engine.command("stop")
-@config_option
+@_engine_option
 def stop(paths: tuple[Path, ...]) -> None:
     """Stop Kubernetes on this machine. Its containers may go on."""
 
@@ -96,7 +91,7 @@ def stop(paths: tuple[Path, ...]) -> None:
 
 
 @engine.command("restart")
-@config_option
+@_engine_option
 def restart(paths: tuple[Path, ...]) -> None:
     """Stop Kubernetes and start it again."""
 

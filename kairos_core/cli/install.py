@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kairos_core.cli.options import config_option, state_option
 from kairos_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,21 +22,10 @@ HERE = Path("/")
 
 
 @click.command()
-@click.option(
-    "--config",
-    "-c",
-    "paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Cloud-config file or directory; may be repeated.  [default: /etc/kairos and /oem, as they are at each start]",
+@config_option(
+    "Cloud-config file or directory; may be repeated.  [default: /etc/kairos and /oem, as they are at each start]"
 )
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    default=Path("/var/lib/kairos"),
-    show_default=True,
-    help="Directory of this node's identity and ledger.",
-)
+@state_option
 @click.option("--api", default="", help="Serve the API over TCP too, for example 127.0.0.1:8080.")
 @click.option("--now/--no-now", default=True, show_default=True, help="Start it now, or only at the next boot.")
 @click.option(

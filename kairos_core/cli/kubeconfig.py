@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from kairos_core.api.client import ApiClient
-from kairos_core.cli.agent import api_option
+from kairos_core.cli.options import api_option
 from kairos_core.errors import ConfigError, ControlError
 
 

@@ -10,8 +10,8 @@ import click
 
 from kairos_core.api.client import ApiClient
 from kairos_core.api.document import parse_json
-from kairos_core.cli.agent import api_option, json_option
 from kairos_core.cli.columns import format_columns, print_json, printable
+from kairos_core.cli.options import api_option, json_option
 
 
 @click.group()

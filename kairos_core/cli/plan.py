@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kairos_core.cli.options import json_option
 from kairos_core.cli.output import print_json
 from kairos_core.errors import ConfigError
 from kairos_core.model import NodePlan, Preview, Role, StepKind
@@ -21,7 +22,7 @@ _HEADS = {StepKind.ARGUMENT: "arguments", StepKind.VARIABLE: "environment", Step
 @click.command()
 @click.argument("files", nargs=-1, metavar="[FILE|DIRECTORY]...", type=click.Path(path_type=Path))
 @click.option("--role", type=click.Choice([role.value for role in Role]), help="Only what this role would run.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def plan(files: tuple[Path, ...], role: str | None, as_json: bool) -> None:
     """Show what this machine would run as Kubernetes, and why, without running it.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kairos_core.cli.options import config_option, json_option
 from kairos_core.cli.output import print_json, print_table
 from kairos_core.cli.table import ALIASES, COMMANDS
 from kairos_core.errors import PluginError
@@ -26,15 +27,8 @@ def plugins() -> None:
 
 
 @plugins.command("list")
-@click.option(
-    "--config",
-    "-c",
-    "paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Cloud-config file or directory that decides what is chosen; may be repeated.  [default: none]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option("Cloud-config file or directory that decides what is chosen; may be repeated.  [default: none]")
+@json_option
 def list_plugins(paths: tuple[Path, ...], as_json: bool) -> None:
     """List what the installed plugins offer, and which of it a node would use.
 

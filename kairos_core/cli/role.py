@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from kairos_core.api.client import ApiClient
-from kairos_core.cli.agent import api_option, json_option
 from kairos_core.cli.columns import format_columns, print_json
+from kairos_core.cli.options import api_option, json_option
 from kairos_core.model import Role
 
 _FIELDS = ("name", "peer", "role", "address", "alive")

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
+from kairos_core.cli.options import config_option, state_option
+
 if TYPE_CHECKING:
     from kairos_core.config import Config
     from kairos_core.runtime.node import Node
@@ -26,30 +28,19 @@ Documents: TypeAlias = Sequence[tuple[str, str]]
 
 DEFAULT_RUN = Path("/run/kairos")
 
-
-@click.command()
-@click.option(
-    "--config",
-    "-c",
-    "paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Cloud-config file or directory; may be repeated.  [default: /etc/kairos and /oem]",
-)
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    default=Path("/var/lib/kairos"),
-    show_default=True,
-    help="Directory of this node's identity and ledger.",
-)
-@click.option(
+_run_dir_option = click.option(
     "--run-dir",
     type=click.Path(path_type=Path),
     default=DEFAULT_RUN,
     show_default=True,
     help="Directory of the API socket.",
 )
+
+
+@click.command()
+@config_option("Cloud-config file or directory; may be repeated.  [default: /etc/kairos and /oem]")
+@state_option
+@_run_dir_option
 @click.option("--api", help="Serve the API over TCP too, for example 127.0.0.1:8080.")
 def start(paths: tuple[Path, ...], state: Path, run_dir: Path, api: str | None) -> None:
     """Run this machine's node: find peers, take a role, start Kubernetes."""
@@ -72,26 +63,13 @@ def start(paths: tuple[Path, ...], state: Path, run_dir: Path, api: str | None) 
     envvar=["KAIROS_TOKEN", "EDGEVPNTOKEN"],
     help="The network token; better kept out of the command line: set KAIROS_TOKEN, or --config.",
 )
-@click.option(
-    "--config",
-    "-c",
-    "paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Cloud-config file of the nodes, instead of --token.",
-)
+@config_option("Cloud-config file of the nodes, instead of --token.")
 @click.option("--network-id", default=None, help="Which cluster, where several share the token.  [default: kairos]")
 @click.option("--address", default=None, help="A fixed VPN address such as 10.1.0.254/24.  [default: a free one]")
 @click.option("--interface", default=None, help="Name of the tunnel interface.  [default: kairos0]")
 @click.option("--peer", "peers", multiple=True, help="HOST:PORT of a node, where it cannot be discovered.")
 @click.option("--api", default="127.0.0.1:8080", show_default=True, help="Where to serve the API.")
-@click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_RUN,
-    show_default=True,
-    help="Directory of the API socket.",
-)
+@_run_dir_option
 @click.option("--log-level", default="info", show_default=True)
 def bridge(  # noqa: PLR0913, PLR0917 - one parameter for each option
     token: str | None, paths: tuple[Path, ...], network_id: str | None, address: str | None, interface: str | None,

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from kairos_core.api.client import ApiClient
-from kairos_core.cli.agent import api_option, json_option
 from kairos_core.cli.columns import format_columns, print_json, printable
+from kairos_core.cli.options import api_option, json_option
 from kairos_core.errors import ControlError
 
 STATE_DIRECTORY = Path("/var/lib/kairos")

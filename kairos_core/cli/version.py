@@ -9,12 +9,13 @@ from importlib.metadata import entry_points
 
 import click
 
+from kairos_core.cli.options import json_option
 from kairos_core.cli.output import print_json
 from kairos_core.version import __version__
 
 
 @click.command(short_help="Print the versions of Kairos and what it runs on.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def version(as_json: bool) -> None:
     """Print the versions of Kairos and what it runs on: plugins, Python, OpenSSL, SQLite, kernel."""
     versions = {

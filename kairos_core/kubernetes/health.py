@@ -6,9 +6,10 @@ import asyncio
 import json
 import os
 import ssl
+from dataclasses import dataclass
 from functools import lru_cache
 
-from kairos_core.kubernetes.credentials import Credentials
+from kairos_core.kubernetes.credentials import Credentials, parse_kubeconfig
 
 PATIENCE = 2.0
 """Seconds for one answer; a healthy server on this machine needs milliseconds, a busy one a second."""
@@ -18,6 +19,25 @@ MAX_ANSWER = 8 << 20
 
 # Names alone where the server can do that (Kubernetes >= 1.15), whole objects else.
 _NAMES = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHealth:
+    """How an API server does: why it cannot serve yet (nothing: it does), and then the names of the cluster's nodes."""
+
+    trouble: str = ""
+    nodes: tuple[str, ...] = ()
+
+
+async def server_health(kubeconfig: str) -> ServerHealth:
+    """Ask the API server of an administrator's kubeconfig how it is. Silence, or a damaged file, is trouble too."""
+    try:
+        credentials = parse_kubeconfig(kubeconfig)
+        answer = await readiness(credentials)
+        nodes = await node_names(credentials) if answer == "ok" else ()
+    except (OSError, ValueError) as error:
+        return ServerHealth(f"the API server is silent ({error})")
+    return ServerHealth("" if answer == "ok" else f"the API server is not ready: {answer}", nodes)
 
 
 async def ask_server(credentials: Credentials, path: str) -> tuple[int, str]:

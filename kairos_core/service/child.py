@@ -23,6 +23,7 @@ from pathlib import Path
 from kairos_core.errors import EngineError
 from kairos_core.service.definition import File, Home, Service
 from kairos_core.service.environment import format_environment, parse_environment
+from kairos_core.service.journal import START_MARK
 from kairos_core.service.supervisor import Supervisor, read_tail, tail_command
 
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
@@ -129,7 +130,7 @@ class Child(Supervisor):
             kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
             output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
-                os.write(output, f"--- Kairos starts {service} ---\n".encode())
+                os.write(output, f"{START_MARK}{service} ---\n".encode())
                 self._children[service] = os.posix_spawn(
                     "/bin/sh",
                     ["sh", "-c", _ENTRANCE, str(pid_file), *argv],

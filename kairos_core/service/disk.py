@@ -7,7 +7,6 @@ are kept beside as `<name>.before-kairos` and come back when ours go.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -38,7 +37,7 @@ class Disk:
     """The file system under a root, as far as one engine writes it."""
 
     def __init__(self, home: Home, root: Path = Path("/")) -> None:
-        self.root, self.record = root, f"{home.state}/state.json"
+        self.root, self._home, self._record = root, home, f"{home.state}/state.json"
 
     def path(self, name: str) -> Path:
         """Return where an absolute path is under the root."""
@@ -46,7 +45,7 @@ class Disk:
 
     def state(self) -> DiskState:
         """Return what we made; an empty record when there is none. Raises EngineError for a damaged one."""
-        file = self.path(self.record)
+        file = self.path(self._record)
         try:
             saved = json.loads(file.read_text())
             return DiskState(**saved | {"files": tuple(saved["files"])})
@@ -63,7 +62,7 @@ class Disk:
     def remember(self, **changes: Any) -> DiskState:
         """Change fields of the record; it survives a crash. Raises TypeError for an unknown field."""
         state = replace(self.state(), **changes)
-        self.write(File(self.record, json.dumps(asdict(state), indent=1) + "\n", 0o600))
+        self.write(File(self._record, json.dumps(asdict(state), indent=1) + "\n", 0o600))
         return state
 
     def converge(self, files: Iterable[File]) -> None:
@@ -103,10 +102,18 @@ class Disk:
         aside.unlink(missing_ok=True)
         os.link(path, aside, follow_symlinks=False)
 
-    def remove_if_empty(self, name: str) -> None:
-        """Remove a directory that nobody uses any more."""
-        with contextlib.suppress(OSError):
-            self.path(name).rmdir()
+    def forget(self) -> None:
+        """Remove what is left of ours at the end: the service's log, the record, and directories that nobody else uses.
+
+        What the record names must be gone by then. Raises EngineError.
+        """
+        service = self.state().service
+        for name in (f"/var/log/{service}.log", f"/var/log/{service}.log.1") if service else ():
+            self.remove(name)
+        self.remove(self._record)
+        for directory in (self._home.settings, self._home.state):
+            with contextlib.suppress(OSError):
+                self.path(directory).rmdir()
 
     def read(self, name: str) -> str | None:
         """Return the text of a file, None when there is none. Raises EngineError."""
@@ -149,11 +156,3 @@ class Disk:
             with contextlib.suppress(OSError):
                 draft.unlink()
             raise EngineError(f"cannot write {path}: {error.strerror}. Is the disk full?") from None
-
-
-def digest_of(files: Iterable[File]) -> str:
-    """Return a digest of files: equal when a service started from them need not be started again."""
-    whole = hashlib.sha256()
-    for file in files:
-        whole.update(json.dumps([file.path, file.content]).encode())
-    return whole.hexdigest()

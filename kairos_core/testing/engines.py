@@ -180,8 +180,7 @@ class FakeEngine(Engine):
         return "fake 1.0"
 
     async def apply(self, plan: NodePlan) -> None:
-        if plan.role is Role.NONE:
-            raise EngineError("role 'none' runs no Kubernetes, so there is nothing to apply. Remove the engine.")
+        plan.check()
         if plan.join is None and (plan.role is Role.WORKER or (plan.role is Role.HA and not plan.datastore)):
             raise EngineError(f"{plan.role} needs a server to join; the plan has none. Wait for a master.")
         if plan != self._plan:

@@ -5,7 +5,8 @@ import base64
 import pytest
 import yaml
 
-from kairos_core import Credentials, parse_kubeconfig, with_server
+from kairos_core import with_server
+from kairos_core.kubernetes.credentials import Credentials, parse_kubeconfig
 
 
 def _encoded(text: str) -> str:

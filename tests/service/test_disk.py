@@ -41,6 +41,17 @@ def test_what_was_there_before_comes_back(tmp_path: Path) -> None:
     assert disk.state().files == ()
 
 
+def test_what_is_forgotten_leaves_only_what_others_have(tmp_path: Path) -> None:
+    disk = Disk(HOME, tmp_path)
+    disk.remember(service="example")
+    for name in ("/var/log/example.log", "/var/log/example.log.1", "/var/log/other.log", "/etc/example/theirs"):
+        disk.write(File(name, "text"))
+    disk.forget()
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file() or not [*path.iterdir()]}
+    assert left == {"etc/example/theirs", "var/log/other.log", "var/lib/kairos"}
+    disk.forget()
+
+
 def test_a_damaged_record_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     record = Disk(HOME, tmp_path).path(f"{HOME.state}/state.json")
     record.parent.mkdir(parents=True)

@@ -1,17 +1,25 @@
-"""What units and scripts hold: arguments and secrets as they were given, however odd."""
+"""What units and scripts hold: arguments and secrets as they were given, however odd.
+
+Golden copies hold the whole files: any change in them restarts Kubernetes on every machine whose agent is upgraded.
+Regenerate with: python tests/service/test_units.py
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kairos_core import Home, SecretStr, Service, detect_supervisor
+from kairos_core import Home, SecretStr, Service, Supervisor, detect_supervisor
 from kairos_core.service.child import Child
 from kairos_core.service.openrc import OpenRc
 from kairos_core.service.systemd import Systemd, format_command
 
+GOLDEN = Path(__file__).parent / "golden"
 HOME = Home("/var/lib/kairos/engine_example", "/etc/example")
 SERVICE = Service(
     "example",
@@ -23,8 +31,38 @@ SERVICE = Service(
 )
 
 
+SUPERVISORS = {"systemd": Systemd(), "openrc": OpenRc(HOME), "child": Child(HOME)}
+
+
+def _written(supervisor: Supervisor) -> str:
+    files = supervisor.files(SERVICE, "/usr/local/bin/example")
+    return "\n".join(f"== {file.path} {file.mode:o}\n{file.content}" for file in files)
+
+
+@pytest.mark.parametrize("kind", SUPERVISORS)
+def test_files_are_as_they_were(kind: str) -> None:
+    golden = (GOLDEN / f"{kind}.txt").read_text()
+    assert _written(SUPERVISORS[kind]) == golden, "regenerate as the head of this file says, and read the difference"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("notifies", [False, True])
+def test_systemd_takes_the_unit(tmp_path: Path, notifies: bool) -> None:
+    for file in Systemd().files(replace(SERVICE, notifies=notifies), "/bin/true"):
+        (tmp_path / Path(file.path).name).write_text(file.content)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / "example.service")],
+        capture_output=True,
+        check=False,
+        text=True,
+        env=os.environ | {"SYSTEMD_LOG_LEVEL": "warning"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "example.service" not in done.stderr
+
+
 def test_each_file_says_whose_it_is_and_only_environments_hold_secrets() -> None:
-    for supervisor in (Systemd(), OpenRc(HOME), Child(HOME)):
+    for supervisor in SUPERVISORS.values():
         for file in supervisor.files(SERVICE, "/usr/local/bin/example"):
             assert ("tricky" in file.content) == file.path.endswith(".env")
             assert file.path.endswith(".json") or "Written by Kairos" in file.content
@@ -69,3 +107,8 @@ def test_a_command_line_is_quoted_for_systemd() -> None:
 def test_the_supervisor_is_that_of_the_init_that_runs(tmp_path: Path, directory: str, kind: type) -> None:
     (tmp_path / directory).mkdir(parents=True)
     assert type(detect_supervisor(HOME, tmp_path)) is kind
+
+
+if __name__ == "__main__":
+    for kind, supervisor in SUPERVISORS.items():
+        (GOLDEN / f"{kind}.txt").write_text(_written(supervisor))

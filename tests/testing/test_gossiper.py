@@ -19,12 +19,7 @@ import pytest
 from kairos_core.interfaces import StoreBatch
 from kairos_core.protocol.token import format_token, new_token
 from kairos_core.testing.gossiper import FileStore
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from kairos_core.testing.machines import free_port
 
 
 class Gossiper:
@@ -61,7 +56,7 @@ async def gossipers(count: int) -> AsyncIterator[list[Gossiper]]:
         for _ in range(count):
             words = [sys.executable, "-m", "kairos_core.testing.gossiper"]
             process = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=PIPE)
-            started.append(Gossiper(process, free_port()))
+            started.append(Gossiper(process, free_port(socket.SOCK_DGRAM)))
             host, port = started[-1].address.split(":")
             started[-1].say(token=token, transport="kairos_transport_tls", host=host, port=int(port), entries=None)
             started[-1].name = (await started[-1].heard("ready"))["ready"]

@@ -23,16 +23,15 @@ from kairos_core import (
     SupervisedService,
     Supervisor,
     Verdict,
+    WantedService,
     ask_kubelet,
+    converge_service,
     detect_supervisor,
-    digest_of,
     examine_kernel,
-    node_names,
-    parse_kubeconfig,
-    readiness,
+    server_health,
     with_server,
 )
-from kairos_engine_k0s.journal import blot, last_complaint
+from kairos_engine_k0s.journal import JOURNAL
 from kairos_engine_k0s.launch import HOME, TOKEN, Launch, launch_of
 from kairos_engine_k0s.preview import preview_of
 from kairos_engine_k0s.program import (
@@ -94,22 +93,20 @@ class K0sEngine(Engine):
             await asyncio.to_thread(self._check_cluster, launch)
             program = await asyncio.to_thread(self._find_or_install)
             files = self._supervisor.files(launch.definition, program)
-            read_at_start = (*files, launch.configuration) if launch.configuration else files
-            digest = digest_of(read_at_start)
             state = await asyncio.to_thread(self._disk.state)
             if state.service and state.service != launch.service:
                 await self._supervisor.stop(state.service)
             has_news = await asyncio.to_thread(self._has_news, launch)
             self._launch, self._program = launch, program
             self._host = plan.attachment.endpoint or plan.attachment.node_ip
-            token = (launch.token,) if launch.token else ()
-            await asyncio.to_thread(self._disk.converge, (*read_at_start, *token, *launch.manifests))
-            await asyncio.to_thread(self._disk.remember, service=launch.service, data_directory=launch.data_directory)
-            if state.service == launch.service and state.running == digest and not has_news:
-                await self._supervisor.start(launch.service)
-            else:
-                await self._supervisor.restart(launch.service)
-                await asyncio.to_thread(self._disk.remember, running=digest)
+            wanted = WantedService(
+                name=launch.service,
+                read_at_start=(*files, launch.configuration) if launch.configuration else files,
+                read_later=(launch.token, *launch.manifests) if launch.token else launch.manifests,
+                has_news=has_news,
+                data_directory=launch.data_directory,
+            )
+            await converge_service(self._supervisor, self._disk, wanted)
 
     async def status(self) -> EngineStatus:
         launch = self._launch
@@ -160,7 +157,7 @@ class K0sEngine(Engine):
         return preview_of(plan, (self._controller, self._worker), program, files)
 
     async def service(self) -> SupervisedService | None:
-        service = await asyncio.to_thread(SupervisedService, self._supervisor, self._disk, blot)
+        service = await asyncio.to_thread(SupervisedService, self._supervisor, self._disk, JOURNAL.blotted)
         return service if service.name else None
 
     def _find_or_install(self) -> str:
@@ -201,34 +198,24 @@ class K0sEngine(Engine):
         if state.program:
             Path(state.program).unlink(missing_ok=True)
         self._disk.remove(TOKENS)
-        if state.service:
-            self._disk.remove(f"/var/log/{state.service}.log")
-            self._disk.remove(f"/var/log/{state.service}.log.1")
-        self._disk.remove(self._disk.record)
-        for directory in (HOME.settings, HOME.state):
-            self._disk.remove_if_empty(directory)
+        self._disk.forget()
 
     async def _controller_status(self, launch: Launch) -> EngineStatus:
         local = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/{ADMIN}")
         kubeconfig = await self._admin_kubeconfig(launch) if local else ""
         if not local or not kubeconfig:
             return await self._trouble(launch, EngineState.STARTING, "k0s is starting")
-        try:
-            credentials = parse_kubeconfig(local)
-            answer = await readiness(credentials)
-            nodes = await node_names(credentials) if answer == "ok" else ()
-        except (OSError, ValueError) as error:
-            return await self._trouble(launch, EngineState.STARTING, f"the API server is silent ({error})")
-        if answer != "ok":
-            return await self._trouble(launch, EngineState.STARTING, f"the API server is not ready: {answer}")
-        if launch.runs_pods and launch.node_name and launch.node_name not in nodes:
+        health = await server_health(local)
+        if health.trouble:
+            return await self._trouble(launch, EngineState.STARTING, health.trouble)
+        if launch.runs_pods and launch.node_name and launch.node_name not in health.nodes:
             return await self._trouble(launch, EngineState.STARTING, "the API server is ready, the kubelet is not")
         return EngineStatus(
             EngineState.READY,
             "k0s serves the cluster",
             join_token=format_tokens(await self._tokens(launch)) if launch.is_joinable else None,
             kubeconfig=SecretStr(with_server(kubeconfig, self._host) if self._host else kubeconfig),
-            nodes=nodes,
+            nodes=health.nodes,
         )
 
     async def _worker_status(self, launch: Launch) -> EngineStatus:
@@ -265,11 +252,7 @@ class K0sEngine(Engine):
         """Say what is amiss, in k0s' own words where its log has any; what no waiting mends is a failure."""
         secrets = [secret.get_secret_value() for secret in launch.environment.values()]
         secrets += [launch.token.content] if launch.token else []
-        complaint = last_complaint(await self._supervisor.log(launch.service), secrets)
-        if complaint is None:
-            return EngineStatus(state, message)
-        failed = state is EngineState.FAILED or complaint.is_hopeless
-        return EngineStatus(EngineState.FAILED if failed else state, f"{message}; {complaint.message}")
+        return JOURNAL.explained(EngineStatus(state, message), await self._supervisor.log(launch.service), secrets)
 
 
 def _are_of(kept: str, authority: str) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from kairos_core import EngineError, File, Home, NodePlan, Role, SecretStr, Service
+from kairos_core import EngineError, File, Home, NodePlan, Role, SecretStr, Service, ServiceSettings
 from kairos_engine_k0s.arguments import (
     KUBELET,
     Argument,
@@ -28,7 +28,7 @@ from kairos_engine_k0s.arguments import (
 )
 from kairos_engine_k0s.configuration import cluster_config
 from kairos_engine_k0s.flags import TOKEN_VARIABLES
-from kairos_engine_k0s.settings import Block, ControllerSettings, WorkerSettings
+from kairos_engine_k0s.settings import ControllerSettings, WorkerSettings
 from kairos_engine_k0s.tokens import token_for, with_host
 
 HOME = Home(state="/var/lib/kairos/engine_k0s", settings="/etc/k0s")
@@ -100,11 +100,9 @@ class Launch:
 
 def launch_of(plan: NodePlan, controller: ControllerSettings, worker: WorkerSettings) -> Launch:
     """Return what runs this plan. Raises EngineError for a plan that cannot run."""
-    _check(plan)
+    plan.check()
     role = "controller" if plan.role.is_master else "worker"
-    block: Block = controller if plan.role.is_master else worker
-    if block.enabled is False:
-        block = Block()
+    block = controller.in_force if plan.role.is_master else worker.in_force
     given = parse_arguments(block.args)
     theirs = tuple(argument for argument in given if argument.name)
     merged = theirs if block.replace_args else merge_arguments(_arguments(plan, block), theirs)
@@ -122,21 +120,11 @@ def launch_of(plan: NodePlan, controller: ControllerSettings, worker: WorkerSett
     )
 
 
-def _check(plan: NodePlan) -> None:
-    if plan.role is Role.NONE:
-        raise EngineError("role 'none' runs no Kubernetes, so there is nothing to apply. Remove the engine.")
-    if plan.role is Role.CLUSTER_INIT and plan.join is not None:
-        raise EngineError(
-            f"the plan initialises a cluster and joins {plan.join.server} at once. Give the node the role "
-            "master/ha to join, or take the server out of the plan."
-        )
-
-
-def _has_token(block: Block) -> bool:
+def _has_token(block: ServiceSettings) -> bool:
     return any(name in block.env for name in TOKEN_VARIABLES)
 
 
-def _arguments(plan: NodePlan, block: Block) -> list[Argument]:
+def _arguments(plan: NodePlan, block: ServiceSettings) -> list[Argument]:
     arguments = []
     if plan.role.is_master:
         arguments += [Argument("config", CONFIG), Argument("enable-worker"), Argument("no-taints")]
@@ -160,7 +148,7 @@ def _token(plan: NodePlan, role: str, words: list[str], ours: frozenset[str]) ->
     return File(TOKEN, with_host(token, host) if host else token)
 
 
-def _check_join(plan: NodePlan, block: Block, arguments: tuple[str, ...]) -> None:
+def _check_join(plan: NodePlan, block: ServiceSettings, arguments: tuple[str, ...]) -> None:
     """Refuse to join nothing. Without automatic roles the operator's own arguments may say what to join."""
     if plan.role not in (Role.WORKER, Role.HA) or plan.join is not None:
         return  # whoever replaces our arguments knows why
@@ -171,7 +159,7 @@ def _check_join(plan: NodePlan, block: Block, arguments: tuple[str, ...]) -> Non
         )
 
 
-def _configuration(plan: NodePlan, block: Block) -> File:
+def _configuration(plan: NodePlan, block: ServiceSettings) -> File:
     return File(CONFIG, cluster_config(plan, block.config if isinstance(block, ControllerSettings) else {}))
 
 

@@ -27,7 +27,7 @@ def preview_of(
     """Explain the launch of a plan; `files` are those of the supervisor. Raises EngineError."""
     launch = launch_of(plan, *settings)
     block, section = (settings[0], "k0s") if plan.role.is_master else (settings[1], "k0s-worker")
-    theirs = frozenset() if block.enabled is False else frozenset(map(str, parse_arguments(block.args)))
+    theirs = frozenset(map(str, parse_arguments(block.in_force.args)))
     steps = [
         *(Step(StepKind.ARGUMENT, text, _why(text, theirs, section)) for text in launch.arguments[1:]),
         *(Step(StepKind.VARIABLE, f"{name}=***", f"{section}.env") for name in launch.environment),

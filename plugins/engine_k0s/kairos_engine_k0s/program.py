@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import shutil
 from pathlib import Path
 
-from kairos_core import EngineError, run_program
+from kairos_core import EngineError, locate_program, run_program
 from kairos_engine_k0s.tokens import ROLES
 
 PLACES = ("/usr/local/bin/k0s", "/usr/bin/k0s", "/opt/bin/k0s")
@@ -31,9 +30,7 @@ MISSING = (
 
 def find_program(root: Path) -> str | None:
     """Return the path of k0s; under another root than / only that root is searched."""
-    found = shutil.which("k0s") if root == Path("/") else None
-    places = (str(root / place.lstrip("/")) for place in PLACES)
-    return found or next((place for place in places if os.access(place, os.X_OK)), None)
+    return locate_program("k0s", PLACES, root)
 
 
 def install_program(source: Path, root: Path) -> str:

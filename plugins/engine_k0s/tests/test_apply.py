@@ -14,71 +14,34 @@ from kairos_core import (
     Attachment,
     EngineError,
     EngineState,
-    File,
     Join,
     Manifest,
     NodePlan,
     Role,
     SecretStr,
-    Service,
-    Supervisor,
 )
+from kairos_core.testing.supervisors import FakeSupervisor
 
 Make = Callable[..., str]
 MASTER = NodePlan(Role.MASTER, "a", Attachment(node_ip="10.1.0.7"))
-
-
-class Notes(Supervisor):
-    """A supervisor without an init system behind it."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-        self.running = True
-        self.words = ""
-
-    def files(self, service: Service, program: str) -> tuple[File, ...]:
-        return (File(f"/etc/units/{service.name}", " ".join((program, *service.arguments))),)
-
-    async def start(self, service: str) -> None:
-        self.told.append(f"start {service}")
-
-    async def restart(self, service: str) -> None:
-        self.told.append(f"restart {service}")
-
-    async def stop(self, service: str) -> None:
-        self.told.append(f"stop {service}")
-
-    async def is_running(self, service: str) -> bool:
-        return self.running
-
-    async def log(self, service: str) -> str:
-        return self.words
-
-    def log_command(self, service: str, lines: int, *, follow: bool) -> tuple[str, ...]:
-        return ("true",)
 
 
 class Machine:
     """A machine with a program called k0s, which nothing here runs."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.notes = root, Notes()
+        self.root, self.supervisor = root, FakeSupervisor()
         self.write("usr/local/bin/k0s", "")
         os.chmod(root / "usr/local/bin/k0s", 0o755)
 
     def engine(self, *args: str) -> K0sEngine:
         """Return a new engine, as a restarted agent has."""
         settings = ControllerSettings(args=args), WorkerSettings(args=args)
-        return K0sEngine(*settings, root=self.root, supervisor=self.notes)
+        return K0sEngine(*settings, root=self.root, supervisor=self.supervisor)
 
     def write(self, name: str, text: str) -> None:
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)
         (self.root / name).write_text(text)
-
-    def told(self) -> list[str]:
-        """Return what the supervisor was told since the last call."""
-        told, self.notes.told = self.notes.told, []
-        return told
 
 
 @pytest.fixture
@@ -92,16 +55,16 @@ def _worker(token: str) -> NodePlan:
 
 async def test_an_equal_plan_starts_what_may_have_stopped_and_restarts_nothing(machine: Machine) -> None:
     await machine.engine().apply(MASTER)
-    assert machine.told() == ["restart k0scontroller"]
+    assert machine.supervisor.orders() == ["restart k0scontroller"]
     await machine.engine().apply(MASTER)
-    assert machine.told() == ["start k0scontroller"]
+    assert machine.supervisor.orders() == ["start k0scontroller"]
 
 
 async def test_other_arguments_and_another_k0s_yaml_restart(machine: Machine) -> None:
     await machine.engine().apply(MASTER)
     await machine.engine("--debug").apply(MASTER)
     await machine.engine("--debug").apply(replace(MASTER, tls_names=("extra.example",)))
-    assert machine.told() == ["restart k0scontroller"] * 3
+    assert machine.supervisor.orders() == ["restart k0scontroller"] * 3
     assert "extra.example" in (machine.root / "etc/k0s/k0s.yaml").read_text()
 
 
@@ -113,17 +76,17 @@ async def test_manifests_come_and_go_without_a_restart(machine: Machine) -> None
     assert deployed.read_text() == "kind: DaemonSet\n"
     await machine.engine().apply(MASTER)
     assert not deployed.exists()
-    assert machine.told() == ["restart k0scontroller", "start k0scontroller", "start k0scontroller"]
+    assert machine.supervisor.orders() == ["restart k0scontroller", "start k0scontroller", "start k0scontroller"]
 
 
 async def test_another_token_restarts_until_the_node_has_joined(machine: Machine, make_token: Make) -> None:
     tokens = [make_token("kubelet-bootstrap", "https://10.1.0.1:6443", secret) for secret in ("one", "two", "three")]
     await machine.engine().apply(_worker(tokens[0]))
     await machine.engine().apply(_worker(tokens[1]))
-    assert machine.told() == ["restart k0sworker", "restart k0sworker"]
+    assert machine.supervisor.orders() == ["restart k0sworker", "restart k0sworker"]
     machine.write("var/lib/k0s/kubelet.conf", "")
     await machine.engine().apply(_worker(tokens[2]))
-    assert machine.told() == ["start k0sworker"]
+    assert machine.supervisor.orders() == ["start k0sworker"]
     assert (machine.root / "etc/k0s/token").stat().st_mode & 0o777 == 0o600
 
 
@@ -134,25 +97,25 @@ async def test_a_machine_of_another_cluster_is_refused_and_nothing_is_touched(
     machine.write("var/lib/k0s/pki/ca.crt", "ONE\n")
     machine.write("var/lib/k0s/kubelet.conf", "")
     before = (machine.root / "etc/k0s/token").read_text()
-    machine.told()
+    machine.supervisor.orders()
     other = make_token("kubelet-bootstrap", "https://10.1.0.1:6443", authority="TWO\n")
     with pytest.raises(EngineError, match="another k0s cluster"):
         await machine.engine().apply(_worker(other))
-    assert machine.told() == []
+    assert machine.supervisor.orders() == []
     assert (machine.root / "etc/k0s/token").read_text() == before
 
 
 async def test_what_a_failed_attempt_to_join_left_is_no_other_cluster(machine: Machine, make_token: Make) -> None:
     machine.write("var/lib/k0s/pki/ca.crt", "ONE\n")
     await machine.engine().apply(_worker(make_token("kubelet-bootstrap", "https://10.1.0.1:6443", authority="TWO\n")))
-    assert machine.told() == ["restart k0sworker"]
+    assert machine.supervisor.orders() == ["restart k0sworker"]
     assert not (machine.root / "var/lib/k0s/pki/ca.crt").exists()
 
 
 async def test_a_node_that_changes_its_role_runs_one_service_only(machine: Machine, make_token: Make) -> None:
     await machine.engine().apply(_worker(make_token("kubelet-bootstrap", "https://10.1.0.1:6443")))
     await machine.engine().apply(MASTER)
-    assert machine.told() == ["restart k0sworker", "stop k0sworker", "restart k0scontroller"]
+    assert machine.supervisor.orders() == ["restart k0sworker", "stop k0sworker", "restart k0scontroller"]
     assert not (machine.root / "etc/units/k0sworker").exists()
     assert not (machine.root / "etc/k0s/token").exists()
 
@@ -162,7 +125,7 @@ async def test_a_k0s_that_has_ended_is_a_failure_in_its_own_words(machine: Machi
     engine = machine.engine()
     assert (await engine.status()).state is EngineState.ABSENT
     await engine.apply(_worker(token))
-    machine.notes.running, machine.notes.words = False, f"Error: cannot use {token}"
+    machine.supervisor.runs, machine.supervisor.words = False, f"Error: cannot use {token}"
     status = await engine.status()
     assert status.state is EngineState.FAILED
     assert status.message == "k0s has ended; k0s says: cannot use …"
@@ -172,7 +135,7 @@ async def test_a_controller_that_has_written_nothing_yet_is_starting(machine: Ma
     engine = machine.engine()
     await engine.apply(MASTER)
     assert (await engine.status()).state is EngineState.STARTING
-    machine.notes.words = "Error: wrong token type kubelet-bootstrap, expected type: controller-bootstrap"
+    machine.supervisor.words = "Error: wrong token type kubelet-bootstrap, expected type: controller-bootstrap"
     status = await engine.status()
     assert status.state is EngineState.FAILED
     assert "one for the other role" in status.message
@@ -183,7 +146,7 @@ async def test_what_was_there_before_comes_back(machine: Machine) -> None:
     engine = machine.engine()
     await engine.apply(MASTER)
     await engine.remove()
-    assert machine.told() == ["restart k0scontroller", "stop k0scontroller"]
+    assert machine.supervisor.orders() == ["restart k0scontroller", "stop k0scontroller"]
     left = {str(file.relative_to(machine.root)) for file in machine.root.rglob("*") if file.is_file()}
     assert left == {"usr/local/bin/k0s", "etc/k0s/k0s.yaml"}
     assert (machine.root / "etc/k0s/k0s.yaml").read_text() == "kind: ClusterConfig\n"

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import yaml
-from kairos_engine_k0s.launch import launch_of
+from kairos_engine_k0s.launch import HOME, launch_of
 from kairos_engine_k0s.settings import ControllerSettings, WorkerSettings
 
-from kairos_core import Attachment, EngineError, Join, Manifest, NodePlan, Role, SecretStr
+from kairos_core import Attachment, EngineError, File, Home, Join, Manifest, NodePlan, Role, SecretStr, Service
 
 Make = Callable[..., str]
 
@@ -28,11 +28,19 @@ def test_a_further_master_of_an_external_database_joins_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"args": ["--token-file=/root/token"]}, {"args": ["a-token"]}, {"env": {"K0S_TOKEN": "a-token"}}]
+    ("given", "arguments", "token"),
+    [
+        ({"args": ["--token-file=/root/token"]}, ("--token-file=/root/token",), None),
+        ({"args": ["a-token"]}, ("--token-file=/etc/k0s/token",), File("/etc/k0s/token", "a-token")),
+        ({"env": {"K0S_TOKEN": "a-token"}}, (), None),
+    ],
 )
-def test_without_automatic_roles_the_operator_says_what_a_worker_joins(given: dict[str, object]) -> None:
+def test_without_automatic_roles_the_operator_says_what_a_worker_joins(
+    given: dict[str, object], arguments: tuple[str, ...], token: File | None
+) -> None:
     launch = launch_of(NodePlan(Role.WORKER, "a", Attachment()), ControllerSettings(), WorkerSettings.checked(given))
-    assert "a-token" not in " ".join(launch.arguments)
+    assert launch.arguments == ("worker", "--kubelet-extra-args=--hostname-override=a", *arguments)
+    assert launch.token == token
 
 
 def test_a_token_file_of_the_operator_is_not_written_even_where_ours_would_be() -> None:
@@ -40,12 +48,6 @@ def test_a_token_file_of_the_operator_is_not_written_even_where_ours_would_be() 
     join = Join("https://10.1.0.2:6443", SecretStr("{}"))
     launch = launch_of(NodePlan(Role.WORKER, "a", Attachment(), join=join), ControllerSettings(), worker)
     assert launch.token is None
-
-
-def test_to_initialise_and_to_join_at_once_is_refused() -> None:
-    plan = NodePlan(Role.CLUSTER_INIT, "a", Attachment(), join=Join("https://10.1.0.2:6443", SecretStr("t")))
-    with pytest.raises(EngineError, match="at once"):
-        launch_of(plan, ControllerSettings(), WorkerSettings())
 
 
 def test_the_token_of_another_engine_is_refused_and_not_shown() -> None:
@@ -66,6 +68,26 @@ def test_a_static_pod_is_refused_with_the_way_out() -> None:
     plan = NodePlan(Role.MASTER, "a", Attachment(manifests=(Manifest("kubevip.yaml", "", static_pod=True),)))
     with pytest.raises(EngineError, match=r"Set kubevip\.static_pod: false"):
         launch_of(plan, ControllerSettings(), WorkerSettings())
+
+
+def test_controllers_and_workers_are_services_of_their_own() -> None:
+    join = Join("", SecretStr("a-plain-token-of-k0s"))
+    controller, worker = (
+        launch_of(NodePlan(role, "a", Attachment(), join=join), ControllerSettings(), WorkerSettings())
+        for role in (Role.HA, Role.WORKER)
+    )
+    assert controller.definition == Service(
+        "k0scontroller", controller.arguments, controller.environment,
+        title="k0s (controller)", documentation="https://docs.k0sproject.io", block="k0s",
+    )  # fmt: skip
+    assert worker.definition == Service(
+        "k0sworker", worker.arguments, worker.environment,
+        title="k0s (worker)", documentation="https://docs.k0sproject.io", block="k0s-worker",
+    )  # fmt: skip
+
+
+def test_what_an_earlier_version_has_written_is_looked_for_where_it_is() -> None:
+    assert Home("/var/lib/kairos/engine_k0s", "/etc/k0s") == HOME
 
 
 def test_files_and_ports_follow_the_operators_arguments() -> None:
@@ -92,6 +114,12 @@ def test_what_the_operator_gives_of_k0s_yaml_is_merged_in_key_by_key() -> None:
     spec = yaml.safe_load(launch.configuration.content)["spec"]
     assert spec["api"] == {"address": "10.1.0.7", "port": 6444, "sans": ["only.example"]}
     assert spec["network"]["kuberouter"] == {"metricsPort": 9090, "mtu": 1400}
+
+
+def test_what_k0s_yaml_is_given_is_not_shown() -> None:
+    settings = ControllerSettings.checked({"config": {"spec": {"password": "hidden"}}})
+    assert settings.config == {"spec": {"password": "hidden"}}
+    assert "hidden" not in repr(settings)
 
 
 def test_what_all_masters_must_agree_on_is_the_same_on_all(make_token: Make) -> None:

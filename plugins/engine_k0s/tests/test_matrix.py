@@ -17,11 +17,12 @@ from kairos_engine_k0s.launch import Launch, launch_of
 from kairos_engine_k0s.settings import ControllerSettings, WorkerSettings
 from kairos_engine_k0s.tokens import format_tokens
 
-from kairos_core import Attachment, EngineError, Join, Manifest, NodePlan, Role, SecretStr
+from kairos_core import EngineError, Join, NodePlan, Role, SecretStr
 from kairos_core.testing.k0s.flags import parse
+from kairos_core.testing.plans import CLUSTER_TOKEN, NETWORKS, plan_of, plans
 
 GOLDEN = Path(__file__).parent / "golden" / "matrix.txt"
-SECRETS = ("cluster-token", "abcdef.controller", "abcdef.worker", "operators-token", "user:password", "H4sI")
+SECRETS = (CLUSTER_TOKEN, "abcdef.controller", "abcdef.worker", "operators-token", "user:password", "H4sI")
 
 
 def _token(role: str, server: str) -> str:
@@ -32,15 +33,7 @@ def _token(role: str, server: str) -> str:
     return base64.b64encode(gzip.compress(yaml.safe_dump(document).encode(), mtime=0)).decode()
 
 
-VPN = Attachment("kairos0", "10.1.0.7")
-ELASTIC = Attachment(None, "192.168.1.7", "192.168.1.110", (Manifest("kubevip.yaml", "kind: DaemonSet\n"),))
-NETWORKS = {
-    "lan": Attachment(None, "192.168.1.7"),
-    "vpn": VPN,
-    "vpn+eip": VPN.merged(ELASTIC),
-    "eip": ELASTIC,
-    "none": Attachment(),
-}
+VPN = NETWORKS["vpn"]
 TOKENS = {
     "controller": _token("controller", "https://10.1.0.1:9443"),
     "worker": _token("worker", "https://10.1.0.1:6443"),
@@ -73,36 +66,24 @@ CONTROLLERS_ONLY: dict[str, dict[str, Any]] = {
 def cases() -> Iterator[tuple[str, NodePlan, ControllerSettings, WorkerSettings]]:
     """Yield name, plan and settings of each case."""
     nothing = ControllerSettings(), WorkerSettings()
-    for role in (Role.MASTER, Role.CLUSTER_INIT, Role.HA, Role.WORKER):
-        for network in NETWORKS:
-            for datastore in (None, DATASTORE):
-                name = f"{role} {network}{' external_db' if datastore else ''}"
-                yield name, plan_of(role, network, datastore), *nothing
-    yield "master joining another master", plan_of(Role.MASTER, "vpn", joins=True), *nothing
+    for name, plan in plans(NETWORKS, JOIN, DATASTORE):
+        yield name, plan, *nothing
+    yield "master joining another master", plan_of(Role.MASTER, VPN, JOIN), *nothing
     for name, given in (OVERRIDES | CONTROLLERS_ONLY).items():
         controller = ControllerSettings.checked(given)
-        yield f"master/ha vpn k0s {name}", plan_of(Role.HA, "vpn"), controller, WorkerSettings()
-        yield f"master vpn external_db k0s {name}", plan_of(Role.MASTER, "vpn", DATASTORE), controller, WorkerSettings()
-        yield f"worker vpn k0s {name}", plan_of(Role.WORKER, "vpn"), controller, WorkerSettings()
+        yield f"master/ha vpn k0s {name}", plan_of(Role.HA, VPN, JOIN), controller, WorkerSettings()
+        yield (
+            f"master vpn external_db k0s {name}",
+            plan_of(Role.MASTER, VPN, datastore=DATASTORE),
+            controller,
+            WorkerSettings(),
+        )
+        yield f"worker vpn k0s {name}", plan_of(Role.WORKER, VPN, JOIN), controller, WorkerSettings()
     for name, given in OVERRIDES.items():
         if name != "no worker":
             worker = WorkerSettings.checked(given)
-            yield f"worker vpn k0s-worker {name}", plan_of(Role.WORKER, "vpn"), ControllerSettings(), worker
-            yield f"master vpn k0s-worker {name}", plan_of(Role.MASTER, "vpn"), ControllerSettings(), worker
-
-
-def plan_of(role: Role, network: str, datastore: SecretStr | None = None, *, joins: bool | None = None) -> NodePlan:
-    """Return the plan of a case: workers and further masters join, the others have the cluster's token."""
-    joins = role in (Role.HA, Role.WORKER) if joins is None else joins
-    return NodePlan(
-        role,
-        "edge-7",
-        NETWORKS[network],
-        cluster_token=None if joins else SecretStr("cluster-token"),
-        join=JOIN if joins else None,
-        datastore=datastore,
-        tls_names=("edge-7", "192.168.1.7"),
-    )
+            yield f"worker vpn k0s-worker {name}", plan_of(Role.WORKER, VPN, JOIN), ControllerSettings(), worker
+            yield f"master vpn k0s-worker {name}", plan_of(Role.MASTER, VPN), ControllerSettings(), worker
 
 
 def described(launch: Launch) -> str:

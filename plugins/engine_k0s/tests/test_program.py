@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from kairos_engine_k0s import K0sEngine
 from kairos_engine_k0s.program import find_program, install_program
-from kairos_engine_k0s.settings import ControllerSettings
-from pydantic import ValidationError
 
 from kairos_core import Attachment, EngineError, NodePlan, Role
 
@@ -37,15 +35,3 @@ async def test_without_k0s_it_says_what_to_do(tmp_path: Path) -> None:
     assert await engine.installed() is None
     with pytest.raises(EngineError, match="Put the k0s binary into /usr/local/bin"):
         await engine.apply(NodePlan(Role.MASTER, "a", Attachment()))
-
-
-def test_settings_show_no_secret() -> None:
-    settings = ControllerSettings.checked(
-        {"env": {"A": 1, "B": True, "C": "hidden"}, "args": ["x9x"], "config": {"spec": {"password": "y8y"}}}
-    )
-    assert [secret.get_secret_value() for secret in settings.env.values()] == ["1", "true", "hidden"]
-    for secret in ("hidden", "x9x", "y8y"):
-        assert secret not in repr(settings)
-    with pytest.raises(ValidationError, match="cannot be split into words") as caught:
-        ControllerSettings.checked({"args": ("--token-file='top-secret",)})
-    assert "top-secret" not in str(caught.value)

@@ -19,17 +19,16 @@ from kairos_core import (
     SecretStr,
     SupervisedService,
     Supervisor,
+    WantedService,
     ask_kubelet,
+    converge_service,
     detect_supervisor,
-    digest_of,
-    node_names,
-    parse_kubeconfig,
-    readiness,
+    server_health,
     with_server,
 )
 from kairos_engine_k3s.examination import examine
 from kairos_engine_k3s.installer import Installer
-from kairos_engine_k3s.journal import blot, last_complaint
+from kairos_engine_k3s.journal import JOURNAL
 from kairos_engine_k3s.launch import HOME, Launch, launch_of
 from kairos_engine_k3s.part import remove_parts
 from kairos_engine_k3s.preview import preview_of
@@ -70,24 +69,18 @@ class K3sEngine(Engine):
         async with self._changing:
             program = await self._installer.provide_program()
             await self._installer.provide_images(launch.data_directory)
-            definition = self._supervisor.files(launch.definition, program)
-            digest = digest_of(definition)
             state = await asyncio.to_thread(self._disk.state)
             if state.service and state.service != launch.service:
                 await self._supervisor.stop(state.service)
             self._launch, self._host = launch, plan.attachment.endpoint or plan.attachment.node_ip
-            await asyncio.to_thread(self._disk.converge, (*definition, *launch.manifests))
-            await asyncio.to_thread(
-                self._disk.remember,
-                service=launch.service,
+            wanted = WantedService(
+                name=launch.service,
+                read_at_start=self._supervisor.files(launch.definition, program),
+                read_later=launch.manifests,
                 data_directory=launch.data_directory,
                 kubeconfig=launch.kubeconfig if launch.is_server else "",
             )
-            if state.service == launch.service and state.running == digest:
-                await self._supervisor.start(launch.service)
-            else:
-                await self._supervisor.restart(launch.service)
-                await asyncio.to_thread(self._disk.remember, running=digest)
+            await converge_service(self._supervisor, self._disk, wanted)
 
     async def status(self) -> EngineStatus:
         launch = self._launch
@@ -122,42 +115,34 @@ class K3sEngine(Engine):
         return preview_of(plan, (self._server, self._agent), program, files)
 
     async def service(self) -> SupervisedService | None:
-        service = await asyncio.to_thread(SupervisedService, self._supervisor, self._disk, blot, ("K3S_URL",))
+        service = await asyncio.to_thread(
+            SupervisedService, self._supervisor, self._disk, JOURNAL.blotted, ("K3S_URL",)
+        )
         return service if service.name else None
 
     def _forget(self, state: DiskState) -> None:
-        """Remove the rest of what we made: a program that we installed, the log, and the record itself."""
+        """Remove the rest of what we made: program, images and kubeconfig, the log, and the record itself."""
         remove_parts(self._disk.path(PROGRAM).parent)
         for name in (state.program, state.images, state.kubeconfig):
             if name:
                 self._disk.remove(name)
-        if state.service:
-            self._disk.remove(f"/var/log/{state.service}.log")
-            self._disk.remove(f"/var/log/{state.service}.log.1")
-        self._disk.remove(self._disk.record)
-        for directory in (HOME.settings, HOME.state):
-            self._disk.remove_if_empty(directory)
+        self._disk.forget()
 
     async def _server_status(self, launch: Launch) -> EngineStatus:
         token = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/server/node-token")
         kubeconfig = await asyncio.to_thread(self._disk.read, launch.kubeconfig)
         if not token or not kubeconfig:
             return await self._trouble(launch, EngineState.STARTING, "k3s is starting")
-        try:
-            credentials = parse_kubeconfig(kubeconfig)
-            answer = await readiness(credentials)
-            nodes = await node_names(credentials) if answer == "ok" else ()
-        except (OSError, ValueError) as error:
-            return await self._trouble(launch, EngineState.STARTING, f"the API server is silent ({error})")
-        if answer != "ok":
-            return await self._trouble(launch, EngineState.STARTING, f"the API server is not ready: {answer}")
+        health = await server_health(kubeconfig)
+        if health.trouble:
+            return await self._trouble(launch, EngineState.STARTING, health.trouble)
         reachable = with_server(kubeconfig, self._host) if self._host else kubeconfig
         return EngineStatus(
             EngineState.READY,
             "k3s serves the cluster",
             join_token=SecretStr(token.strip()),
             kubeconfig=SecretStr(reachable),
-            nodes=nodes,
+            nodes=health.nodes,
         )
 
     async def _agent_status(self, launch: Launch) -> EngineStatus:
@@ -168,8 +153,4 @@ class K3sEngine(Engine):
     async def _trouble(self, launch: Launch, state: EngineState, message: str) -> EngineStatus:
         """Say what is amiss, in k3s' own words where its log has any; what no waiting mends is a failure."""
         secrets = [secret.get_secret_value() for secret in launch.environment.values()]
-        complaint = last_complaint(await self._supervisor.log(launch.service), secrets)
-        if complaint is None:
-            return EngineStatus(state, message)
-        failed = state is EngineState.FAILED or complaint.is_hopeless
-        return EngineStatus(EngineState.FAILED if failed else state, f"{message}; {complaint.message}")
+        return JOURNAL.explained(EngineStatus(state, message), await self._supervisor.log(launch.service), secrets)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from kairos_core import EngineError, File, Home, NodePlan, Role, SecretStr, Service
+from kairos_core import EngineError, File, Home, NodePlan, Role, SecretStr, Service, ServiceSettings
 from kairos_engine_k3s.arguments import (
     Argument,
     component_value,
@@ -26,7 +26,7 @@ from kairos_engine_k3s.arguments import (
     take_secrets,
     value_of,
 )
-from kairos_engine_k3s.settings import AgentSettings, Block, ServerSettings
+from kairos_engine_k3s.settings import AgentSettings, ServerSettings
 
 DATA_DIRECTORY = "/var/lib/rancher/k3s"
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
@@ -80,7 +80,7 @@ class Launch:
 
 def launch_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> Launch:
     """Return what runs this plan. Raises EngineError for a plan that cannot run."""
-    _check(plan)
+    plan.check()
     ours = our_arguments(plan, server)
     secrets = _datastore(plan)
     block = block_of(plan, server, agent)
@@ -98,25 +98,14 @@ def launch_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> L
     return _with_manifests(launch, plan)
 
 
-def block_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> Block:
+def block_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> ServiceSettings:
     """Return what the operator set for this role; nothing when the block is disabled."""
-    block: Block = server if plan.role.is_master else agent
-    return Block() if block.enabled is False else block
+    return server.in_force if plan.role.is_master else agent.in_force
 
 
 def our_arguments(plan: NodePlan, server: ServerSettings) -> list[Argument]:
     """Return the arguments that the plan asks for, before the operator's."""
     return _server_arguments(plan, server) if plan.role.is_master else _node_arguments(plan)
-
-
-def _check(plan: NodePlan) -> None:
-    if plan.role is Role.NONE:
-        raise EngineError("role 'none' runs no Kubernetes, so there is nothing to apply. Remove the engine.")
-    if plan.role is Role.CLUSTER_INIT and plan.join is not None:
-        raise EngineError(
-            f"the plan initialises a cluster and joins {plan.join.server} at once. Give the node the role "
-            "master/ha to join, or take the server out of the plan."
-        )
 
 
 def _check_join(plan: NodePlan, launch: Launch) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
-from kairos_core import Disk, EngineError, run_program
+from kairos_core import Disk, EngineError, locate_program, run_program
 
 PROGRAM = "/usr/local/bin/k3s"
 """Where we install it, as k3s' installer does."""
@@ -27,9 +26,7 @@ class UnfitError(EngineError):
 
 def find_program(root: Path) -> str | None:
     """Return the path of k3s; under another root than / only that root is searched."""
-    found = shutil.which("k3s") if root == Path("/") else None
-    places = (str(root / place.lstrip("/")) for place in PLACES)
-    return found or next((place for place in places if os.access(place, os.X_OK)), None)
+    return locate_program("k3s", PLACES, root)
 
 
 async def program_version(program: str) -> str:

@@ -2,39 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
-from kairos_core import After, Before, SecretStr, Settings, setting
+from kairos_core import After, Before, ServiceSettings, Settings, setting
 from kairos_engine_k3s.release import checked_channel, checked_place, checked_version
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-
-def _as_text(value: Any) -> Any:
-    """Turn the scalars of YAML into the text that an environment holds."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else value
-
-
-def _named(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-    for name, secret in value.items():
-        if not _NAME.match(name):
-            raise ValueError(f"{name!r} is no name for a variable: letters, digits and _ only")
-        if "\0" in secret.get_secret_value():
-            raise ValueError(f"the value of {name} holds a zero byte, which no environment can hold")
-    return value
-
-
-def _splittable(value: str) -> str:
-    try:
-        shlex.split(value)
-    except ValueError as error:
-        raise ValueError(f"cannot be split into words: {str(error).lower()}") from None
-    return value
 
 
 def _empty_is_unset(value: Any) -> Any:
@@ -42,22 +14,6 @@ def _empty_is_unset(value: Any) -> Any:
 
 
 _Text = Annotated[str, Before(_empty_is_unset)]
-
-
-class Block(Settings):
-    """What both blocks have."""
-
-    enabled: bool | None = setting(default=None, description="false: ignore this block")
-    env: Annotated[dict[str, Annotated[SecretStr, Before(_as_text)]], After(_named)] = setting(
-        default_factory=dict, description="environment variables for k3s; they win over ours"
-    )
-    args: tuple[Annotated[str, After(_splittable)], ...] = setting(
-        default=(),
-        repr=False,
-        description="further arguments; a flag given here wins over ours, those that are lists add up",
-    )
-    replace_env: bool = setting(default=False, description="use `env` alone, none of our variables")
-    replace_args: bool = setting(default=False, description="use `args` alone, none of our arguments")
 
 
 class Install(Settings):
@@ -92,12 +48,12 @@ class Install(Settings):
         return bool(self.version or self.channel or self.url)
 
 
-class ServerSettings(Block):
+class ServerSettings(ServiceSettings):
     """The block `k3s`: for masters; `install` holds for workers too."""
 
     embedded_registry: bool = setting(default=False, description="share container images between the nodes")
     install: Install = setting(default_factory=Install)
 
 
-class AgentSettings(Block):
+class AgentSettings(ServiceSettings):
     """The block `k3s-agent`: for workers."""

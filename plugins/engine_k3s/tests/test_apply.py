@@ -11,40 +11,23 @@ from kairos_engine_k3s import K3sEngine, ServerSettings
 from kairos_engine_k3s.launch import HOME
 from kairos_engine_k3s.program import PROGRAM
 
-from kairos_core import Attachment, Disk, EngineError, File, NodePlan, Role, SecretStr, Service, Supervisor
+from kairos_core import Attachment, Disk, EngineError, NodePlan, Role, SecretStr
+from kairos_core.testing.supervisors import FakeSupervisor
 
 OLD, NEW = "v1.30.8+k3s1", "v1.31.4+k3s1"
 IMAGES = "/var/lib/rancher/k3s/agent/images/k3s-airgap-images-amd64.tar.zst"
 PLAN = NodePlan(Role.CLUSTER_INIT, "a", Attachment(node_ip="127.0.0.1"), cluster_token=SecretStr("the-token"))
 
 
-class Notes(Supervisor):
-    """An init system that runs nothing; `calls` says what it would have done."""
+class Watchful(FakeSupervisor):
+    """Notes too whether the images are there when it starts k3s afresh."""
 
     def __init__(self, root: Path) -> None:
-        self.calls: list[str] = []
+        super().__init__()
         self._images = root / IMAGES.lstrip("/")
 
-    def files(self, service: Service, program: str) -> tuple[File, ...]:
-        return (File("/etc/systemd/system/k3s.service", f"ExecStart={program} {' '.join(service.arguments)}"),)
-
-    async def start(self, service: str) -> None:
-        self.calls.append(f"start {service}")
-
     async def restart(self, service: str) -> None:
-        self.calls.append(f"restart {service}" + (" with images" if self._images.exists() else ""))
-
-    async def stop(self, service: str) -> None:
-        self.calls.append(f"stop {service}")
-
-    async def is_running(self, service: str) -> bool:
-        return True
-
-    async def log(self, service: str) -> str:
-        return ""
-
-    def log_command(self, service: str, lines: int, *, follow: bool) -> tuple[str, ...]:
-        return ("true",)
+        await super().restart(f"{service} with images" if self._images.exists() else service)
 
 
 @pytest.fixture
@@ -59,23 +42,23 @@ def release(source: Path, version: str) -> None:
     (source / "k3s").write_text(f"#!/bin/sh\necho 'k3s version {version} (a562d090)'\n")
 
 
-def engine(tmp_path: Path, **install: Any) -> tuple[K3sEngine, Notes]:
-    notes = Notes(tmp_path / "root")
+def engine(tmp_path: Path, **install: Any) -> tuple[K3sEngine, Watchful]:
+    supervisor = Watchful(tmp_path / "root")
     settings = ServerSettings.checked({"install": install})
-    return K3sEngine(settings, root=tmp_path / "root", supervisor=notes), notes
+    return K3sEngine(settings, root=tmp_path / "root", supervisor=supervisor), supervisor
 
 
 async def test_a_k3s_of_another_version_is_replaced_and_started_again(source: Path, tmp_path: Path) -> None:
     release(source, OLD)
     before, _ = engine(tmp_path, source=source, version=OLD)
     await before.apply(PLAN)
-    again, notes = engine(tmp_path, source=source, version=OLD)
+    again, supervisor = engine(tmp_path, source=source, version=OLD)
     await again.apply(PLAN)
-    assert notes.calls == ["start k3s"]
+    assert supervisor.orders() == ["start k3s"]
     release(source, NEW)
-    after, notes = engine(tmp_path, source=source, version=NEW)
+    after, supervisor = engine(tmp_path, source=source, version=NEW)
     await after.apply(PLAN)
-    assert notes.calls == ["restart k3s"]
+    assert supervisor.orders() == ["restart k3s"]
     assert (await after.installed() or "").startswith(NEW)
 
 
@@ -83,19 +66,19 @@ async def test_a_replacement_that_failed_leaves_what_runs_alone(source: Path, tm
     release(source, OLD)
     before, _ = engine(tmp_path, source=source, version=OLD)
     await before.apply(PLAN)
-    after, notes = engine(tmp_path, source=source, version=NEW)
+    after, supervisor = engine(tmp_path, source=source, version=NEW)
     with pytest.raises(EngineError, match=r"is k3s v1\.30\.8.*and not v1\.31"):
         await after.apply(PLAN)
-    assert notes.calls == []
+    assert supervisor.orders() == []
     assert (await after.installed() or "").startswith(OLD)
 
 
 async def test_images_are_there_before_k3s_starts_and_go_with_the_engine(source: Path, tmp_path: Path) -> None:
     release(source, NEW)
     (source / "k3s-airgap-images-amd64.tar.zst").write_bytes(b"images")
-    k3s, notes = engine(tmp_path, source=source)
+    k3s, supervisor = engine(tmp_path, source=source)
     await k3s.apply(PLAN)
-    assert notes.calls == ["restart k3s with images"]
+    assert supervisor.orders() == ["restart k3s with images"]
     await k3s.remove()
     left = {str(path.relative_to(tmp_path / "root")) for path in (tmp_path / "root").rglob("*") if path.is_file()}
     assert left == set()

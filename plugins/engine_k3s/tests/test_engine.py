@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +15,7 @@ from kairos_engine_k3s import K3sEngine, ServerSettings
 
 from kairos_core import Attachment, EngineError, EngineState, Join, Manifest, NodePlan, Role, SecretStr
 from kairos_core.testing.engines import check_engine
+from kairos_core.testing.machines import check_adoption, check_cluster, check_revival, check_secrets, reached
 
 pytestmark = pytest.mark.system
 Make = Callable[[str], Any]  # a Machine of conftest.py
@@ -26,30 +25,19 @@ async def test_it_keeps_the_contract_of_engines(machine: Make) -> None:
     await check_engine(machine("a").engine, patience=20.0)
 
 
-async def test_a_master_a_second_master_and_a_worker_form_one_cluster(machine: Make) -> None:
-    first, second, worker = machine("first"), machine("second"), machine("worker")
-    engines = first.engine(), second.engine(), worker.engine()
-    await engines[0].apply(first.plan(Role.CLUSTER_INIT))
-    join = first.join(await first.reaches(engines[0], EngineState.READY))
-    await engines[1].apply(second.plan(Role.HA, join))
-    await engines[2].apply(worker.plan(Role.WORKER, join))
-    await first.reaches(engines[2], EngineState.READY)
-    status = await first.reaches(engines[1], EngineState.READY)
-    async with asyncio.timeout(10):
-        while status.nodes != ("first", "second", "worker"):
-            await asyncio.sleep(0.05)
-            status = await engines[1].status()
-    assert status.join_token == join.token
+async def test_a_master_a_second_master_and_a_worker_form_one_cluster_of_one_token(machine: Make) -> None:
+    first, second = await check_cluster(machine)
+    assert first.join_token == second.join_token
 
 
 async def test_a_second_master_cannot_join_one_that_keeps_its_state_alone(machine: Make) -> None:
     alone, second = machine("alone"), machine("second")
     engine = alone.engine()
     await engine.apply(alone.plan(Role.MASTER))
-    join = alone.join(await alone.reaches(engine, EngineState.READY))
+    join = alone.join(await reached(engine, EngineState.READY))
     joining = second.engine()
     await joining.apply(second.plan(Role.HA, join))
-    assert "--cluster-init" in (await alone.reaches(joining, EngineState.FAILED)).message
+    assert "--cluster-init" in (await reached(joining, EngineState.FAILED)).message
 
 
 @pytest.mark.parametrize("role", [Role.WORKER, Role.HA])
@@ -57,11 +45,11 @@ async def test_a_wrong_join_token_is_a_failure_that_says_so_and_shows_no_token(r
     master, other = machine("master"), machine("other")
     engine = master.engine()
     await engine.apply(master.plan(Role.CLUSTER_INIT))
-    await master.reaches(engine, EngineState.READY)
+    await reached(engine, EngineState.READY)
     joining = other.engine()
     wrong = Join(f"https://127.0.0.1:{master.port}", SecretStr("quite-another-token"))
     await joining.apply(other.plan(role, wrong))
-    status = await master.reaches(joining, EngineState.FAILED)
+    status = await reached(joining, EngineState.FAILED)
     assert "join token is wrong" in status.message
     assert "401 Unauthorized" in status.message
     assert "quite-another-token" not in repr(status)
@@ -71,11 +59,11 @@ async def test_a_join_token_of_another_cluster_is_refused_before_it_is_sent(mach
     master, other = machine("master"), machine("other")
     engine = master.engine()
     await engine.apply(master.plan(Role.CLUSTER_INIT))
-    await master.reaches(engine, EngineState.READY)
+    await reached(engine, EngineState.READY)
     joining = other.engine()
     foreign = Join(f"https://127.0.0.1:{master.port}", SecretStr(f"K10{'0' * 64}::server:{master.TOKEN}"))
     await joining.apply(other.plan(Role.WORKER, foreign))
-    assert "belongs to another cluster" in (await master.reaches(joining, EngineState.FAILED)).message
+    assert "belongs to another cluster" in (await reached(joining, EngineState.FAILED)).message
     assert "Failed to authenticate" not in (master.root / "var/log/k3s.log").read_text()
 
 
@@ -83,48 +71,31 @@ async def test_a_machine_under_a_name_that_is_taken_is_refused(machine: Make) ->
     master, other = machine("master"), machine("other")
     engine = master.engine()
     await engine.apply(master.plan(Role.CLUSTER_INIT))
-    join = master.join(await master.reaches(engine, EngineState.READY))
+    join = master.join(await reached(engine, EngineState.READY))
     joining = other.engine()
     await joining.apply(replace(other.plan(Role.WORKER, join), node_name="master"))
-    assert "joined under this node's name" in (await master.reaches(joining, EngineState.FAILED)).message
+    assert "joined under this node's name" in (await reached(joining, EngineState.FAILED)).message
 
 
 async def test_a_restarted_agent_adopts_the_k3s_that_runs(machine: Make) -> None:
-    a = machine("a")
-    before = a.engine()
-    await before.apply(a.plan(Role.MASTER))
-    await a.reaches(before, EngineState.READY)
-    pid = a.pid()
-    after = a.engine()
-    await after.apply(a.plan(Role.MASTER))
-    assert a.pid() == pid
-    assert (await after.status()).state is EngineState.READY
+    await check_adoption(machine("a"))
 
 
 async def test_a_k3s_that_dies_is_started_again(machine: Make) -> None:
-    a = machine("a")
-    engine = a.engine()
-    await engine.apply(a.plan(Role.MASTER))
-    first = await a.reaches(engine, EngineState.READY)
-    pid = a.pid()
-    os.kill(pid, signal.SIGKILL)
-    await a.reaches(engine, EngineState.FAILED)
-    again = await a.reaches(engine, EngineState.READY)
-    assert a.pid() != pid
-    assert again.join_token == first.join_token
+    await check_revival(machine("a"))
 
 
 async def test_an_equal_plan_restarts_nothing_and_a_changed_argument_does(machine: Make) -> None:
     a = machine("a")
     engine = a.engine()
     await engine.apply(a.plan(Role.MASTER))
-    await a.reaches(engine, EngineState.READY)
+    await reached(engine, EngineState.READY)
     pid = a.pid()
     await engine.apply(a.plan(Role.MASTER))
     assert a.pid() == pid
     changed = a.engine("--node-label=tier=edge")
     await changed.apply(a.plan(Role.MASTER))
-    await a.reaches(changed, EngineState.READY)
+    await reached(changed, EngineState.READY)
     assert a.pid() != pid
     assert "--node-label=tier=edge" in a.argv()
 
@@ -133,15 +104,9 @@ async def test_no_secret_is_in_argv_and_files_with_secrets_are_for_their_owner_o
     a = machine("a")
     engine = a.engine("--agent-token=agents-only-secret")
     await engine.apply(a.plan(Role.MASTER))
-    await a.reaches(engine, EngineState.READY)
-    argv = a.argv()
-    assert a.TOKEN not in argv
-    assert "agents-only-secret" not in argv
-    for file in a.root.rglob("*"):
-        if file.is_file() and "usr/local/bin" not in str(file):
-            text = file.read_text(errors="replace")
-            if a.TOKEN in text or "agents-only-secret" in text or "PRIVATE KEY" in text:
-                assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    await reached(engine, EngineState.READY)
+    for secret in (a.TOKEN, "agents-only-secret"):
+        assert "etc/rancher/k3s/k3s.env" in check_secrets(a, secret)
 
 
 async def test_manifests_come_and_go_with_the_plan(machine: Make) -> None:
@@ -155,7 +120,7 @@ async def test_manifests_come_and_go_with_the_plan(machine: Make) -> None:
         attachment=Attachment(node_ip="127.0.0.1", manifests=(Manifest("kubevip.yaml", "kind: DaemonSet\n"),)),
     )
     await engine.apply(vip)
-    await a.reaches(engine, EngineState.READY)
+    await reached(engine, EngineState.READY)
     pid, deployed = a.pid(), mine.with_name("kubevip.yaml")
     assert deployed.read_text() == "kind: DaemonSet\n"
     assert stat.S_IMODE(deployed.stat().st_mode) == 0o600
@@ -170,7 +135,7 @@ async def test_the_kubeconfig_names_the_endpoint_else_the_node(machine: Make) ->
     engine = a.engine()
     plan = replace(a.plan(Role.MASTER), attachment=Attachment(node_ip="127.0.0.1", endpoint="localhost"))
     await engine.apply(plan)
-    status = await a.reaches(engine, EngineState.READY)
+    status = await reached(engine, EngineState.READY)
     assert status.kubeconfig
     document = yaml.safe_load(status.kubeconfig.get_secret_value())
     assert document["clusters"][0]["cluster"]["server"] == f"https://localhost:{a.port}"
@@ -180,11 +145,11 @@ async def test_a_node_that_changes_its_role_runs_one_service_only(machine: Make)
     master, other = machine("master"), machine("other")
     engine, changing = master.engine(), other.engine()
     await engine.apply(master.plan(Role.CLUSTER_INIT))
-    join = master.join(await master.reaches(engine, EngineState.READY))
+    join = master.join(await reached(engine, EngineState.READY))
     await changing.apply(other.plan(Role.WORKER, join))
-    await master.reaches(changing, EngineState.READY)
+    await reached(changing, EngineState.READY)
     await changing.apply(other.plan(Role.HA, join))
-    await master.reaches(changing, EngineState.READY)
+    await reached(changing, EngineState.READY)
     assert not (other.root / "run/kairos/k3s-agent.pid").exists()
     assert not (other.root / "etc/rancher/k3s/k3s-agent.env").exists()
 
@@ -197,7 +162,7 @@ async def test_removal_leaves_only_what_apply_did_not_make(machine: Make) -> Non
     registries = unit.with_name("registries.yaml")
     engine = a.engine()
     await engine.apply(a.plan(Role.MASTER))
-    await a.reaches(engine, EngineState.READY)
+    await reached(engine, EngineState.READY)
     pid = a.pid()
     registries.write_text("mirrors: {}\n")
     await engine.remove()
@@ -229,7 +194,7 @@ async def test_k3s_is_installed_from_a_directory_and_goes_with_the_engine(machin
     engine = K3sEngine(ServerSettings.checked({**settings, "install": {"source": release}}), root=a.root)
     await engine.apply(a.plan(Role.MASTER))
     assert (await engine.installed() or "").startswith("stand-in")
-    await a.reaches(engine, EngineState.READY)
+    await reached(engine, EngineState.READY)
     await engine.remove()
     assert not program.exists()
 
@@ -238,5 +203,5 @@ async def test_flags_that_k3s_does_not_know_end_in_its_own_words(machine: Make) 
     a = machine("a")
     engine = a.engine("--no-such-flag=1")
     await engine.apply(a.plan(Role.MASTER))
-    status = await a.reaches(engine, EngineState.FAILED)
+    status = await reached(engine, EngineState.FAILED)
     assert "flag provided but not defined: -no-such-flag" in status.message

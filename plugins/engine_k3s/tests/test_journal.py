@@ -1,9 +1,9 @@
+"""What is read of k3s' log, and what of it no waiting mends."""
+
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from kairos_engine_k3s.journal import last_complaint
+from kairos_engine_k3s.journal import JOURNAL
 
 
 def _line(level: str, message: str) -> str:
@@ -19,46 +19,34 @@ REFUSED = _line(
 
 
 @pytest.mark.parametrize(
-    "log",
-    ["", START, "\n".join([START, _line("warning", "not so bad")]), "\n".join([REFUSED, START])],
+    "then", [START, _line("info", "k3s agent is up and running"), _line("info", "k3s is up and running")]
 )
-def test_a_log_without_trouble_since_the_last_start_complains_of_nothing(log: str) -> None:
-    assert last_complaint(log) is None
+def test_what_was_before_a_start_or_is_mended_is_forgotten(then: str) -> None:
+    assert JOURNAL.last_complaint(f"{START}\n{REFUSED}") is not None
+    assert JOURNAL.last_complaint(f"{START}\n{REFUSED}\n{then}") is None
 
 
 def test_what_waiting_does_not_mend_is_told_apart() -> None:
-    refused = last_complaint("\n".join([START, REFUSED]))
+    refused = JOURNAL.last_complaint(f"{START}\n{REFUSED}")
     assert refused
     assert refused.is_hopeless
-    slow = last_complaint("\n".join([START, _line("error", "failed to get CA certs: connection refused")]))
+    assert refused.message.startswith("the join token is wrong: ")
+    slow = JOURNAL.last_complaint(f"{START}\n{_line('error', 'failed to get CA certs: connection refused')}")
     assert slow
     assert not slow.is_hopeless
 
 
-def test_a_fatal_line_outranks_later_errors() -> None:
-    log = "\n".join([START, _line("fatal", "the cause"), _line("error", "a consequence")])
-    complaint = last_complaint(log)
-    assert complaint
-    assert "the cause" in complaint.message
-
-
-def test_what_is_mended_is_forgotten() -> None:
-    assert last_complaint("\n".join([START, REFUSED, _line("info", "k3s agent is up and running")])) is None
-
-
 def test_kubernetes_own_lines_are_read_too() -> None:
-    complaint = last_complaint(f"{START}\nE1120 15:33:52.123456    1234 kubelet.go:1511] out of luck")
+    error = "E1120 15:33:52.123456    1234 kubelet.go:1511] out of luck"
+    complaint = JOURNAL.last_complaint(f"{START}\n{error}")
     assert complaint
-    assert "out of luck" in complaint.message
-
-
-def test_secrets_are_blotted_out() -> None:
-    text = f"K10{'a' * 64}::server:pw postgres://user:pass@db my-own-secret"
-    complaint = last_complaint(_line("error", text), ["my-own-secret", "db"])
+    assert complaint.message == "k3s says: out of luck"
+    last_words = "F1120 15:33:51.000000    1234 server.go:302] the cause"
+    complaint = JOURNAL.last_complaint(f"{START}\n{last_words}\n{error}")
     assert complaint
-    assert complaint.message == "k3s says: K10… postgres://…@db …"
+    assert complaint.message == "k3s says: the cause"
 
 
-@given(st.text(max_size=400))
-def test_any_log_is_read(log: str) -> None:
-    last_complaint(log, ["secret"])
+def test_join_tokens_are_blotted_out_though_nobody_named_them() -> None:
+    text = f"K10{'a' * 64}::server:pw and https://10.1.0.2:6443"
+    assert JOURNAL.blotted(text, []) == "K10… and https://10.1.0.2:6443"

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from kairos_engine_k3s.launch import launch_of
+from kairos_engine_k3s.launch import HOME, launch_of
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
 
-from kairos_core import Attachment, EngineError, Join, Manifest, NodePlan, Role, SecretStr
+from kairos_core import Attachment, EngineError, Home, Join, Manifest, NodePlan, Role, SecretStr, Service
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,6 @@ def test_without_automatic_roles_the_operator_says_what_a_worker_joins() -> None
         )
 
 
-def test_to_initialise_and_to_join_at_once_is_refused() -> None:
-    join = Join("https://10.1.0.2:6443", SecretStr("t"))
-    plan = NodePlan(Role.CLUSTER_INIT, "a", Attachment(), join=join)
-    with pytest.raises(EngineError, match="at once"):
-        launch_of(plan, ServerSettings(), AgentSettings())
-
-
 def test_a_further_master_of_an_external_database_needs_the_token() -> None:
     plan = NodePlan(Role.HA, "a", Attachment(), datastore=SecretStr("etcd"))
     with pytest.raises(EngineError, match="needs the cluster's token"):
@@ -50,6 +43,26 @@ def test_a_manifest_cannot_be_written_elsewhere(name: str) -> None:
     plan = NodePlan(Role.MASTER, "a", Attachment(manifests=(Manifest(name, ""),)))
     with pytest.raises(EngineError, match="no name for a manifest"):
         launch_of(plan, ServerSettings(), AgentSettings())
+
+
+def test_servers_and_agents_are_services_of_their_own_and_only_servers_tell_when_they_are_ready() -> None:
+    join = Join("https://10.1.0.2:6443", SecretStr("t"))
+    server, agent = (
+        launch_of(NodePlan(role, "a", Attachment(), join=join), ServerSettings(), AgentSettings())
+        for role in (Role.HA, Role.WORKER)
+    )
+    assert server.definition == Service(
+        "k3s", server.arguments, server.environment,
+        title="Lightweight Kubernetes (server)", documentation="https://k3s.io", block="k3s", notifies=True,
+    )  # fmt: skip
+    assert agent.definition == Service(
+        "k3s-agent", agent.arguments, agent.environment,
+        title="Lightweight Kubernetes (agent)", documentation="https://k3s.io", block="k3s", notifies=False,
+    )  # fmt: skip
+
+
+def test_what_an_earlier_version_has_written_is_looked_for_where_it_is() -> None:
+    assert Home("/var/lib/kairos/engine_k3s", "/etc/rancher/k3s") == HOME
 
 
 def test_files_follow_the_operators_directories() -> None:

@@ -6,30 +6,24 @@ Regenerate with: python plugins/engine_k3s/tests/test_matrix.py
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from kairos_engine_k3s.launch import Launch, launch_of
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
 
-from kairos_core import Attachment, EngineError, Join, Manifest, NodePlan, Role, SecretStr
+from kairos_core import EngineError, Join, Manifest, NodePlan, Role, SecretStr
 from kairos_core.testing.k3s.flags import Options
+from kairos_core.testing.plans import CLUSTER_TOKEN, NETWORKS, plan_of, plans
 
 GOLDEN = Path(__file__).parent / "golden" / "matrix.txt"
-SECRETS = ("cluster-token", "K10join::server:token", "operators-token", "user:password", "mysql://theirs")
+SECRETS = (CLUSTER_TOKEN, "K10join::server:token", "operators-token", "user:password", "mysql://theirs")
 
-VPN = Attachment("kairos0", "10.1.0.7")
-ELASTIC = Attachment(None, "192.168.1.7", "192.168.1.110", (Manifest("kubevip.yaml", "kind: DaemonSet\n"),))
-NETWORKS = {
-    "lan": Attachment(None, "192.168.1.7"),
-    "vpn": VPN,
-    "vpn+eip": VPN.merged(ELASTIC),
-    "eip": ELASTIC,
-    "eip as a static pod": Attachment(
-        None, "192.168.1.7", "192.168.1.110", (Manifest("kubevip.yaml", "kind: Pod\n", static_pod=True),)
-    ),
-    "none": Attachment(),
-}
+STATIC_POD = replace(NETWORKS["eip"], manifests=(Manifest("kubevip.yaml", "kind: Pod\n", static_pod=True),))
+PLACES = {**NETWORKS, "eip as a static pod": STATIC_POD}
+PLACES["none"] = PLACES.pop("none")  # stays the last one
+VPN = NETWORKS["vpn"]
 JOIN = Join("https://10.1.0.2:6443", SecretStr("K10join::server:token"))
 DATASTORE = SecretStr("postgres://user:password@db/k3s")
 OVERRIDES = {
@@ -53,40 +47,23 @@ OVERRIDES = {
 def cases() -> Iterator[tuple[str, NodePlan, ServerSettings, AgentSettings]]:
     """Yield name, plan and settings of each case."""
     nothing = ServerSettings(), AgentSettings()
-    for role in (Role.MASTER, Role.CLUSTER_INIT, Role.HA, Role.WORKER):
-        for network in NETWORKS:
-            for datastore in (None, DATASTORE):
-                name = f"{role} {network}{' external_db' if datastore else ''}"
-                yield name, plan_of(role, network, datastore), *nothing
-    yield "master joining another master", plan_of(Role.MASTER, "vpn", joins=True), *nothing
+    for name, plan in plans(PLACES, JOIN, DATASTORE):
+        yield name, plan, *nothing
+    yield "master joining another master", plan_of(Role.MASTER, VPN, JOIN), *nothing
     for name, given in OVERRIDES.items():
         server = ServerSettings.checked(given)
-        yield f"master/ha vpn k3s {name}", plan_of(Role.HA, "vpn"), server, AgentSettings()
+        yield f"master/ha vpn k3s {name}", plan_of(Role.HA, VPN, JOIN), server, AgentSettings()
         yield (
             f"master vpn external_db k3s {name}",
-            plan_of(Role.MASTER, "vpn", DATASTORE),
+            plan_of(Role.MASTER, VPN, datastore=DATASTORE),
             server,
             AgentSettings(),
         )
-        yield f"worker vpn k3s {name}", plan_of(Role.WORKER, "vpn"), server, AgentSettings()
+        yield f"worker vpn k3s {name}", plan_of(Role.WORKER, VPN, JOIN), server, AgentSettings()
         if name != "embedded_registry":
             agent = AgentSettings.checked(given)
-            yield f"worker vpn k3s-agent {name}", plan_of(Role.WORKER, "vpn"), ServerSettings(), agent
-            yield f"master vpn k3s-agent {name}", plan_of(Role.MASTER, "vpn"), ServerSettings(), agent
-
-
-def plan_of(role: Role, network: str, datastore: SecretStr | None = None, *, joins: bool | None = None) -> NodePlan:
-    """Return the plan of a case: workers and further masters join, the others have the cluster's token."""
-    joins = role in (Role.HA, Role.WORKER) if joins is None else joins
-    return NodePlan(
-        role,
-        "edge-7",
-        NETWORKS[network],
-        cluster_token=None if joins else SecretStr("cluster-token"),
-        join=JOIN if joins else None,
-        datastore=datastore,
-        tls_names=("edge-7", "192.168.1.7"),
-    )
+            yield f"worker vpn k3s-agent {name}", plan_of(Role.WORKER, VPN, JOIN), ServerSettings(), agent
+            yield f"master vpn k3s-agent {name}", plan_of(Role.MASTER, VPN), ServerSettings(), agent
 
 
 def described(launch: Launch) -> str:

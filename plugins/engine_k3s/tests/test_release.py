@@ -91,7 +91,8 @@ def test_what_is_no_version_is_refused_with_an_example(version: str) -> None:
 
 
 def test_a_channel_is_one_word() -> None:
-    assert [checked_channel(each) for each in ("", "stable", "latest", "v1.31", "testing")]
+    for channel in ("", "stable", "latest", "v1.31", "testing"):
+        assert checked_channel(channel) == channel
     for wrong in ("v1.31.4+k3s1", "a/b", "..", " "):
         with pytest.raises(ValueError, match="is no channel"):
             checked_channel(wrong)

@@ -18,14 +18,9 @@ from typing import Any
 import pytest
 
 from kairos_core.testing.k3s import install_stand_in
+from kairos_core.testing.machines import free_port
 
 pytestmark = pytest.mark.system
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -34,8 +29,8 @@ class Node:
 
     name: str
     root: Path
-    port: int = field(default_factory=_free_port)
-    health: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
+    health: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -1,0 +1,35 @@
+"""k0s' service as an operator handles it, in a process that has applied nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kairos_engine_k0s import K0sEngine
+from kairos_engine_k0s.launch import HOME, Launch
+
+from kairos_core import Disk, SecretStr
+from kairos_core.service.child import Child
+
+LAUNCH = Launch("k0sworker", ("worker",), {"K0S_TOKEN": SecretStr("my-own-secret")})
+
+
+async def test_where_nothing_was_applied_there_is_no_service(tmp_path: Path) -> None:
+    assert await K0sEngine(root=tmp_path, supervisor=Child(HOME, tmp_path)).service() is None
+
+
+async def test_its_log_shows_neither_tokens_nor_logins(tmp_path: Path) -> None:
+    disk, supervisor = Disk(HOME, tmp_path), Child(HOME, tmp_path)
+    disk.converge(supervisor.files(LAUNCH.definition, "/usr/local/bin/k0s"))
+    disk.remember(service="k0sworker")
+    (tmp_path / "var/log").mkdir(parents=True)
+    (tmp_path / "var/log/k0sworker.log").write_text(
+        "joining with my-own-secret\ntoken abcdef.0123456789abcdef\ndatastore postgres://joe:secret@db/k0s\n"
+    )
+    service = await K0sEngine(root=tmp_path, supervisor=supervisor).service()
+    assert service is not None
+    assert service.name == "k0sworker"
+    assert [line async for line in service.log(10)] == [
+        "joining with …",
+        "token …",
+        "datastore postgres://…@db/k0s",
+    ]
