@@ -51,6 +51,16 @@ async def k3s_arguments(agent: Agent) -> str:
     return next(line for line in listed.stdout.splitlines() if " server " in f"{line} " or " agent " in f"{line} ")
 
 
+async def until_listed(master: Agent, nodes: Sequence[Agent]) -> None:
+    """Wait until a master lists these nodes: what one server was told last, another knows a moment later."""
+    deadline = asyncio.get_running_loop().time() + FORMED
+    listed = ""
+    while not all(node.name in listed for node in nodes):
+        assert asyncio.get_running_loop().time() < deadline, f"{master.name} lists only:\n{listed}"
+        await asyncio.sleep(0.2)
+        listed = (await master.machine.run("k3s", "kubectl", "get", "nodes", check=False)).stdout
+
+
 async def k3s_pid(agent: Agent) -> str:
     [file] = [agent.machine.path(f"/run/kairos/{name}.pid") for name in ("k3s", "k3s-agent")
               if agent.machine.path(f"/run/kairos/{name}.pid").exists()]  # fmt: skip
@@ -68,8 +78,7 @@ async def test_three_masters_and_two_workers_survive_the_loss_of_a_master(lab: L
     left = [agent for agent in agents if agent is not begun[0]]
     # Any other master still gives out the kubeconfig, of a server that answers.
     other = by_role["master/ha"]
-    shown = await other.machine.run("k3s", "kubectl", "get", "nodes")
-    assert all(agent.name in shown.stdout for agent in agents)
+    await until_listed(other, agents)
     kubeconfig = (await other.machine.run("kairos", "get-kubeconfig")).stdout
     assert begun[0].name not in kubeconfig
     assert all_ready([status for status in await statuses(left) if status])
@@ -88,8 +97,7 @@ async def test_masters_meet_in_an_external_database(lab: Lab) -> None:
     masters = [agent for agent, status in zip(agents, seen, strict=True) if status["me"]["role"] != "worker"]
     for master in masters:
         assert "--tls-san=" in await k3s_arguments(master)
-        shown = await master.machine.run("k3s", "kubectl", "get", "nodes")
-        assert all(agent.name in shown.stdout for agent in agents)
+        await until_listed(master, agents)
 
 
 async def test_with_an_elastic_ip_and_no_vpn_workers_join_through_it(lab: Lab) -> None:
