@@ -1,0 +1,124 @@
+"""The short way to open a super-packet that is cut like one before: it takes what `open` takes, and nothing else."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kairos_net_vpn.batch import HEADER_SIZE, Batch, Loose
+from kairos_net_vpn.opening import OUT_SIZE, Opener
+from kairos_net_vpn.records import Sealer
+from kairos_net_vpn.runs import Span
+from kairos_net_vpn.shape import MOST
+from kairos_net_vpn.vnet import GSO_TCPV4, HEADER, MAX_FRAME, NEEDS_CSUM, TCP
+
+KEY = bytes(range(32))
+SIZE = 1472
+
+
+def tcp(length: int, fill: int = 7) -> bytes:
+    """Return a super-packet of TCP with this much payload."""
+    ip = struct.pack("!BBHHHBBHII", 0x45, 0, 40 + length, 0, 0x4000, 64, TCP, 0, 1, 2)
+    header = HEADER.pack(NEEDS_CSUM, GSO_TCPV4, 40, 1360, 20, 16)
+    return header + ip + bytes(12) + b"\x50\x10" + bytes(6) + bytes([fill]) * length
+
+
+class Ends:
+    """A sealer and what opens its records, as the socket would bring them."""
+
+    def __init__(self, *, chacha: bool = False) -> None:
+        self.sealer = Sealer(KEY, 0xAABBCCDD, chacha=chacha)
+        self.opener = Opener(KEY, Counter())
+        self._out = memoryview(bytearray(OUT_SIZE))
+
+    def seal(self, frame: bytes, members: int = 8) -> bytes:
+        """Return the datagrams of a frame, one behind the other."""
+        slot, batch = memoryview(bytearray(MAX_FRAME + (1 << 16))), Batch(SIZE)
+        slot[: len(frame)] = frame
+        return b"".join(batch.filled(self.sealer.seal_super(slot, len(frame), batch, members)))
+
+    def usual(self, wire: bytes) -> bytes | None:
+        batch, count, tail = self._load(wire)
+        frame = self.opener.open_usual(batch, count, tail, self._out)
+        return None if frame is None else bytes(frame)
+
+    def open(self, wire: bytes) -> list[bytes]:
+        batch, count, tail = self._load(wire)
+        return [bytes(frame) for frame in self.opener.open(batch, Span(0, count, tail), self._out)]
+
+    def _load(self, wire: bytes) -> tuple[Loose, int, int]:
+        batch = Loose()
+        batch.load(wire, SIZE)
+        count = -(-len(wire) // SIZE)
+        return batch, count, len(wire) - (count - 1) * SIZE - HEADER_SIZE
+
+
+@pytest.mark.parametrize("chacha", [False, True])
+@pytest.mark.parametrize("members", [1, 2, 8, 64])
+def test_the_next_record_of_a_stream_takes_the_short_way(chacha: bool, members: int) -> None:
+    ends = Ends(chacha=chacha)
+    ends.sealer.counter = begin = 0xFFFF_FFF0  # so that all digits of the number change
+    first = ends.seal(tcp(58000), members)
+    assert ends.usual(first) is None
+    assert ends.open(first) == [tcp(58000)]
+    for fill in range(40):
+        assert ends.usual(ends.seal(tcp(58000, fill), members)) == tcp(58000, fill)
+    assert ends.opener.losses.opened == ends.sealer.counter - begin
+    assert not ends.opener.drops
+
+
+def test_a_shape_knows_records_that_end_a_little_sooner_or_later() -> None:
+    ends = Ends()
+    ends.open(ends.seal(tcp(58000)))
+    for length in (57990, 58001):
+        assert ends.usual(ends.seal(tcp(length))) == tcp(length)
+
+
+def test_what_came_before_is_refused_and_counted_where_all_is_counted() -> None:
+    ends = Ends()
+    ends.open(ends.seal(tcp(58000)))
+    wire = ends.seal(tcp(58000))
+    assert ends.usual(wire) is not None
+    assert ends.usual(wire) is None
+    assert ends.open(wire) == []
+    assert ends.opener.drops.total() > 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_is_altered_takes_the_long_way_and_comes_to_the_same(data: st.DataObject) -> None:
+    """An altered record leaves both openers, of which one tries the short way first, in the same state."""
+    short, long = Ends(), Ends()
+    length = data.draw(st.sampled_from([5000, 20000, 58000]))
+    first, wire = short.seal(tcp(length)), bytearray(short.seal(tcp(length)))
+    assert short.open(first) == long.open(first) == [tcp(length)]
+    count = -(-len(wire) // SIZE)
+    datagram = data.draw(st.integers(0, count - 1))
+    begin, end = datagram * SIZE, min(len(wire), (datagram + 1) * SIZE)
+    match data.draw(st.sampled_from(["flip", "header", "drop", "cut", "swap"])):
+        case "flip":
+            wire[data.draw(st.integers(begin, end - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        case "header":
+            wire[begin + data.draw(st.integers(0, HEADER_SIZE - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        case "drop":
+            del wire[begin:end]
+        case "cut":
+            del wire[len(wire) - data.draw(st.integers(1, 200)) :]
+        case "swap":
+            wire = wire[begin:end] + wire[:begin] + wire[end:] if end - begin == SIZE and datagram else wire[SIZE:]
+    assert short.usual(bytes(wire)) is None
+    assert short.open(bytes(wire)) == long.open(bytes(wire))
+    assert short.opener.drops == long.opener.drops
+    assert short.opener.losses.take(1.0) == long.opener.losses.take(1.0)
+    following = short.seal(tcp(length))
+    assert [short.usual(following)] == long.open(following) == [tcp(length)]
+
+
+def test_shapes_are_remembered_of_a_few_sizes_only() -> None:
+    ends = Ends()
+    for count in range(2, 2 * MOST):
+        ends.open(ends.seal(tcp(count * (SIZE - HEADER_SIZE) - 200)))
+    assert 0 < len(ends.opener._shapes) <= MOST
