@@ -313,6 +313,17 @@ class Engine(ABC):
     async def remove(self) -> None:
         """Undo everything that `apply` made. Raises EngineError."""
 
+    async def expel(self, node_name: str) -> None:
+        """On a ready master: take a node out of the cluster for good, and return when it is.
+
+        Its pods are moved away, for as long as that may take; the node is deleted, and so is its member of the
+        datastore if it has one. Nothing happens for one that is not there. Raises EngineError.
+        """
+        raise EngineError(
+            f"{type(self).__name__} cannot take a node out of the cluster. Drain and delete {node_name} with kubectl, "
+            "then leave on that machine with: kairos leave --force"
+        )
+
     def examine(self) -> Sequence[Finding]:
         """Look whether this machine has what the engine needs, without changing anything; it may not run."""
         return ()

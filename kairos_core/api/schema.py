@@ -88,6 +88,13 @@ class GenerationWish:
 
 
 @shape(extra="forbid")
+class LeaveWish:
+    """Whether to leave at once, without being taken out of the cluster."""
+
+    force: bool = False
+
+
+@shape(extra="forbid")
 class ClusterWish:
     """The cluster to join."""
 

@@ -16,6 +16,7 @@ from kairos_core.api.schema import (
     EntryShape,
     FindingShape,
     GenerationWish,
+    LeaveWish,
     MachineShape,
     RoleWish,
     StatusShape,
@@ -133,6 +134,18 @@ async def _adopt(call: Call) -> Response:
     raise Refusal(400, "bad_body", 'the body must be {"cluster_id": NAME}')
 
 
+async def _leave(call: Call) -> Response:
+    match read_body(call):
+        case {"force": bool(force), **others} if not others:
+            pass
+        case {**others} if not others:
+            force = False
+        case _:
+            raise Refusal(400, "bad_body", 'the body must be {"force": true} or {"force": false}')
+    await call.control.leave(at_once=force)
+    return json_response({"peer": str(call.control.status().me.peer)})
+
+
 def read_body(call: Call) -> Any:
     """Return the body as JSON. Raises Refusal."""
     try:
@@ -194,5 +207,6 @@ OPERATIONS = (
         dict[str, int],
         GenerationWish,
     ),
+    Operation("POST", "/api/v1/leave", _leave, "Let this machine leave for good", dict[str, str], LeaveWish),
     Operation("POST", "/api/v1/cluster/adopt", _adopt, "Let this node join a cluster", dict[str, str], ClusterWish),
 )

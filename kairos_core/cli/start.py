@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,7 @@ import click
 from kairos_core.cli.options import config_option, state_option
 
 if TYPE_CHECKING:
+    from kairos_core.agent_service.notify import Notifier
     from kairos_core.config import Config
     from kairos_core.runtime.node import Node
     from kairos_core.runtime.plugins import Plugins
@@ -27,6 +29,9 @@ Documents: TypeAlias = Sequence[tuple[str, str]]
 """Cloud-config files: name and text."""
 
 DEFAULT_RUN = Path("/run/kairos")
+
+LOOK_FOR_RETURN = 2.0
+"""Seconds between looks whether a machine that has left is to take part again."""
 
 _run_dir_option = click.option(
     "--run-dir",
@@ -146,12 +151,13 @@ def _run(config: Config, plugins: Plugins, state: Path, kind: str, listening: Li
     from kairos_core.runtime.node import Node
 
     _set_up_logging(config.p2p.loglevel if config.p2p else "info")
+    notifier = Notifier()
+    _stay_away(state, notifier)
     for warning in config.warnings:
         logging.getLogger("kairos").warning("%s", warning)
     node = Node(config, plugins, state, kind)
     tcp = (listening.tcp.host, listening.tcp.port) if listening.tcp else None
     listen = Listen(listening.run_dir / "api.sock", tcp, listening.run_dir / "api.token")
-    notifier = Notifier()
 
     async def serve(running: Node) -> None:
         stop = asyncio.Event()
@@ -167,6 +173,22 @@ def _run(config: Config, plugins: Plugins, state: Path, kind: str, listening: Li
         asyncio.run(node.run(serve))
     except ExceptionGroup as group:
         raise _first(group) from group
+    if node.has_left:
+        _stay_away(state, notifier)
+
+
+def _stay_away(state: Path, notifier: Notifier) -> None:
+    """Wait while the machine has left for good: to end would only have the init system start us again."""
+    from kairos_core.runtime.state import has_left
+
+    if not has_left(state):
+        return
+    logging.getLogger("kairos").warning("this machine has left its network. To let it take part again: kairos join")
+    notifier.ready("has left its network; to let it take part again: kairos join")
+    while has_left(state):
+        time.sleep(LOOK_FOR_RETURN)
+    # As a new process: the configuration may be another one by now, perhaps of another network.
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

@@ -44,6 +44,8 @@ COMMANDS: dict[str, Builtin] = {
     "get-kubeconfig": Builtin("kairos_core.cli.control:get_kubeconfig", "Print the kubeconfig of the cluster."),
     "role": Builtin("kairos_core.cli.control:role", "List and set the roles of nodes."),
     "cluster": Builtin("kairos_core.cli.control:cluster", "Give up a lost cluster, or join the other of two."),
+    "leave": Builtin("kairos_core.cli.leave:leave", "Take this machine out of the cluster and the network for good."),
+    "join": Builtin("kairos_core.cli.leave:join", "Let this machine take part again after it has left."),
     "uuid": Builtin("kairos_core.cli.control:uuid", "Print the peer id of this machine."),
     "engine": Builtin("kairos_core.cli.engine:engine", "Look after Kubernetes' service on this machine."),
     "ledger": Builtin("kairos_core.cli.control:ledger", "Read, write and watch the ledger."),

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kairos_core.cluster import roles
-from kairos_core.cluster.durable import Durable, fenced_off, in_generation
+from kairos_core.cluster import departure, roles
+from kairos_core.cluster.departure import Expulsion
+from kairos_core.cluster.durable import Durable, Leaving, fenced_off, in_generation, without_kubernetes
 from kairos_core.cluster.election import Candidacy, Moment, Rules, elect
 from kairos_core.cluster.fence import stronger
 from kairos_core.cluster.quorum import Decision
@@ -54,6 +55,7 @@ class Local:
     absent: Mapping[PeerId, float] = field(default_factory=dict)  # since when masters are silent (monotonic)
     engine: EngineStatus = field(default_factory=lambda: EngineStatus(EngineState.ABSENT))
     join_token: SecretStr | None = None
+    is_dismissed: bool = False  # this process has removed Kubernetes from the machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class Actions:
     local: Local
     publish: tuple[Publication, ...] = ()
     plan: NodePlan | None = None
+    dismiss: bool = False  # remove Kubernetes from this machine
+    expel: tuple[Expulsion, ...] = ()  # take these nodes out of the cluster
     share: Mapping[str, tuple[PeerId, ...]] = field(default_factory=dict)
     role: Role | None = None
     decision: Decision | None = None
@@ -84,7 +88,7 @@ class Actions:
 def reconcile(view: View, spec: Spec, local: Local, moment: Moment) -> Actions:
     """Say what to do in this state, at this moment."""
     if not spec.automatic:
-        return _manual(view, spec, local)
+        return _manual(view, spec, local) if not local.durable.leaving else _leave(Actions(local), view, spec)
     before = local.durable
     local = _move_on(local, view)
     rules = replace(spec.rules, incarnation=local.durable.incarnation)
@@ -99,12 +103,30 @@ def reconcile(view: View, spec: Spec, local: Local, moment: Moment) -> Actions:
     base = Actions(local, publish, decision=decision, wake_at=election.wake_at)
     if spec.kind != "node":
         return replace(base, phase="ready", message="connected as an operator: no role, no vote")
-    if view.wish_of(view.me) is Role.NONE:
-        why = "its role is set to none" if spec.has_engine else "no Kubernetes engine is installed"
-        return replace(base, role=Role.NONE, phase="ready", message=f"takes no role: {why}")
+    if view.wish_of(view.me) is Role.NONE or local.durable.leaving:
+        return _leave(base, view, spec)
     if decision is None:
         return replace(base, phase=election.phase, message=election.message)
     return _follow(base, view, spec, decision, moment)
+
+
+def _leave(base: Actions, view: View, spec: Spec) -> Actions:
+    """Have this node taken out of the cluster that it runs, then remove Kubernetes, then take no role."""
+    durable = base.local.durable
+    is_dismissed = base.local.is_dismissed or not spec.has_engine
+    if is_dismissed and durable.runs is not None:
+        durable = without_kubernetes(durable)
+    base = replace(base, role=Role.NONE, local=replace(base.local, durable=durable))
+    asked = tuple(Publication(*entry) for entry in departure.request(view, durable))
+    base = replace(base, publish=(*base.publish, *asked))
+    if durable.runs is None and (spec.automatic or is_dismissed):
+        if durable.leaving:
+            return replace(base, phase="left", message="has left the network")
+        why = "its role is set to none" if spec.has_engine else "no Kubernetes engine is installed"
+        return replace(base, phase="ready", message=f"takes no role: {why}")
+    if not departure.is_out(view, base.decision, durable):
+        return replace(base, phase="leaving", message=departure.what_holds(view, base.decision, durable))
+    return replace(base, dismiss=True, phase="leaving", message="leaving: Kubernetes is being removed")
 
 
 def _move_on(local: Local, view: View) -> Local:
@@ -172,7 +194,7 @@ def _settle(base: Actions, view: View, spec: Spec, decision: Decision, moment: M
         base = replace(base, local=replace(base.local, engine=EngineStatus(EngineState.STARTING)))
     join, missing = _join(view, decision, base.local)
     if role is not Role.WORKER:
-        base = _share(base, view, spec, decision)
+        base = _take_out(_share(base, view, spec, decision), view, decision)
     if view.me != decision.init and join is None:
         return replace(base, phase="waiting", message=missing)
     if view.me == decision.init:
@@ -278,6 +300,14 @@ def _share(base: Actions, view: View, spec: Spec, decision: Decision) -> Actions
         "kubeconfig": tuple(sorted((roles.masters(view, decision) | operators) & set(view.nodes))),
     }
     return replace(base, publish=(*base.publish, server), share=share)
+
+
+def _take_out(base: Actions, view: View, decision: Decision) -> Actions:
+    """Let a ready master take out of the cluster who wants to leave it."""
+    said = tuple(Publication(*entry) for entry in departure.forgotten(view))
+    is_ready = base.local.engine.state is EngineState.READY
+    expel = departure.expulsions(view, decision) if is_ready else ()
+    return replace(base, publish=(*base.publish, *said), expel=expel)
 
 
 def _join(view: View, decision: Decision, local: Local) -> tuple[Join | None, str]:

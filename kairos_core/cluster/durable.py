@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from kairos_core.cluster.quorum import Ballots, Decision, Recovery
+
+
+class Leaving(StrEnum):
+    """Whether a machine leaves, and whether it waits for a master to take it out of the cluster first."""
+
+    NO = ""
+    ORDERLY = "orderly"
+    AT_ONCE = "at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +29,7 @@ class Durable:
     runs: str | None = None  # the cluster whose Kubernetes was last started here
     serves: bool = False  # as a master: its data is on this disk
     past: tuple[str, ...] = ()  # the clusters of earlier generations
+    leaving: Leaving = Leaving.NO  # the operator wants this machine out of the network for good
 
     @property
     def served(self) -> str:
@@ -69,3 +79,8 @@ def adopted(durable: Durable, decision: Decision) -> Durable:
     intent = durable.intent if durable.intent == decision.cluster_id else None
     mine = durable.runs == decision.cluster_id and intent is not None
     return replace(durable, ballots=ballots, intent=intent, serves=durable.serves and mine)
+
+
+def without_kubernetes(durable: Durable) -> Durable:
+    """Return the state of a node on which Kubernetes, and its data, are no more: it never initialises that cluster."""
+    return replace(durable, intent=None, runs=None, serves=False)

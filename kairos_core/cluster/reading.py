@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import Any
 
 from kairos_core.cluster.quorum import Ballot, Decision, Register
-from kairos_core.cluster.view import GENERATION_BYTES, MAX_SENTENCE, ApiServer, Node, Report, View
+from kairos_core.cluster.view import GENERATION_BYTES, MAX_SENTENCE, ApiServer, Farewell, Node, Report, View
 from kairos_core.model import PeerId, Role
 from kairos_core.protocol import buckets
 from kairos_core.protocol.entry import Entry
@@ -146,6 +146,8 @@ class Reading:
             epochs={place: epoch for place, (_, epoch) in assigned.items()},
             overrides=tables[buckets.ROLES],
             reports=tables[buckets.REPORTS],
+            departures=tables[buckets.DEPARTURES],
+            farewells=tables[buckets.FAREWELLS],
         )
 
 
@@ -222,6 +224,21 @@ def _read_assignment(entry: Entry, _: str) -> Row | None:
     return (cluster_id, entry.author), (ha, int(entry.content.get("epoch", 0)))
 
 
+def _read_departure(entry: Entry, _: str) -> Row | None:
+    cluster_id = entry.key.partition("/")[0]
+    if not _is_of(entry, cluster_id):
+        return None
+    return (cluster_id, entry.author), str(entry.content["node"])[:253]
+
+
+def _read_farewell(entry: Entry, _: str) -> Row | None:
+    cluster_id, who, author = entry.key.split("/")
+    if author != str(entry.author):
+        return None
+    message = str(entry.content.get("message", ""))[:MAX_SENTENCE]
+    return (cluster_id, PeerId.parse(who), entry.author), Farewell(entry.content["done"] is True, message)
+
+
 def _read_override(entry: Entry, _: str) -> Row | None:
     return PeerId.parse(entry.key), Role(entry.content["role"])
 
@@ -237,6 +254,8 @@ _READERS: Mapping[str, Callable[[Entry, str], Row | None]] = {
     buckets.CLUSTERS: _read_server,
     buckets.ASSIGNMENTS: _read_assignment,
     buckets.ROLES: _read_override,
+    buckets.DEPARTURES: _read_departure,
+    buckets.FAREWELLS: _read_farewell,
 }
 
 _OF_A_GENERATION = (buckets.PREPARES, buckets.REGISTERS, buckets.PROPOSALS, buckets.DECISIONS)

@@ -53,6 +53,14 @@ class ApiServer:
     endpoint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """What a master says of a node that leaves: it is out of the cluster, or why it is not yet."""
+
+    is_done: bool
+    message: str = ""
+
+
 @dataclass(frozen=True)
 class View:
     """One cluster, as this node sees it at one moment."""
@@ -70,9 +78,11 @@ class View:
     epochs: Mapping[tuple[str, PeerId], int] = field(default_factory=dict)  # how often each of those has changed
     overrides: Mapping[PeerId, Role] = field(default_factory=dict)
     reports: Mapping[PeerId, Report] = field(default_factory=dict)
+    departures: Mapping[tuple[str, PeerId], str] = field(default_factory=dict)  # who leaves which cluster: node name
+    farewells: Mapping[tuple[str, PeerId, PeerId], Farewell] = field(default_factory=dict)  # of whom, by which master
 
     def wish_of(self, peer: PeerId) -> Role | None:
-        """Return what a node is forced to be: by an operator's `role set`, else by its own configuration."""
+        """Return what a node is forced to be: nothing if it leaves; by a `role set`, else by its own configuration."""
         return self._wishes.get(peer)
 
     def candidates(self) -> tuple[PeerId, ...]:
@@ -85,7 +95,8 @@ class View:
 
     @cached_property
     def _wishes(self) -> dict[PeerId, Role | None]:
-        return {**{peer: node.wish for peer, node in self.nodes.items() if node.wish}, **self.overrides}
+        configured = {peer: node.wish for peer, node in self.nodes.items() if node.wish}
+        return {**configured, **self.overrides, **{peer: Role.NONE for _, peer in self.departures}}
 
     @cached_property
     def _members(self) -> list[PeerId]:

@@ -12,14 +12,16 @@ from typing import Any
 
 from kairos_core.cluster import roles
 from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
-from kairos_core.cluster.durable import Durable, adopted, forgotten
+from kairos_core.cluster.departure import Expulsion
+from kairos_core.cluster.durable import Durable, Leaving, adopted, forgotten
 from kairos_core.cluster.election import Moment
 from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.reading import Reading
-from kairos_core.cluster.view import MAX_SENTENCE, Report, View
+from kairos_core.cluster.view import MAX_SENTENCE, Farewell, Report, View
 from kairos_core.errors import StoreError
-from kairos_core.protocol.buckets import REPORTS
+from kairos_core.protocol.buckets import FAREWELLS, REPORTS
 from kairos_core.runtime.engines import EngineRunner
+from kairos_core.runtime.expulsion import Expeller
 from kairos_core.runtime.networks import Attachments
 from kairos_core.runtime.pump import Pump
 from kairos_core.runtime.vault import Vault
@@ -45,6 +47,8 @@ class Reconciler:
         self.spec, self.vault = spec, Vault(pump)
         self.attachments = Attachments()
         self.engine: EngineRunner | None = None
+        self.expeller: Expeller | None = None
+        self.left = asyncio.Event()  # nothing of this machine is in the cluster any more, and it is to leave
         self.milestones: dict[str, float] = {"started": time.time()}
         self.actions = Actions(Local(durable))
         self.view = View(me=pump.me)
@@ -119,7 +123,7 @@ class Reconciler:
         attached = self.attachments
         local = replace(before, attachment=attached.used, tls_names=attached.lan, join_token=self._join_token())
         if self.engine is not None:
-            local = replace(local, engine=self.engine.status)
+            local = replace(local, engine=self.engine.status, is_dismissed=self.engine.is_dismissed)
         actions = reconcile(self.view, self.spec, local, Moment(time.monotonic(), self._draw))
         if actions.local.durable != before.durable:
             await asyncio.get_running_loop().run_in_executor(None, self._save, actions.local.durable)
@@ -127,10 +131,35 @@ class Reconciler:
         if _introduction(actions.local.durable) != _introduction(before.durable):
             self.introduce()
         self._publish(actions)
-        if actions.plan is not None and self.engine is not None:
-            self.engine.follow(actions.plan)
+        self._command(actions)
         self._report(actions)
+        if actions.phase == "left":
+            self.left.set()
         self._wake_in(actions.wake_at - time.monotonic())
+
+    def _command(self, actions: Actions) -> None:
+        """Tell the engine what to do."""
+        if self.engine is not None and actions.dismiss:
+            self.engine.dismiss()
+        elif self.engine is not None and actions.plan is not None:
+            self.engine.follow(actions.plan)
+        if self.expeller is not None:
+            self.expeller.want(actions.expel)
+
+    def bid_farewell(self, who: Expulsion, farewell: Farewell) -> None:
+        """Tell a node that leaves how it went."""
+        key = f"{who.cluster_id}/{who.peer}/{self._pump.me}"
+        self._say(FAREWELLS, key, {"done": farewell.is_done, "message": farewell.message})
+        self._pump.wake()
+
+    async def leave(self, how: Leaving) -> None:
+        """Let this machine leave the network for good. On return that is saved. Raises StoreError."""
+        async with self._turn:
+            local = self.actions.local
+            durable = replace(local.durable, leaving=how)
+            await asyncio.get_running_loop().run_in_executor(None, self._save, durable)
+            self.actions = replace(self.actions, local=replace(local, durable=durable))
+        self._pump.wake()
 
     def _join_token(self) -> SecretStr | None:
         decision = self.actions.decision

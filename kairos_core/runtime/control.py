@@ -34,7 +34,7 @@ class NodeStatus:
 
     me: Machine
     network_id: str
-    phase: str  # discovering, deciding, attaching, starting, ready, waiting, failed, fenced
+    phase: str  # discovering, deciding, attaching, starting, ready, waiting, failed, fenced, leaving, left
     cluster_id: str | None
     guarantee: str  # one sentence: what is promised about "never two clusters" with this configuration
     machines: tuple[Machine, ...]  # this one too, by name
@@ -95,6 +95,13 @@ class Control(ABC):
     @abstractmethod
     async def adopt(self, cluster_id: str) -> None:
         """Let this node give up the cluster it has and join that one; return when saved. Raises ControlError."""
+
+    @abstractmethod
+    async def leave(self, *, at_once: bool = False) -> None:
+        """Let this machine leave the cluster and the network for good; return when saved. Raises ControlError.
+
+        It waits until a master has taken it out of the cluster, unless `at_once`.
+        """
 
     @abstractmethod
     def doctor(self) -> tuple[Finding, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from kairos_core.errors import EngineError
 from kairos_core.interfaces import Engine
@@ -29,8 +29,11 @@ class EngineRunner:
     def __init__(self, engine: Engine) -> None:
         self.status = EngineStatus(EngineState.ABSENT)
         self.changed: Callable[[], None] = lambda: None
+        self.is_dismissed = False
+        """Whether Kubernetes was removed from this machine, and nothing else has been planned since."""
         self._engine = engine
         self._plan: NodePlan | None = None
+        self._is_dismissing = False
         self._new_plan = asyncio.Event()
 
     def follow(self, plan: NodePlan) -> None:
@@ -38,7 +41,13 @@ class EngineRunner:
         if plan != self._plan:
             if self._plan is not None and (plan.role, plan.join) != (self._plan.role, self._plan.join):
                 self.status = EngineStatus(EngineState.STARTING)  # what is ready is what ran before
-            self._plan = plan
+            self._plan, self._is_dismissing, self.is_dismissed = plan, False, False
+            self._new_plan.set()
+
+    def dismiss(self) -> None:
+        """Remove Kubernetes from this machine, with all that it has made here."""
+        if not self._is_dismissing:
+            self._plan, self._is_dismissing = None, True
             self._new_plan.set()
 
     async def run(self) -> None:
@@ -47,18 +56,33 @@ class EngineRunner:
         while True:
             if self._new_plan.is_set():
                 self._new_plan.clear()
-                if not await self._apply():
+                if not await (self._apply(self._plan) if self._plan is not None else self._remove()):
                     await self._pause(APPLY_AGAIN)
                     self._new_plan.set()
                     continue
+            if self._plan is None:
+                await self._new_plan.wait()
+                continue
             self._set(await self._look())
             await self._pause(LOOK_RUNNING if self.status.state is EngineState.READY else LOOK_STARTING)
 
-    async def _apply(self) -> bool:
-        assert self._plan is not None
-        logger.info("starting Kubernetes as %s", self._plan.role)
+    async def _apply(self, plan: NodePlan) -> bool:
+        logger.info("starting Kubernetes as %s", plan.role)
+        return await self._attempt(self._engine.apply(plan))
+
+    async def _remove(self) -> bool:
+        logger.info("removing Kubernetes")
+        is_removed = await self._attempt(self._engine.remove())
+        if is_removed and self._is_dismissing:
+            self.is_dismissed = True
+            self.status = EngineStatus(EngineState.ABSENT)
+            self.changed()
+        return is_removed
+
+    async def _attempt(self, work: Awaitable[None]) -> bool:
+        """Let the engine do something; when it fails, that is its status. Say whether it went well."""
         try:
-            await self._engine.apply(self._plan)
+            await work
         except EngineError as error:
             return self._failed(str(error))
         except Exception as error:  # a plugin's mistake must not end the node

@@ -20,7 +20,7 @@ from kairos_core.model import Finding, PeerId, Role
 from kairos_core.protocol.buckets import ROLES, Policy, policy_of
 from kairos_core.runtime.control import Control, Machine, NodeStatus
 from kairos_core.runtime.node import Node
-from kairos_core.runtime.orders import order_adoption, order_generation
+from kairos_core.runtime.orders import order_adoption, order_generation, order_leave
 
 logger = logging.getLogger(__name__)
 
@@ -190,6 +190,9 @@ class NodeControl(Control):
 
     async def adopt(self, cluster_id: str) -> None:
         await order_adoption(self._reconciler, cluster_id)
+
+    async def leave(self, *, at_once: bool = False) -> None:
+        await order_leave(self._reconciler, at_once=at_once)
 
     def kubeconfig(self) -> str:
         actions, view = self._reconciler.actions, self._reconciler.look()

@@ -31,6 +31,7 @@ from kairos_core.runtime import assembly
 from kairos_core.runtime.actions import Reconciler
 from kairos_core.runtime.clock import NetworkTime
 from kairos_core.runtime.engines import EngineRunner
+from kairos_core.runtime.expulsion import Expeller
 from kairos_core.runtime.hosts import NodeBeacon, NodeTransportHost
 from kairos_core.runtime.lan import lan_addresses
 from kairos_core.runtime.memory import keep_small
@@ -46,6 +47,12 @@ Work: TypeAlias = Coroutine[Any, Any, None]
 
 DISCOVER_AGAIN = 5.0
 """Seconds until a discovery that failed is started again, and between looks at the static seeds."""
+
+FAREWELL = 1.0
+"""Seconds that a machine stays to tell the others that it is gone: some rounds of gossip, what is lost included."""
+
+SEEN = 0.5
+"""Seconds that the API still shows that the machine has left, for a command that waits for it."""
 
 LOOK_AT_ADDRESSES = 10.0
 """Seconds between looks at our own LAN addresses. Lowering it tells peers of a new one sooner."""
@@ -89,6 +96,8 @@ class Node:
         finally:
             await sessions.close()
             await self.parts.transport.close()
+            if self.has_left:
+                self._state.forget()
 
     async def _run_tasks(self, sessions: Sessions, serve: Callable[[Node], Work]) -> None:
         """The pump outlives the others, so that what they say on the way out is still sent and saved."""
@@ -97,12 +106,17 @@ class Node:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(work) for work in self._works(sessions)]
                 server = tasks.create_task(serve(self))
-                await asyncio.wait({server, pump}, return_when=asyncio.FIRST_COMPLETED)
+                left = tasks.create_task(self._leave())
+                await asyncio.wait({server, left, pump}, return_when=asyncio.FIRST_COMPLETED)
+                left.cancel()
                 for task in (*background, server):
                     task.cancel()
             if self.kind == "operator":
                 self._retire()
                 await asyncio.sleep(0.05)  # lets the last datagrams leave
+            elif self.has_left:
+                self._retire()
+                await asyncio.sleep(FAREWELL)
         finally:
             pump.cancel()
             await asyncio.gather(pump, return_exceptions=True)
@@ -117,7 +131,8 @@ class Node:
         if self.parts.engine is not None:
             self.reconciler.engine = EngineRunner(self.parts.engine)
             self.reconciler.engine.changed = self.pump.wake
-            works.append(self.reconciler.engine.run())
+            self.reconciler.expeller = Expeller(self.parts.engine, self.reconciler.bid_farewell)
+            works += [self.reconciler.engine.run(), self.reconciler.expeller.run()]
         beacon = NodeBeacon(self._keyring, self.pump, self.port, sessions.found)
         beacon.waits = lambda: self.reconciler.is_waiting
         works += [self._discover(name, found, beacon) for name, found in self.parts.discoveries.items()]
@@ -162,8 +177,18 @@ class Node:
         value = assembly.describe(self.reconciler.spec, durable, self.reconciler.vault.public_key, addresses)
         self.pump.publish(PEERS, str(self.pump.me), value)
 
+    async def _leave(self) -> None:
+        """Return when this machine is out of the cluster and is to leave the network."""
+        await self.reconciler.left.wait()
+        await asyncio.sleep(SEEN)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether this machine has left the network for good: its state is to be forgotten."""
+        return self.reconciler.left.is_set()
+
     def _retire(self) -> None:
-        """An operator's bridge leaves nothing of itself behind; what it has set (roles, values, a generation) stays."""
+        """Leave nothing of ourselves behind; what this node has set (roles, values, a generation) stays."""
         mine: list[Entry] = [
             entry
             for entry in self.pump.entries()

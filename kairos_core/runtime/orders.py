@@ -1,12 +1,14 @@
-"""What an operator may order of the cluster as a whole: a next generation, or to join the other of two clusters."""
+"""What an operator may order: a next generation, to join the other of two clusters, or to leave."""
 
 from __future__ import annotations
 
 from kairos_core.cluster import roles
+from kairos_core.cluster.durable import Leaving
 from kairos_core.cluster.fence import stronger
 from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.view import GENERATION_BYTES, View
 from kairos_core.errors import ControlError, StoreError
+from kairos_core.model import PeerId
 from kairos_core.protocol.buckets import GENERATIONS
 from kairos_core.runtime.actions import Reconciler
 from kairos_core.runtime.pump import Pump
@@ -40,14 +42,40 @@ def _check_is_lost(view: View, decision: Decision | None) -> None:
             f"generation {view.generation} has decided nothing yet, so there is no cluster to give up. See what it "
             "waits for: kairos doctor. If it can never decide, use --force"
         )
-    masters = roles.masters(view, decision) & view.alive
-    ready = sorted(peer for peer in masters if peer in view.reports and view.reports[peer].engine == "ready")
+    ready = _ready_masters(view, decision)
     if ready:
         names = ", ".join(view.nodes[peer].name or peer.short for peer in ready if peer in view.nodes)
         raise ControlError(
             f"the cluster {decision.cluster_id} lives: {names} serves it. A new generation would give up all that runs "
             "in it. If that is what you want, use --force"
         )
+
+
+def _ready_masters(view: View, decision: Decision) -> list[PeerId]:
+    masters = roles.masters(view, decision) & view.alive
+    return sorted(peer for peer in masters if peer in view.reports and view.reports[peer].engine == "ready")
+
+
+async def order_leave(reconciler: Reconciler, *, at_once: bool) -> None:
+    """Let this machine leave the cluster and the network for good. Raises ControlError."""
+    if reconciler.spec.kind != "node":
+        raise ControlError("an operator's bridge leaves by ending. Run the command on the node that should leave")
+    if not at_once:
+        _check_can_leave(reconciler)
+    await reconciler.leave(Leaving.AT_ONCE if at_once else Leaving.ORDERLY)
+
+
+def _check_can_leave(reconciler: Reconciler) -> None:
+    """Refuse to end the cluster by taking its only master away. Raises ControlError."""
+    view, decision, durable = reconciler.look(), reconciler.actions.decision, reconciler.actions.local.durable
+    if decision is None or durable.served != decision.cluster_id or set(_ready_masters(view, decision)) - {view.me}:
+        return
+    others = len(view.candidates()) - 1
+    raise ControlError(
+        f"this is the only master of cluster {decision.cluster_id} that is ready: without it the cluster ends"
+        f"{f', for {others} more nodes too' if others else ''}. Start another master first, or end the cluster with: "
+        "kairos leave --force"
+    )
 
 
 async def order_adoption(reconciler: Reconciler, cluster_id: str) -> None:

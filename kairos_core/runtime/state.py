@@ -4,6 +4,7 @@ identity             the Ed25519 seed, 32 bytes, 0600, created once
 election-<cluster>   incarnation, promises, votes, intent; replaced atomically, with fsync, before it takes effect
 voter-<cluster>      empty: this machine has taken part in that election, so a missing file of it is a lost memory
 ledger/              the ledger store's own
+left                 unix seconds: this machine has left for good; then there is nothing else
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import errno
 import json
 import os
 import secrets
+import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kairos_core.cluster.durable import Durable
+from kairos_core.cluster.durable import Durable, Leaving
 from kairos_core.cluster.quorum import Ballot, Ballots, Decision, Recovery, Register
 from kairos_core.errors import ProtocolError, StoreError
 from kairos_core.protocol.entry import pack, unpack
@@ -24,6 +27,7 @@ from kairos_core.protocol.identity import Identity
 from kairos_core.runtime.files import write_whole
 
 DEFAULT_STATE = Path("/var/lib/kairos")
+_LEFT, _LOCK = "left", "lock"
 
 
 class StateDirectory:
@@ -70,9 +74,43 @@ class StateDirectory:
             raise StoreError(f"cannot make {directory}: {error.strerror}. {_advice(error)}") from error
         return directory
 
+    def forget(self) -> None:
+        """Forget who this machine was, and mark that it has left: it stays away until the mark is removed.
+
+        A crash in between is no harm: what is left over is forgotten at the next start. Raises StoreError.
+        """
+        try:
+            if not has_left(self.path):
+                write_whole(self.path / _LEFT, f"{time.time():.0f}\n".encode())
+            for file in self.path.iterdir():
+                if file.is_dir() and not file.is_symlink():
+                    shutil.rmtree(file)
+                elif file.name not in (_LEFT, _LOCK):
+                    file.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"cannot remove what is in {self.path}: {error.strerror}. Remove it yourself; the machine has left"
+            ) from error
+
     def release(self) -> None:
         """Let another agent have the directory; this one must not use it any more. The end of the process does too."""
         os.close(self._lock)
+
+
+def has_left(path: Path) -> bool:
+    """Whether the machine with this state directory has left its network for good."""
+    return (path / _LEFT).exists()
+
+
+def come_back(path: Path) -> bool:
+    """Take the mark away that a machine has left; say whether there was one. Raises StoreError."""
+    try:
+        (path / _LEFT).unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreError(f"cannot remove {path / _LEFT}: {error.strerror}. {_advice(error)}") from error
+    return True
 
 
 class ElectionFile:
@@ -128,7 +166,7 @@ def _lock(path: Path) -> int:
     """Hold the directory: two agents with one identity would vote twice."""
     import fcntl  # noqa: PLC0415 - Linux only, and only here
 
-    handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -150,6 +188,7 @@ def _encode(durable: Durable) -> dict[str, Any]:
         "runs": durable.runs,
         "serves": durable.serves,
         "past": list(durable.past),
+        "leaving": durable.leaving.value,
         "max_round": ballots.max_round,
         "register": pack(ballots.register.encode()).hex() if ballots.register else None,
         "decided": pack(ballots.decided.encode()).hex() if ballots.decided else None,
@@ -174,6 +213,7 @@ def _decode(document: Mapping[str, Any]) -> Durable:
         runs=document["runs"],
         serves=bool(document["serves"]),
         past=tuple(map(str, document["past"])),
+        leaving=Leaving(document.get("leaving", "")),
     )
 
 
