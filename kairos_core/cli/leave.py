@@ -17,8 +17,8 @@ LOOK_AGAIN = 0.2
 
 
 @click.command()
-@click.option("--force", is_flag=True, help="At once: do not wait until a master has taken the machine out of the cluster.")
-@click.option("--timeout", default=300.0, show_default=True, help="Seconds to wait; the machine goes on leaving after it.")
+@click.option("--force", is_flag=True, help="At once, without waiting for a master to take the machine out.")
+@click.option("--timeout", default=300.0, show_default=True, help="Seconds to wait; leaving goes on after it.")
 @api_option
 @json_option
 def leave(force: bool, timeout: float, api: str | None, as_json: bool) -> None:

@@ -188,7 +188,7 @@ def _stay_away(state: Path, notifier: Notifier) -> None:
     while has_left(state):
         time.sleep(LOOK_FOR_RETURN)
     # As a new process: the configuration may be another one by now, perhaps of another network.
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the program that runs now
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

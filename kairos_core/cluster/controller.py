@@ -13,7 +13,7 @@ from typing import Any
 
 from kairos_core.cluster import departure, roles
 from kairos_core.cluster.departure import Expulsion
-from kairos_core.cluster.durable import Durable, Leaving, fenced_off, in_generation, without_kubernetes
+from kairos_core.cluster.durable import Durable, fenced_off, in_generation, without_kubernetes
 from kairos_core.cluster.election import Candidacy, Moment, Rules, elect
 from kairos_core.cluster.fence import stronger
 from kairos_core.cluster.quorum import Decision
@@ -184,7 +184,7 @@ def _settle(base: Actions, view: View, spec: Spec, decision: Decision, moment: M
     if why := _why_held(decision, role, base.local.durable):
         return replace(base, phase="waiting", message=why)
     base = replace(base, role=role)
-    if view.me == decision.init:
+    if role.is_master:
         base = _assign(base, view, decision, moment)
     if base.local.attachment is None:
         return replace(base, phase="attaching", message="waiting for an address in the network")
@@ -267,20 +267,23 @@ def _manual(view: View, spec: Spec, local: Local) -> Actions:
 
 
 def _assign(base: Actions, view: View, decision: Decision, moment: Moment) -> Actions:
+    """Repeat who the HA masters are, and assign them anew if that is this master's part and one is missing."""
     if decision.masters is None:
         return base
-    silent = set(roles.ha_masters(view, decision)) - view.alive
+    silent = roles.masters(view, decision) - view.alive
     absent = {peer: base.local.absent.get(peer, moment.now) for peer in silent}
     base = replace(base, local=replace(base.local, absent=absent))
     lost = [peer for peer, since in absent.items() if moment.now >= since + HA_PATIENCE]
     due = min((since + HA_PATIENCE for peer, since in absent.items() if peer not in lost), default=float("inf"))
     base = replace(base, wake_at=min(base.wake_at, due))
-    wanted, place = roles.assignment(view, decision, lost), (decision.cluster_id, view.me)
-    if wanted == decision.ha and place not in view.assignments:
+    ha, epoch = roles.assigned(view, decision)
+    if roles.assigner(view, decision, lost) == view.me:
+        wanted = roles.assignment(view, decision, lost)
+        ha, epoch = (ha, epoch) if wanted == ha else (wanted, epoch + 1)
+    if epoch == 0:
         return base
     # Advisory: once the cluster is up, what counts is in its own etcd. Generation and epoch say how old a copy is.
-    epoch = view.epochs.get(place, 0) + (view.assignments.get(place) != wanted)
-    value = {"ha": [peer.public_key for peer in wanted], "generation": decision.generation, "epoch": epoch}
+    value = {"ha": [peer.public_key for peer in ha], "generation": decision.generation, "epoch": epoch}
     key = f"{decision.cluster_id}/{view.me}"
     return replace(base, publish=(*base.publish, Publication(buckets.ASSIGNMENTS, key, value)))
 

@@ -67,8 +67,8 @@ def what_holds(view: View, decision: Decision | None, durable: Durable) -> str:
     """Return why a leaving node is not out of the cluster yet: one sentence."""
     if decision is None or decision.cluster_id != durable.runs:
         return (
-            f"takes no role. The Kubernetes of cluster {durable.runs}, which the network has given up, is still here; to "
-            "remove it with its data: kairos leave"
+            f"takes no role. The Kubernetes of cluster {durable.runs}, which the network has given up, is still here. "
+            "To remove it with its data: kairos leave"
         )
     if not _takers(view, decision):
         return (

@@ -84,7 +84,15 @@ def rewrite_kubeconfig(text: str, server: str, name: str) -> str:
         for cluster in records_of(config, "clusters", "cluster"):
             cluster["cluster"]["server"] = _redirected(cluster["cluster"].get("server"), target)
         _rename(config, name)
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=4096)
+    return format_yaml(config)
+
+
+def format_yaml(config: dict[str, Any]) -> str:
+    """Return a document as YAML, letters of all scripts readable; of what would not come back so all are escaped."""
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=4096)
+    if text.isascii() or yaml.safe_load(text) == config:
+        return text
+    return yaml.safe_dump(config, sort_keys=False, width=4096)  # PyYAML writes U+0085 bare, and reads a line's end
 
 
 def _target(server: str) -> SplitResult:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from kairos_core.cluster.kubeconfig import (
     SECTIONS,
     NotAKubeconfig,
+    format_yaml,
     of_the_engine,
     parse,
     records_of,
@@ -38,7 +37,7 @@ def merge_kubeconfig(existing: str, ours: str, name: str, *, replace: bool = Fal
             f"the file to merge into is not a kubeconfig: {reason}. Mend it; it was not changed."
         ) from None
     merged["current-context"] = name
-    return yaml.safe_dump(merged, sort_keys=False, allow_unicode=True, width=4096)
+    return format_yaml(merged)
 
 
 def _named(config: dict[str, Any], name: str) -> dict[str, list[dict[str, Any]]]:

@@ -37,8 +37,36 @@ def first_ha(view: View, init: PeerId, wanted: int, generation: int) -> tuple[Pe
 
 
 def ha_masters(view: View, decision: Decision) -> tuple[PeerId, ...]:
-    """Return the HA masters: as the initialiser last assigned them, else as decided."""
-    return view.assignments.get((decision.cluster_id, decision.init), decision.ha)
+    """Return the HA masters: as they were last assigned, else as decided."""
+    return assigned(view, decision)[0]
+
+
+def assigned(view: View, decision: Decision) -> tuple[tuple[PeerId, ...], int]:
+    """Return the HA masters and how often they were assigned anew.
+
+    One after the other counts what was assigned by one who was a master then: the initialiser, those it was decided
+    with, those they have made masters. All masters repeat the last under their own names, so it outlives its author.
+    """
+    ha, epoch = decision.ha, 0
+    while True:
+        places = {peer: (decision.cluster_id, peer) for peer in (decision.init, *ha)}
+        later = [peer for peer, place in places.items() if view.epochs.get(place, 0) > epoch]
+        if not later:
+            return ha, epoch
+        author = min(later, key=lambda peer: (view.epochs[places[peer]], peer != decision.init, peer))
+        ha, epoch = view.assignments[places[author]], view.epochs[places[author]]
+
+
+def assigner(view: View, decision: Decision, lost: Collection[PeerId]) -> PeerId | None:
+    """Return which master assigns the others: the initialiser, or after it the first that is not gone."""
+    masters = (decision.init, *ha_masters(view, decision))
+    return next((peer for peer in masters if not is_gone(view, decision, peer, lost)), None)
+
+
+def is_gone(view: View, decision: Decision, peer: PeerId, lost: Collection[PeerId]) -> bool:
+    """Say whether a master does nothing for the cluster any more: lost, leaving, or the first one without its disk."""
+    is_without_disk = peer == decision.init and _init_role(view, decision) is None
+    return peer in lost or view.wish_of(peer) is Role.NONE or is_without_disk
 
 
 def masters(view: View, decision: Decision) -> set[PeerId]:
@@ -47,18 +75,20 @@ def masters(view: View, decision: Decision) -> set[PeerId]:
 
 
 def assignment(view: View, decision: Decision, lost: Collection[PeerId] = ()) -> tuple[PeerId, ...]:
-    """Return what the initialiser should assign now: its last list, completed by nodes that are no workers yet.
+    """Return what should be assigned now: the last list, completed by nodes that are no workers yet.
 
     `lost` are nodes that have been silent for long. Each is replaced: by a node without a role, else by a worker,
-    and where there is neither it keeps its place.
+    and where there is neither it keeps its place. The initialiser is replaced too, by one more in the list.
     """
-    wanted, generation = decision.masters or 0, decision.generation
+    is_headless = is_gone(view, decision, decision.init, lost)
+    wanted, generation = (decision.masters or 0) + is_headless, decision.generation
     listed = tuple(p for p in ha_masters(view, decision) if view.wish_of(p) not in (Role.WORKER, Role.NONE))
     kept = tuple(peer for peer in listed if peer not in lost)
     full = _fill(kept, view, decision.init, wanted, generation)
     gone = [peer for peer in listed if peer in lost]
+    vacant = len(ha_masters(view, decision)) - len(kept) + is_headless
     free = [p for p in order(view.candidates(), generation) if view.wish_of(p) is None and _is_worker(view, p)]
-    workers = [p for p in free if p not in full and p != decision.init][: min(len(gone), max(0, wanted - len(full)))]
+    workers = [p for p in free if p not in full and p != decision.init][: min(vacant, max(0, wanted - len(full)))]
     return (*full, *workers, *gone[: max(0, wanted - len(full) - len(workers))])
 
 

@@ -57,6 +57,7 @@ class FakeControl(Control):
         self.refusal: Exception | None = None
         self.findings: tuple[Finding, ...] = (Finding("clock", Verdict.OK, "the clock is right"),)
         self.adopted: list[str] = []
+        self.left: list[bool] = []
         self.states: dict[str, Mapping[str, Any]] = {"vpn": {"peers": 2, "interface": "kairos0"}}
         self.orders: list[tuple[str, dict[str, Any]]] = []
         self.answer: Mapping[str, Any] = {}
@@ -122,6 +123,12 @@ class FakeControl(Control):
         """Remember the cluster in `adopted`, or raise `refusal`."""
         self._check()
         self.adopted.append(cluster_id)
+
+    async def leave(self, *, at_once: bool = False) -> None:
+        """Remember whether at once in `left`, and have left; or raise `refusal`."""
+        self._check()
+        self.left.append(at_once)
+        self.change(phase="left")
 
     def doctor(self) -> tuple[Finding, ...]:
         """Return `findings`."""

@@ -112,7 +112,7 @@ def test_ha_masters_join_as_servers_and_a_newcomer_fills_a_free_place() -> None:
     assert assigned == [B.public_key, D.public_key], "C runs as a worker already and stays one"
     waiting = reconcile(replace(state, me=D), spec(), local(decision), MOMENT)
     assert (waiting.role, waiting.phase) == (None, "waiting")
-    told = replace(state, me=D, assignments={("kairos-1", A): (B, D)})
+    told = replace(state, me=D, assignments={("kairos-1", A): (B, D)}, epochs={("kairos-1", A): 1})
     assert reconcile(told, spec(), local(decision), MOMENT).role is Role.HA
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kairos_core.cluster.merging import merge_kubeconfig
@@ -92,6 +92,7 @@ def test_an_answer_that_is_no_kubeconfig_is_the_engine_s_fault() -> None:
             merge_kubeconfig(THEIRS, text, "kairos")
 
 
+@example("\x85", replace=False)
 @given(st.text(min_size=1).filter(lambda name: name not in ("work", "me")), st.booleans())
 def test_any_name_comes_back_and_nothing_else_changes(name: str, replace: bool) -> None:
     merged = yaml.safe_load(merge_kubeconfig(THEIRS, OURS, name, replace=replace))
