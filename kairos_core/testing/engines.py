@@ -166,12 +166,13 @@ class FakeEngine(Engine):
     """An engine without programs: ready at the `delay`-th status, failed with a wrong join token.
 
     Give the engines of one cluster the same `FakeCluster`. `plans` are those that changed something, in
-    order.
+    order; `removals` counts the removals.
     """
 
     def __init__(self, cluster: FakeCluster | None = None, delay: int = 1) -> None:
         self.cluster = cluster if cluster is not None else FakeCluster()
         self.plans: list[NodePlan] = []
+        self.removals = 0
         self._plan: NodePlan | None = None
         self._service = FakeService(["the fake has started"])
         self._delay, self._asked = delay, 0
@@ -210,7 +211,11 @@ class FakeEngine(Engine):
             nodes=tuple(sorted(self.cluster.nodes)),
         )
 
+    async def expel(self, node_name: str) -> None:
+        self.cluster.nodes.pop(node_name, None)
+
     async def remove(self) -> None:
+        self.removals += 1
         if self._plan is not None:
             self.cluster.nodes.pop(self._plan.node_name, None)
         self._plan = None

@@ -235,6 +235,17 @@ def test_a_cluster_is_adopted_by_its_name(agent: ServedNode) -> None:
     assert agent.ask("POST", "/api/v1/cluster/adopt", b"{}").code == "bad_body"
 
 
+def test_this_machine_leaves_in_order_unless_forced(agent: ServedNode) -> None:
+    me = str(agent.control.node.me.peer)
+    assert agent.ask("POST", "/api/v1/leave", b"{}").json == {"peer": me}
+    assert agent.ask("POST", "/api/v1/leave", b'{"force": true}').json == {"peer": me}
+    assert agent.control.left == [False, True]
+    for body in (b"[]", b'{"force": 7}', b'{"now": true}'):
+        assert agent.ask("POST", "/api/v1/leave", body).code == "bad_body"
+    agent.control.refusal = ControlError("the only master")
+    assert agent.ask("POST", "/api/v1/leave", b"{}").status == 409
+
+
 def test_a_network_says_how_it_does_and_takes_orders(agent: ServedNode) -> None:
     assert agent.get("/api/v1/networks/vpn") == {"peers": 2, "interface": "kairos0"}
     assert agent.ask("GET", "/api/v1/networks/none").code == "no_network"

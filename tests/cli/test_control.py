@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ from click.testing import CliRunner, Result
 
 from kairos_core.cli import control, kairos, status
 from kairos_core.cli.columns import format_columns, printable
+from kairos_core.cli.leave import join, leave
 from kairos_core.errors import ControlError
 from kairos_core.model import Finding, Role, Verdict
 from kairos_core.protocol.identity import Identity
+from kairos_core.runtime.state import StateDirectory
 from kairos_core.testing.control import fake_machine
 from kairos_core.testing.served import ServedNode, served_node
 
@@ -258,3 +262,43 @@ def test_a_new_generation_says_what_it_does_and_asks_first(agent: ServedNode) ->
 def test_a_machine_adopts_a_cluster(agent: ServedNode) -> None:
     assert "joins k-2" in _run(agent, control.cluster, "adopt", "k-2").stdout
     assert agent.control.adopted == ["k-2"]
+
+
+def test_a_machine_leaves_and_says_what_comes_next(agent: ServedNode) -> None:
+    assert "This machine has left." in _run(agent, leave).stdout
+    assert json.loads(_run(agent, leave, "--force", "--json").stdout)["peer"].startswith("12D3KooW")
+    assert agent.control.left == [False, True]
+    agent.control.refusal = ControlError("this is the only master")
+    assert "only master" in _fail(agent, leave)
+
+
+def test_leaving_tells_what_it_waits_for_and_gives_up_only_the_waiting(
+    agent: ServedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def begin(*, at_once: bool) -> None:
+        me = replace(agent.control.node.me, message="leaving: the drain is blocked")
+        agent.control.change(phase="leaving", me=me)
+
+    monkeypatch.setattr(agent.control, "leave", begin)
+    result = CliRunner().invoke(leave, ["--timeout", "0.5", "--api", agent.unix])
+    assert isinstance(result.exception, ControlError)
+    assert "not out yet: leaving: the drain is blocked" in str(result.exception)
+    assert result.stderr.count("the drain is blocked") == 1
+
+
+def test_an_agent_that_ends_while_it_leaves_has_left(agent: ServedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def end(*, at_once: bool) -> None:
+        agent.control.change(phase="leaving")
+        asyncio.get_running_loop().call_later(0.3, agent.stop.set)
+
+    monkeypatch.setattr(agent.control, "leave", end)
+    assert "has left" in _run(agent, leave).stdout
+
+
+def test_a_machine_that_has_left_joins_again_and_one_that_has_not_is_told(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path)
+    state.forget()
+    state.release()
+    assert "takes part again" in CliRunner().invoke(join, ["--state", str(tmp_path)]).stdout
+    again = CliRunner().invoke(join, ["--state", str(tmp_path)])
+    assert "has not left" in str(again.exception)

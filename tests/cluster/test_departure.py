@@ -173,7 +173,7 @@ def _worker(value: object) -> bytes:
     return second
 
 
-# -- who assigns the masters when the first one is gone ------------------------------------------------------------------
+# -- who assigns the masters when the first one is gone
 
 
 def test_when_the_first_master_is_lost_another_replaces_it_after_a_while() -> None:

@@ -92,7 +92,7 @@ def test_an_answer_that_is_no_kubeconfig_is_the_engine_s_fault() -> None:
             merge_kubeconfig(THEIRS, text, "kairos")
 
 
-@example("\x85", replace=False)
+@example(name="\x85", replace=False)
 @given(st.text(min_size=1).filter(lambda name: name not in ("work", "me")), st.booleans())
 def test_any_name_comes_back_and_nothing_else_changes(name: str, replace: bool) -> None:
     merged = yaml.safe_load(merge_kubeconfig(THEIRS, OURS, name, replace=replace))

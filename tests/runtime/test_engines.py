@@ -134,3 +134,39 @@ async def test_a_wrong_join_token_shows_as_failed_with_the_engine_s_reason(run):
     runner.follow(replace(PLAN, role=Role.WORKER, join=join, cluster_token=None))
     await until(EngineState.FAILED)
     assert "401 Unauthorized" in runner.status.message
+
+
+async def test_what_is_dismissed_is_removed_once_and_not_looked_at_any_more(run):
+    engine = FakeEngine()
+    runner, told, until = run(engine)
+    runner.follow(PLAN)
+    await until(EngineState.READY)
+    runner.dismiss()
+    runner.dismiss()
+    await until(EngineState.ABSENT)
+    assert runner.is_dismissed
+    assert engine.removals == 1
+    before = len(told)
+    await asyncio.sleep(0.02)
+    assert len(told) == before
+    runner.follow(PLAN)
+    assert not runner.is_dismissed
+    await until(EngineState.READY)
+
+
+async def test_a_removal_that_fails_is_told_and_tried_again(run):
+    class Stubborn(FakeEngine):
+        async def remove(self) -> None:
+            if not self.removals:
+                self.removals += 1
+                raise EngineError("the disk is read-only")
+            await super().remove()
+
+    runner, told, until = run(Stubborn())
+    runner.follow(PLAN)
+    await until(EngineState.READY)
+    runner.dismiss()
+    await until(EngineState.FAILED)
+    await until(EngineState.ABSENT)
+    assert runner.is_dismissed
+    assert [status.message for status in told if status.state is EngineState.FAILED] == ["the disk is read-only"]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kairos_core.cluster.durable import Durable, fenced_off, forgotten
+from kairos_core.cluster.durable import Durable, Leaving, fenced_off, forgotten
 from kairos_core.cluster.quorum import Ballot, Ballots, Decision, Recovery, Register
 from kairos_core.errors import StoreError
 from kairos_core.model import PeerId
-from kairos_core.runtime.state import StateDirectory
+from kairos_core.runtime.state import StateDirectory, come_back, has_left
 
 PEER = PeerId(b"p" * 32)
 NETWORK = b"n" * 16
@@ -199,3 +199,29 @@ def test_a_disk_on_which_nothing_can_be_made_is_one_clear_sentence(
         patch.setattr(os, "open", refused)
         with pytest.raises(StoreError, match=advice):
             StateDirectory(tmp_path)
+
+
+def test_who_leaves_forgets_everything_and_comes_back_as_another(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path / "state")
+    before = state.identity().peer_id
+    election = state.election(NETWORK, "kairos")
+    election.save(replace(election.load(), leaving=Leaving.ORDERLY, runs="kairos-1"))
+    (state.ledger_directory() / "entries").write_bytes(b"x")
+    assert not has_left(state.path)
+    state.forget()
+    assert has_left(state.path)
+    assert sorted(file.name for file in state.path.iterdir()) == ["left", "lock"]
+    state.forget()  # as after a crash in the middle
+    state.release()
+    assert come_back(state.path)
+    assert not come_back(state.path)
+    again = StateDirectory(state.path)
+    assert again.identity().peer_id != before
+    assert again.election(NETWORK, "kairos").load().leaving is Leaving.NO
+
+
+def test_that_it_leaves_survives_a_restart(tmp_path: Path) -> None:
+    election = StateDirectory(tmp_path).election(NETWORK, "kairos")
+    for how in Leaving:
+        election.save(replace(election.load(), leaving=how))
+        assert election.load().leaving is how

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kairos_core.cluster import roles
 from kairos_core.cluster.controller import Actions
+from kairos_core.cluster.departure import Expulsion
 from kairos_core.cluster.quorum import Ballot, Decision
 from kairos_core.model import PeerId, Role
 
@@ -37,6 +38,7 @@ class Watch:
         self.begun: dict[str, Decision] = {}  # every cluster that was initialised, by its id
         self.allows_rivals = False
         """Whether two clusters may be decided: only where more than 2q - 1 vote, which the fence is for."""
+        self._expelled: set[tuple[str, PeerId]] = set()
         self._votes: dict[tuple[Generation, Ballot], Decision] = {}
 
     def looked(self, node: SimulatedNode, before: Actions, after: Actions) -> None:
@@ -70,9 +72,26 @@ class Watch:
         if durable.intent != actions.decision.cluster_id:
             raise self._violation(f"{node.name} initialises {actions.decision.cluster_id} without a durable intent")
 
+    def expelled(self, master: SimulatedNode, who: Expulsion) -> None:
+        """Check that a master takes out only who has asked for it."""
+        node = next(node for node in self._world.nodes if node.peer == who.peer)
+        if not node.durable.leaving and node.view().wish_of(node.peer) is not Role.NONE:
+            raise self._violation(f"{master.name} takes out {node.name}, which does not leave")
+        self._world.note(master, f"takes {who.node_name} out of {who.cluster_id}")
+        self._expelled.add((who.cluster_id, who.peer))
+
+    def ended(self, node: SimulatedNode) -> None:
+        """Check that Kubernetes ends only on a node that is out of the cluster."""
+        self._world.note(node, "removes Kubernetes")
+        runs, decision = node.durable.runs, node.actions.decision
+        is_of_it = runs is not None and decision is not None and decision.cluster_id == runs
+        if is_of_it and (runs, node.peer) not in self._expelled:
+            raise self._violation(f"{node.name} removes Kubernetes, and no master has taken it out of {runs}")
+
     def _kept(self, node: SimulatedNode, before: Actions, after: Actions) -> None:
         served, durable = before.local.durable.served, after.local.durable
-        if served and durable.runs != served:
+        is_out = durable.runs is None and (served, node.peer) in self._expelled
+        if served and durable.runs != served and not is_out:
             raise self._violation(f"{node.name} gives up the control plane of {served} for {durable.runs}, unasked")
 
     def _voted(self, node: SimulatedNode, ballot: Ballot, value: Decision) -> None:
@@ -164,6 +183,8 @@ def _unsettled_role(node: SimulatedNode, decision: Decision) -> Iterator[str]:
     if node.peer == decision.init and node.durable.incarnation != decision.incarnation:
         if actions.plan is not None:
             yield f"{node.name} lost its disk and runs as {actions.role}"
+    elif node.durable.leaving:
+        yield f"{node.name} is still on its way out: {actions.phase}, {actions.message}"
     elif node.wish is Role.NONE:
         if actions.role is not Role.NONE:
             yield f"{node.name} is to take no role and has {actions.role}"

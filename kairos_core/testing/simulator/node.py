@@ -14,41 +14,35 @@ from typing import TYPE_CHECKING, Any
 from kairos_core.cluster import roles
 from kairos_core.cluster.addresses import renewed
 from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
-from kairos_core.cluster.durable import Durable, adopted, forgotten
+from kairos_core.cluster.durable import Durable, Leaving, adopted, forgotten
 from kairos_core.cluster.election import Moment, Rules
 from kairos_core.cluster.quorum import Ballots, Decision, Recovery
 from kairos_core.cluster.reading import Reading
 from kairos_core.cluster.view import GENERATION_BYTES, View
-from kairos_core.model import Address, Attachment, EngineState, EngineStatus, PeerId, Role
-from kairos_core.protocol.buckets import GENERATIONS, PEERS, REPORTS
+from kairos_core.model import Address, Attachment, PeerId, Role
+from kairos_core.protocol.buckets import GENERATIONS, PEERS, REPORTS, Policy, policy_of
 from kairos_core.protocol.entry import Entry
 from kairos_core.protocol.gossip import Gossip, SyncWanted
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.ledger import Change, Ledger, draft
 from kairos_core.runtime.actions import MERGE_CHANGES, RESTS
 from kairos_core.runtime.clock import NetworkTime
-from kairos_core.runtime.node import LOOK_AT_ADDRESSES
+from kairos_core.runtime.node import FAREWELL, LOOK_AT_ADDRESSES
 from kairos_core.runtime.pump import HOUSEKEEPING, Errand
 from kairos_core.runtime.sessions import ENOUGH, OFFERED_UNASKED, WHOLE
 from kairos_core.runtime.vault import Vault
 from kairos_core.settings import SecretStr
 from kairos_core.testing.simulator.description import description_of
 from kairos_core.testing.simulator.disk import Disk
+from kairos_core.testing.simulator.kubernetes import SimulatedKubernetes
 
 if TYPE_CHECKING:
     from kairos_core.testing.simulator.world import World
 
 UNIX_START = 1_800_000_000.0
-ENGINE_START = 1.0
-"""Virtual seconds that Kubernetes takes to be ready."""
-
 LOOK_COST = 10e-6
 """Seconds that a look takes for each entry in the ledger: ten times what was measured on a server, as on a small board.
 The reconciler rests so many times longer."""
-
-SECRET = SecretStr("simulated")
-READY_MASTER = EngineStatus(EngineState.READY, join_token=SECRET, kubeconfig=SECRET)
-READY_WORKER = EngineStatus(EngineState.READY)
 
 NEVER = float("inf")
 
@@ -73,7 +67,7 @@ class SimulatedNode:
 
     def boot(self) -> None:
         """Start, or start again with what the disk holds."""
-        world, self.is_up = self.world, True
+        world, self.is_up, self.has_left = self.world, True, False
         self.lives += 1
         self.durable, self.identity = self.disk.durable, self.disk.identity
         votes = self.kind == "node" and self.wish is not Role.NONE
@@ -85,16 +79,16 @@ class SimulatedNode:
         self.vault = Vault(self, world.random.randbytes)
         self.spec = Spec(self.name, self.rules, kind=self.kind, wish=self.wish)
         self.actions = Actions(Local(self.durable, attachment=Attachment("eth0", self.address.host)))
-        self._offset, self._poll_at, self._look_at, self._wake_at, self._engine_ready = 0.0, NEVER, NEVER, NEVER, NEVER
+        self._offset, self._poll_at, self._look_at, self._wake_at = 0.0, NEVER, NEVER, NEVER
         self._dialling: set[Address] = set()
-        self._runs: tuple[str | None, bool] | None = None
+        self._kubernetes = SimulatedKubernetes(self)
         self._is_introduced = False
         self._restore(self.disk.entries)
         self._recall()
         self._introduce()
         world.note(self, "starts")
-        self._later(HOUSEKEEPING, self._keep_house)
-        self._later(LOOK_AT_ADDRESSES, self._follow_addresses)
+        self.later(HOUSEKEEPING, self._keep_house)
+        self.later(LOOK_AT_ADDRESSES, self._follow_addresses)
         self.look()
         for member in list(self.gossip.membership.members.values()):
             if member.address is not None:
@@ -149,7 +143,13 @@ class SimulatedNode:
         self.actions = replace(self.actions, decision=decision)
         self.world.note(self, f"adopts {decision.cluster_id}")
         self._introduce()
-        self._look_soon()
+        self.look_soon()
+
+    def leave(self) -> None:
+        """Do what `kairos leave` does."""
+        self._keep(replace(self.durable, leaving=Leaving.ORDERLY))
+        self.world.note(self, "is to leave")
+        self.look_soon()
 
     @property
     def peer(self) -> PeerId:
@@ -177,7 +177,7 @@ class SimulatedNode:
         """Return the wall time that this node goes by: its own clock's, or the network's."""
         return UNIX_START + self.world.now + self._skew + self._offset
 
-    def _later(self, delay: float, act: Callable[[], None]) -> None:
+    def later(self, delay: float, act: Callable[[], None]) -> None:
         """Let something happen unless the process ends before."""
         self._at(self.world.now + delay, act)
 
@@ -189,12 +189,12 @@ class SimulatedNode:
     def _keep_house(self) -> None:
         self.gossip.expire(self.unix_now())
         self._renew()
-        self._later(HOUSEKEEPING, self._keep_house)
+        self.later(HOUSEKEEPING, self._keep_house)
 
     def _follow_addresses(self) -> None:
         """Introduce ourselves again, as a node does: what a wrong clock made of our entry does not stay."""
         self._introduce()
-        self._later(LOOK_AT_ADDRESSES, self._follow_addresses)
+        self.later(LOOK_AT_ADDRESSES, self._follow_addresses)
 
     def _renew(self) -> None:
         for entry in self.ledger.renewals(self.peer, self.unix_now()):
@@ -240,7 +240,7 @@ class SimulatedNode:
             else:
                 self._ask_the_time()
         if changed:
-            self._look_soon()
+            self.look_soon()
         self._schedule()
 
     def _schedule(self) -> None:
@@ -337,16 +337,16 @@ class SimulatedNode:
             self._introduce()
         self.world.watch.looked(self, before, actions)
         self._publish(actions, view)
-        if actions.plan is not None and self._runs != (self.durable.runs, self.durable.serves):
-            self._start_engine(actions)
+        self._kubernetes.carry_out(actions)
+        if actions.phase == "left":
+            self._go()
         self._wake(actions.wake_at)
 
     def _local(self, view: View) -> Local:
-        local = replace(self.actions.local, join_token=self._join_token(view))
-        if self.world.now >= self._engine_ready:
-            is_master = self.role is not None and self.role.is_master
-            local = replace(local, engine=READY_MASTER if is_master else READY_WORKER)
-        return local
+        kubernetes, before = self._kubernetes, self.actions.local
+        status = kubernetes.status(before.engine, self.role)
+        token = self._join_token(view)
+        return replace(before, join_token=token, engine=status, is_dismissed=kubernetes.is_dismissed)
 
     def _join_token(self, view: View) -> SecretStr | None:
         decision = self.actions.decision
@@ -367,19 +367,25 @@ class SimulatedNode:
             for name, recipients in actions.share.items():
                 self.vault.share(actions.decision.cluster_id, name, "simulated", recipients, view)
         role = actions.role.value if actions.role else ""
-        self.publish(REPORTS, str(self.peer), {"role": role, "phase": actions.phase})
+        engine = actions.local.engine.state.value
+        self.publish(REPORTS, str(self.peer), {"role": role, "phase": actions.phase, "engine": engine})
 
-    def _start_engine(self, actions: Actions) -> None:
-        self._runs = (self.durable.runs, self.durable.serves)
-        self._engine_ready = self.world.now + ENGINE_START
-        self._later(ENGINE_START, self._look_soon)
-        self.world.watch.started(self, actions)
+    def _go(self) -> None:
+        """Leave for good, as a node does: take back what we have said, forget who we were, and end."""
+        if self.has_left:
+            return
+        self.has_left = True
+        for entry in sorted(self.ledger.read(self.unix_now()), key=lambda entry: entry.bucket == PEERS):
+            if entry.author == self.peer and policy_of(entry.bucket) is Policy.OWN:
+                self.publish(entry.bucket, entry.key, None)
+        self.world.note(self, "has left")
+        self.later(FAREWELL, lambda: self.wipe(keep_identity=False))
 
-    def _look_soon(self) -> None:
+    def look_soon(self) -> None:
         due = self.world.now + max(MERGE_CHANGES, len(self.ledger) * LOOK_COST * RESTS)
         if self._look_at == NEVER:
             self._look_at = due
-            self._later(due - self.world.now, self.look)
+            self.later(due - self.world.now, self.look)
 
     def _wake(self, when: float) -> None:
         """Look again at the time that the controller asked for, and not at one it asked for before."""
@@ -387,12 +393,12 @@ class SimulatedNode:
             return
         self._wake_at = when
         if when < NEVER:
-            self._later(max(MERGE_CHANGES, when - self.world.now), lambda: self._awake(when))
+            self.later(max(MERGE_CHANGES, when - self.world.now), lambda: self._awake(when))
 
     def _awake(self, when: float) -> None:
         if self._wake_at == when:
             self._wake_at = NEVER
-            self._look_soon()
+            self.look_soon()
 
     def _introduce(self) -> None:
         self.publish(PEERS, str(self.peer), description_of(self))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from kairos_core.cluster.election import Rules
 from kairos_core.model import Role
-from kairos_core.testing.simulator import hostile, operated
+from kairos_core.testing.simulator import departing, hostile, operated
 from kairos_core.testing.simulator.invariants import unsettled
 from kairos_core.testing.simulator.network import Conditions
 from kairos_core.testing.simulator.scenario import (
@@ -30,7 +30,7 @@ from kairos_core.testing.simulator.scenario import (
 )
 from kairos_core.testing.simulator.world import World
 
-__all__ = ["SCENARIOS", "Scenario", "big_network", "hostile", "operated"]
+__all__ = ["SCENARIOS", "Scenario", "big_network", "departing", "hostile", "operated"]
 
 YEAR = 365 * 86_400.0
 

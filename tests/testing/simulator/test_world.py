@@ -67,12 +67,12 @@ def test_lost_datagrams_never_arrive_and_doubled_ones_arrive_twice() -> None:
 def test_what_a_crashed_node_had_planned_does_not_happen_in_its_next_life() -> None:
     world, one, _ = pair()
     seen: list[str] = []
-    one._later(1.0, lambda: seen.append("planned in the first life"))
-    one._later(3.0, lambda: seen.append("too late"))
+    one.later(1.0, lambda: seen.append("planned in the first life"))
+    one.later(3.0, lambda: seen.append("too late"))
     world.run(until=2.0)
     one.crash()
     one.boot()
-    one._later(2.0, lambda: seen.append("planned in the second life"))
+    one.later(2.0, lambda: seen.append("planned in the second life"))
     world.run(until=5.0)
     assert seen == ["planned in the first life", "planned in the second life"]
 
