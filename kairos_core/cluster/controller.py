@@ -88,7 +88,7 @@ class Actions:
 def reconcile(view: View, spec: Spec, local: Local, moment: Moment) -> Actions:
     """Say what to do in this state, at this moment."""
     if not spec.automatic:
-        return _manual(view, spec, local) if not local.durable.leaving else _leave(Actions(local), view, spec)
+        return _manual(view, spec, local) if not local.durable.leaving else _leave(Actions(local), view, spec, moment)
     before = local.durable
     local = _move_on(local, view)
     rules = replace(spec.rules, incarnation=local.durable.incarnation)
@@ -104,18 +104,18 @@ def reconcile(view: View, spec: Spec, local: Local, moment: Moment) -> Actions:
     if spec.kind != "node":
         return replace(base, phase="ready", message="connected as an operator: no role, no vote")
     if view.wish_of(view.me) is Role.NONE or local.durable.leaving:
-        return _leave(base, view, spec)
+        return _leave(base, view, spec, moment)
     if decision is None:
         return replace(base, phase=election.phase, message=election.message)
     return _follow(base, view, spec, decision, moment)
 
 
-def _leave(base: Actions, view: View, spec: Spec) -> Actions:
+def _leave(base: Actions, view: View, spec: Spec, moment: Moment) -> Actions:
     """Have this node taken out of the cluster that it runs, then remove Kubernetes, then take no role."""
     durable = base.local.durable
     is_dismissed = base.local.is_dismissed or not spec.has_engine
     if is_dismissed and durable.runs is not None:
-        durable = without_kubernetes(durable)
+        durable = without_kubernetes(durable, moment.draw)
     base = replace(base, role=Role.NONE, local=replace(base.local, durable=durable))
     asked = tuple(Publication(*entry) for entry in departure.request(view, durable))
     base = replace(base, publish=(*base.publish, *asked))
@@ -349,9 +349,15 @@ def _with_durable(base: Actions, **changes: Any) -> Actions:
 def _why_no_role(view: View, decision: Decision) -> str:
     wish = view.wish_of(view.me)
     if view.me == decision.init:
+        others = [s for s in view.servers if s.cluster_id == decision.cluster_id and s.peer != view.me]
+        way_out = (
+            "Let it come back as a new node: kairos leave, then kairos join"
+            if others
+            else "Restore its disk, or give the cluster up: kairos cluster new-generation"
+        )
         return (
             f"this machine initialised cluster {decision.cluster_id}, but its disk was replaced since; it will not "
-            "initialise a second one. Restore its disk, or give the cluster up: kairos cluster new-generation"
+            f"initialise a second one. {way_out}"
         )
     if decision.masters is None and wish is not None and wish.is_master:
         return (

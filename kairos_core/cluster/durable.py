@@ -62,6 +62,10 @@ def forgotten(durable: Durable, published_incarnation: str) -> Durable:
     return replace(durable, ballots=Ballots(recovery=Recovery()), generation=0)
 
 
+def _new_incarnation(draw: Callable[[], float]) -> str:
+    return f"{int(draw() * (1 << 52)):013x}{int(draw() * (1 << 52)):013x}"
+
+
 def fenced_off(before: Durable, after: Durable, draw: Callable[[], float]) -> Durable:
     """Return the state with a new incarnation if the memory was found to be lost: it never initialises as the old one.
 
@@ -70,7 +74,7 @@ def fenced_off(before: Durable, after: Durable, draw: Callable[[], float]) -> Du
     is_news = after.ballots.recovery is not None and before.ballots.recovery is None
     if not is_news or after.intent is not None:
         return after
-    return replace(after, incarnation=f"{int(draw() * (1 << 52)):013x}{int(draw() * (1 << 52)):013x}")
+    return replace(after, incarnation=_new_incarnation(draw))
 
 
 def adopted(durable: Durable, decision: Decision) -> Durable:
@@ -81,6 +85,9 @@ def adopted(durable: Durable, decision: Decision) -> Durable:
     return replace(durable, ballots=ballots, intent=intent, serves=durable.serves and mine)
 
 
-def without_kubernetes(durable: Durable) -> Durable:
-    """Return the state of a node on which Kubernetes, and its data, are no more: it never initialises that cluster."""
-    return replace(durable, intent=None, runs=None, serves=False)
+def without_kubernetes(durable: Durable, draw: Callable[[], float]) -> Durable:
+    """Return the state of a node on which Kubernetes, and its data, are no more.
+
+    It has a new incarnation, as after the loss of its disk: the first master of a cluster never initialises it again.
+    """
+    return replace(durable, incarnation=_new_incarnation(draw), intent=None, runs=None, serves=False)

@@ -137,6 +137,17 @@ def test_a_node_whose_role_is_set_to_none_is_taken_out_too_and_stays() -> None:
     assert (after.phase, after.role, after.local.durable.runs) == ("ready", Role.NONE, None)
 
 
+def test_a_first_master_that_was_taken_out_never_initialises_its_cluster_again() -> None:
+    out = view(A, departures={(ID, A): "a"}, farewells={(ID, A, B): Farewell(is_done=True)}, overrides={A: Role.NONE})
+    gone = look(out, running(A, is_dismissed=True))
+    incarnation = gone.local.durable.incarnation
+    assert incarnation != "1"
+    back = view(A, nodes={**view(A).nodes, A: Node(A, "a", incarnation=incarnation)})
+    again = look(back, replace(gone.local, is_dismissed=False))
+    assert (again.role, again.plan, again.phase) == (None, None, "waiting")
+    assert "kairos leave, then kairos join" in again.message
+
+
 def test_what_is_left_of_a_cluster_that_was_given_up_is_removed_only_when_its_machine_leaves() -> None:
     later = Decision("kairos-2", B, "1", generation=2)
     view_of_later = view(A, generation=2, overrides={A: Role.NONE})
