@@ -83,4 +83,3 @@ def lost_masters(world: World) -> None:
 def _ready_masters(world: World) -> list[SimulatedNode]:
     """Return who serves the cluster at this moment."""
     return [node for node in world.up() if node.durable.served and node.actions.phase == "ready"]
-
