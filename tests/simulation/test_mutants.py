@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from kairos_core.cluster import controller, election, quorum, reading, roles
+from kairos_core.cluster import controller, departure, election, quorum, reading, roles
 from kairos_core.cluster.controller import Actions, Durable
+from kairos_core.cluster.departure import Expulsion
 from kairos_core.cluster.election import Candidacy, Election, Moment, Rules
 from kairos_core.cluster.quorum import Ballots, Decision, Register, Round
 from kairos_core.cluster.view import View
@@ -175,6 +176,24 @@ def anybody_writes_any_key(patch: Patch) -> None:
     patch.setattr(ledger, "is_writer", lambda *_: True)
 
 
+def nobody_is_waited_for(patch: Patch) -> None:
+    """Whoever leaves removes its Kubernetes at once, although it is still in the cluster."""
+    patch.setattr(departure, "is_out", lambda *_: True)
+
+
+def everybody_is_taken_out(patch: Patch) -> None:
+    """A master takes out whom it knows, not whoever asks for it."""
+
+    def all_of_them(view: View, decision: Decision) -> tuple[Expulsion, ...]:
+        return tuple(Expulsion(decision.cluster_id, peer, "") for peer in view.nodes if peer != view.me)
+
+    patch.setattr(departure, "expulsions", all_of_them)
+
+
+def only_the_first_one_assigns(patch: Patch) -> None:
+    patch.setattr(roles, "assigner", lambda _view, decision, _lost: decision.init)
+
+
 @pytest.mark.parametrize(
     ("mutate", "name", "told"),
     [
@@ -186,6 +205,9 @@ def anybody_writes_any_key(patch: Patch) -> None:
         (every_generation_is_heard, "absurd_claims", "only the liar asked for"),
         (no_signature_is_checked, "forged_entries", "did not write"),
         (anybody_writes_any_key, "forged_entries", "did not write"),
+        (nobody_is_waited_for, "departures", "no master has taken it out"),
+        (everybody_is_taken_out, "departures", "which does not leave"),
+        (only_the_first_one_assigns, "lost_masters", "serve instead of three"),
     ],
 )
 def test_what_operators_and_liars_do_is_caught(

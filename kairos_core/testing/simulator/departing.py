@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kairos_core.cluster.controller import HA_PATIENCE
 from kairos_core.cluster.election import Rules
-from kairos_core.cluster.roles import masters
+from kairos_core.cluster.quorum import Decision
+from kairos_core.cluster.roles import assigner, masters
 from kairos_core.testing.simulator.invariants import Violation
 from kairos_core.testing.simulator.node import SimulatedNode
 from kairos_core.testing.simulator.scenario import AGREE, heal, revive, scenario, split, write
@@ -27,7 +28,9 @@ def departures(world: World) -> None:
     nodes = boot_with_ha(world)
     write(world, nodes, 2)
     for _ in range(world.random.randint(1, 3)):
-        node = world.random.choice([node for node in world.up() if not node.has_left])
+        here = [node for node in world.up() if not node.has_left]
+        assigning = [node for node in here if node.peer == assigner(node.view(), _decision(node), ())]
+        node = world.random.choice(assigning if assigning and world.random.random() < 0.4 else here)
         if node.durable.served and len(_ready_masters(world)) < 3:
             continue  # with two of three gone the last could not take anybody out while it is away itself
         node.leave()
@@ -56,8 +59,7 @@ def departures(world: World) -> None:
 def lost_masters(world: World) -> None:
     """The first master is lost for good, or another, or both; others take their places after a while."""
     nodes = boot_with_ha(world)
-    decision = nodes[0].actions.decision
-    assert decision is not None
+    decision = _decision(nodes[0])
     lost = [node for node in nodes if node.peer == decision.init]
     if world.random.random() < 0.4:
         lost.append(world.random.choice([node for node in _ready_masters(world) if node not in lost]))
@@ -78,6 +80,12 @@ def lost_masters(world: World) -> None:
         known = masters(nodes[-1].view(), decision)
         if decision.init not in known or not any(node.peer == decision.init and node.is_up for node in nodes):
             raise Violation("the first master came back and is none any more")
+
+
+def _decision(node: SimulatedNode) -> Decision:
+    decision = node.actions.decision
+    assert decision is not None
+    return decision
 
 
 def _ready_masters(world: World) -> list[SimulatedNode]:
