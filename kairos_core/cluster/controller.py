@@ -24,10 +24,6 @@ from kairos_core.settings import SecretStr
 
 __all__ = ["Actions", "Durable", "Local", "Publication", "Spec", "reconcile"]
 
-HA_PATIENCE = 300.0
-"""Seconds of silence after which a further master counts as lost and is replaced. Raising it leaves the control plane
-one short for longer; lowering it moves a master because a machine was restarted."""
-
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -41,6 +37,9 @@ class Spec:
     automatic: bool = True  # roles are decided by the network; else only `wish` counts
     datastore: SecretStr | None = None
     cluster_token: Callable[[str], SecretStr] = field(default=lambda _: SecretStr(""), repr=False)
+    patience: float = 300.0
+    """Seconds of silence after which a master counts as lost and is replaced. Raising it leaves the control plane one
+    short for longer; lowering it makes another master because a machine was restarted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +184,7 @@ def _settle(base: Actions, view: View, spec: Spec, decision: Decision, moment: M
         return replace(base, phase="waiting", message=why)
     base = replace(base, role=role)
     if role.is_master:
-        base = _assign(base, view, decision, moment)
+        base = _assign(base, view, spec, decision, moment)
     if base.local.attachment is None:
         return replace(base, phase="attaching", message="waiting for an address in the network")
     base = _name_node(base, view, spec)
@@ -266,15 +265,15 @@ def _manual(view: View, spec: Spec, local: Local) -> Actions:
     return _with_engine_phase(replace(base, plan=plan))
 
 
-def _assign(base: Actions, view: View, decision: Decision, moment: Moment) -> Actions:
+def _assign(base: Actions, view: View, spec: Spec, decision: Decision, moment: Moment) -> Actions:
     """Repeat who the HA masters are, and assign them anew if that is this master's part and one is missing."""
     if decision.masters is None:
         return base
     silent = roles.masters(view, decision) - view.alive
     absent = {peer: base.local.absent.get(peer, moment.now) for peer in silent}
     base = replace(base, local=replace(base.local, absent=absent))
-    lost = [peer for peer, since in absent.items() if moment.now >= since + HA_PATIENCE]
-    due = min((since + HA_PATIENCE for peer, since in absent.items() if peer not in lost), default=float("inf"))
+    lost = [peer for peer, since in absent.items() if moment.now >= since + spec.patience]
+    due = min((since + spec.patience for peer, since in absent.items() if peer not in lost), default=float("inf"))
     base = replace(base, wake_at=min(base.wake_at, due))
     ha, epoch = roles.assigned(view, decision)
     if roles.assigner(view, decision, lost) == view.me:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kairos_core.cluster import roles
-from kairos_core.cluster.controller import HA_PATIENCE, Actions, Spec
+from kairos_core.cluster.controller import Actions, Spec
 from kairos_core.cluster.election import guarantee, is_stranded
 from kairos_core.cluster.quorum import read_quorum
 from kairos_core.cluster.view import View
@@ -106,6 +106,9 @@ def _initialiser(it: Examination) -> Finding | None:
     others = roles.masters(view, decision) & view.alive - {decision.init}
     verdict = Verdict.NOTE if others else Verdict.WRONG
     give_up = "kairos cluster new-generation"
+    is_replaced = decision.masters is not None and len(roles.ha_masters(view, decision)) > decision.masters
+    if is_replaced and others and decision.init not in view.alive:
+        return Finding("first master", Verdict.OK, f"{name} is gone, and another master has taken its place")
     if node is not None and node.incarnation != decision.incarnation:
         message = f"the disk of {name}, which initialised the cluster, was replaced; it will not initialise another"
         return Finding("first master", verdict, message, f"restore its disk, or: {give_up}")
@@ -123,7 +126,8 @@ def _further_masters(it: Examination) -> Finding | None:
     listed = roles.ha_masters(it.view, decision)
     silent = sorted(it.name_of(peer) for peer in listed if peer not in it.view.alive)
     if silent:
-        message = f"{', '.join(silent)} does not answer; replaced after {HA_PATIENCE:.0f} s if another node is free"
+        after = f"replaced after {it.spec.patience:.0f} s if another node is free"
+        message = f"{', '.join(silent)} does not answer; {after}"
         return Finding("further masters", Verdict.WRONG, message, "start it again")
     if len(listed) < decision.masters:
         message = f"{len(listed)} of {decision.masters} further masters are assigned"

@@ -69,6 +69,13 @@ class Ha(Settings):
         default=None, description="Datastore endpoint (postgres://…, mysql://…) instead of the embedded etcd."
     )
 
+    replace_after: int = setting(
+        default=300,
+        ge=10,
+        le=86400,
+        description="Seconds of silence after which a master is lost for good, and another node takes its place.",
+    )
+
     @property
     def enabled(self) -> bool:
         """Whether the cluster is started so that further masters can join."""

@@ -170,6 +170,7 @@ def make_spec(config: Config, keyring: Keyring, durable: Durable, kind: str, *, 
         has_engine=has_engine,
         datastore=database if database and database.get_secret_value() else None,
         cluster_token=cluster_token,
+        patience=p2p.auto.ha.replace_after,
     )
 
 

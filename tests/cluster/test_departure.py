@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from kairos_core.cluster.controller import HA_PATIENCE, Actions, Durable, Local, Spec, reconcile
+from kairos_core.cluster.controller import Actions, Durable, Local, Spec, reconcile
 from kairos_core.cluster.departure import Expulsion
 from kairos_core.cluster.durable import Leaving
 from kairos_core.cluster.election import Moment, Rules
@@ -191,7 +191,7 @@ def test_when_the_first_master_is_lost_another_replaces_it_after_a_while() -> No
     lost = view(B, alive=frozenset((B, C, D, E)))
     first = look(lost, running(B))
     assert said(first, "assignments") == {}
-    assert first.wake_at == 100.0 + HA_PATIENCE
+    assert first.wake_at == 100.0 + 300.0
     later = look(lost, first.local, now=first.wake_at)
     [value] = said(later, "assignments").values()
     assert value["epoch"] == 1

@@ -44,6 +44,9 @@ def test_a_sole_master_that_is_silent_is_wrong_and_one_with_company_is_a_note() 
         HEALTHY, view=replace(VIEW, alive=frozenset((B, C)), claims={}), actions=replace(HEALTHY.actions, decision=ha)
     )
     assert findings(it)["first master"].verdict is Verdict.NOTE
+    replaced = {"assignments": {("kairos-1", C): (C, B)}, "epochs": {("kairos-1", C): 1}}
+    finding = findings(replace(it, view=replace(it.view, **replaced)))["first master"]
+    assert (finding.verdict, finding.message) == (Verdict.OK, "a is gone, and another master has taken its place")
 
 
 def test_a_first_master_with_another_disk_is_wrong() -> None:

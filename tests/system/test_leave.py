@@ -21,11 +21,11 @@ def all_ready(seen: list[Status]) -> bool:
     return all(status["me"]["engine"] == "ready" for status in seen)
 
 
-async def formed(lab: Lab, nodes: int, network: Network) -> tuple[list[Agent], dict[str, Agent]]:
+async def formed(lab: Lab, nodes: int, network: Network, **p2p: object) -> tuple[list[Agent], dict[str, Agent]]:
     """Grow a cluster; return its agents, and one of each role."""
     install_engine(lab)
     await asyncio.gather(*[lab.add(f"node-{number + 1}") for number in range(nodes)])
-    agents = await launch(lab.machines, network)
+    agents = await launch(lab.machines, network, **p2p)
     seen = await until(agents, all_ready, FORMED, "a cluster")
     return agents, {status["me"]["role"]: agent for agent, status in zip(agents, seen, strict=True)}
 
@@ -146,3 +146,22 @@ async def test_leaving_goes_on_after_the_agent_was_killed_in_the_middle(lab: Lab
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)
     await leaves_no_trace(worker)
+
+
+async def test_masters_that_are_killed_for_good_are_replaced_and_the_first_is_taken_out(lab: Lab) -> None:
+    ha = {"enable": True, "master_nodes": 2, "replace_after": 10}
+    agents, by_role = await formed(lab, 5, Network.new(5, 2), auto={"ha": ha})
+    first = by_role["master/clusterinit"]
+    await first.machine.power_off()
+    rest = others_of(agents, first)
+
+    def three_masters(seen: list[Status]) -> bool:
+        return all_ready(seen) and [status["me"]["role"] for status in seen].count("master/ha") == 3
+
+    seen = await until(rest, three_masters, FORMED, "a worker takes its place")
+    [new, *_] = [agent for agent in rest if agent is by_role["worker"]] or rest
+    assert {status["cluster_id"] for status in seen} == {seen[0]["cluster_id"]}
+    await new.machine.run("k3s", "kubectl", "delete", "node", first.name)
+    for master in (agent for agent, status in zip(rest, seen, strict=True) if status["me"]["role"] == "master/ha"):
+        await eventually(master, [agent.name for agent in rest])
+        assert "server: https://" in (await master.machine.run("kairos", "get-kubeconfig")).stdout

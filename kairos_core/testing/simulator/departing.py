@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kairos_core.cluster.controller import HA_PATIENCE
 from kairos_core.cluster.election import Rules
 from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.roles import assigner, masters
@@ -66,7 +65,7 @@ def lost_masters(world: World) -> None:
     for node in lost:
         node.crash()
         world.run(until=world.now + world.random.uniform(0.0, 10.0))
-    world.run(until=world.now + HA_PATIENCE + 20.0)
+    world.run(until=world.now + nodes[0].spec.patience + 20.0)
     world.settle(AGREE)
     serving = len(_ready_masters(world))
     if serving != 3:
