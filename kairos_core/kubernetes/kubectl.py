@@ -1,7 +1,7 @@
 """Takes a node out of a cluster by an engine's kubectl: moves its pods away, then deletes it.
 
-Source: kubernetes.io, reference/kubectl/generated/kubectl_drain and kubectl_delete; k8s.io/kubectl, pkg/drain/filters.go
-and pkg/cmd/drain/drain.go.
+Source: kubernetes.io, reference/kubectl/generated/kubectl_drain and kubectl_delete; k8s.io/kubectl, pkg/drain and
+pkg/cmd/drain/drain.go.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kairos_core.errors import EngineError
 from kairos_core.service.supervisor import complete_program
 
 DRAIN_PATIENCE = 120
-"""Seconds for a node's pods to move away, before it is told what holds them, and tried again. Raising it tells later."""
+"""Seconds for pods to move away until what holds them is told, and all is tried again. Raising it tells later."""
 
 DELETE_PATIENCE = 60
 """Seconds until a deleted node is gone: its finalizers do what is left to do, which takes a moment each."""
@@ -24,7 +24,7 @@ ANSWER_PATIENCE = 20
 """Seconds for one answer, and beyond the other patiences for kubectl to end by itself."""
 
 MAX_COMPLAINT = 120
-"""Characters of kubectl's own words in an error: with what to do, and the node's name, they must fit the 256 of a farewell."""
+"""Characters of kubectl's own words in an error: with a name and with what to do they must fit a farewell's 256."""
 
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 """What a node may be called (RFC 1123, a subdomain). The attack: a member that leaves as `--selector=all-others`."""
@@ -78,15 +78,15 @@ class Kubectl:
         code, _, errors = await self._run("drain", node.name, *flags, timeout=DRAIN_PATIENCE + ANSWER_PATIENCE)
         if code and "(NotFound)" not in errors:
             raise EngineError(
-                f"{node.name} cannot be drained: {complaint(errors)}. Mend it (kubectl get pdb -A), or on that machine: "
-                "kairos leave --force"
+                f"{node.name} cannot be drained: {complaint(errors)}. Mend it (kubectl get pdb -A), or on that "
+                "machine: kairos leave --force"
             )
 
     async def delete(self, name: str, *, kind: str = "node") -> None:
-        """Delete an object, and wait until it is gone; one that is not there is fine. Raises EngineError."""
+        """Delete an object, and wait until it is gone; none of that name or kind is fine. Raises EngineError."""
         flags = ("--ignore-not-found", "--wait=true", f"--timeout={DELETE_PATIENCE}s")
         code, _, errors = await self._run("delete", kind, name, *flags, timeout=DELETE_PATIENCE + ANSWER_PATIENCE)
-        if code:
+        if code and "doesn't have a resource type" not in errors:
             raise EngineError(
                 f"the {kind} {name} is deleted and stays: {complaint(errors)}. See finalizers in: "
                 f"kubectl get {kind} {name} -o yaml"
@@ -116,4 +116,3 @@ def complaint(errors: str) -> str:
     failed = [line.removeprefix("error: ") for line in lines if line.lower().startswith("error")]
     said = "; ".join(dict.fromkeys(refused or failed[-1:] or lines[-1:])).rstrip(".") or "kubectl said nothing"
     return said if len(said) <= MAX_COMPLAINT else f"{said[:MAX_COMPLAINT]}…"
-

@@ -21,8 +21,8 @@ disruption budget.
 There are pending pods in node "a" when an error occurred: error when evicting pods/"web-1" -n "shop": global timeout \
 reached: 2m0s
 pod/web-1
-error: unable to drain node "a" due to error: error when evicting pods/"web-1" -n "shop": global timeout reached: 2m0s, \
-continuing command...
+error: unable to drain node "a" due to error: error when evicting pods/"web-1" -n "shop": global timeout reached: \
+2m0s, continuing command...
 There are pending nodes to be drained:
  a
 error: error when evicting pods/"web-1" -n "shop": global timeout reached: 2m0s
@@ -115,8 +115,8 @@ async def test_a_drain_that_is_held_up_says_by_what_and_what_to_do(program: Prog
     with pytest.raises(EngineError) as caught:
         await program.answers(errors=BUDGET, code=1).drain(ClusterNode("a"))
     assert str(caught.value) == (
-        'a cannot be drained: evicting pods/"web-1" -n "shop": Cannot evict pod as it would violate the pod\'s disruption '
-        "budget. Mend it (kubectl get pdb -A), or on that machine: kairos leave --force"
+        'a cannot be drained: evicting pods/"web-1" -n "shop": Cannot evict pod as it would violate the pod\'s '
+        "disruption budget. Mend it (kubectl get pdb -A), or on that machine: kairos leave --force"
     )
 
 
@@ -133,6 +133,12 @@ async def test_a_node_that_went_meanwhile_is_drained(program: Program) -> None:
 async def test_a_deletion_waits_and_does_not_mind_what_is_gone(program: Program) -> None:
     await program.answers().delete("a")
     assert program.runs == ["--kubeconfig=admin delete node a --ignore-not-found --wait=true --timeout=60s"]
+
+
+async def test_a_kind_that_the_cluster_does_not_know_has_nothing_to_delete(program: Program) -> None:
+    kubectl = program.answers(errors='error: the server doesn\'t have a resource type "controlnode"\n', code=1)
+    await kubectl.delete("a", kind="controlnode")
+    assert program.runs[0].startswith("--kubeconfig=admin delete controlnode a ")
 
 
 async def test_what_does_not_go_is_an_error(program: Program) -> None:
