@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kairos_core.kubernetes.credentials import with_server
     from kairos_core.kubernetes.health import ask_kubelet, server_health
     from kairos_core.kubernetes.kernel import examine_kernel
+    from kairos_core.kubernetes.kubectl import ClusterNode, Kubectl
     from kairos_core.lan import is_lan_interface
     from kairos_core.model import (
         Address,
@@ -85,6 +86,7 @@ __all__ = [
     "Beacon",
     "BeaconNames",
     "Before",
+    "ClusterNode",
     "ConfigError",
     "ControlError",
     "Discovery",
@@ -103,6 +105,7 @@ __all__ = [
     "Join",
     "Journal",
     "KairosError",
+    "Kubectl",
     "LedgerStore",
     "Manifest",
     "Network",
@@ -176,6 +179,7 @@ _HOMES = (
     "kubernetes.credentials",
     "kubernetes.health",
     "kubernetes.kernel",
+    "kubernetes.kubectl",
     "api.client",
     "cli.options",
     "cli.columns",

@@ -47,6 +47,18 @@ class Supervisor(ABC):
 
 async def run_program(*argv: str, accept: tuple[int, ...] = (0,), timeout: float = 60.0) -> tuple[int, str]:
     """Run a program to its end; return its exit code and output. Raises EngineError."""
+    code, output, errors = await complete_program(*argv, timeout=timeout)
+    if code not in accept:
+        said = errors.strip() or output.strip()
+        raise EngineError(f"'{' '.join(argv)}' failed with exit code {code}: {said or 'it said nothing'}")
+    return code, output
+
+
+async def complete_program(*argv: str, timeout: float) -> tuple[int, str, str]:
+    """Run a program to its end; return its exit code, and what it said on both outputs. Raises EngineError.
+
+    It is killed when it takes too long, and when nobody waits for it any more.
+    """
     command = " ".join(argv)
     try:
         process = await asyncio.create_subprocess_exec(
@@ -61,14 +73,12 @@ async def run_program(*argv: str, accept: tuple[int, ...] = (0,), timeout: float
         async with asyncio.timeout(timeout):
             output, errors = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         raise EngineError(f"'{command}' did not end within {timeout:.0f} s, and was killed.") from None
-    code = process.returncode or 0
-    if code not in accept:
-        said = errors.decode(errors="replace").strip() or output.decode(errors="replace").strip()
-        raise EngineError(f"'{command}' failed with exit code {code}: {said or 'it said nothing'}")
-    return code, output.decode(errors="replace")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace")
 
 
 def tail_command(path: Path, lines: int, *, follow: bool) -> tuple[str, ...]:

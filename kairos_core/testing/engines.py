@@ -140,6 +140,7 @@ class FakeCluster:
 
     token: str = ""
     nodes: dict[str, Role] = field(default_factory=dict)
+    expelled: set[str] = field(default_factory=set)  # they run on, and come back only by a new start
 
 
 class FakeService(EngineService):
@@ -187,6 +188,7 @@ class FakeEngine(Engine):
         if plan != self._plan:
             self._plan, self._asked = plan, 0
             self.plans.append(plan)
+            self.cluster.expelled.discard(plan.node_name)
         if plan.join is None and not self.cluster.token:
             given = plan.cluster_token.get_secret_value() if plan.cluster_token else "made-by-fake"
             self.cluster.token = f"fake::{given}"
@@ -200,7 +202,8 @@ class FakeEngine(Engine):
         self._asked += 1
         if self._asked < self._delay:
             return EngineStatus(EngineState.STARTING, "the fake takes its time")
-        self.cluster.nodes[plan.node_name] = plan.role
+        if plan.node_name not in self.cluster.expelled:
+            self.cluster.nodes[plan.node_name] = plan.role
         if not plan.role.is_master:
             return EngineStatus(EngineState.READY)
         address = plan.attachment.endpoint or plan.attachment.node_ip
@@ -219,6 +222,12 @@ class FakeEngine(Engine):
         if self._plan is not None:
             self.cluster.nodes.pop(self._plan.node_name, None)
         self._plan = None
+
+    async def expel(self, node_name: str) -> None:
+        if self._plan is None or not self._plan.role.is_master:
+            raise EngineError("only a master takes a node out of the cluster")
+        if self.cluster.nodes.pop(node_name, None) is not None:
+            self.cluster.expelled.add(node_name)
 
     async def service(self) -> FakeService | None:
         return self._service if self._plan is not None else None

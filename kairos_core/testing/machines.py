@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+from kairos_core.errors import EngineError
 from kairos_core.interfaces import Engine
 from kairos_core.model import EngineState, EngineStatus, Join, NodePlan, Role
 
@@ -47,6 +48,7 @@ class EngineMachine(ABC):
     root: Path
     port: int = field(default_factory=free_port)
     health: int = field(default_factory=free_port)
+    address: str = "127.0.0.1"
 
     @abstractmethod
     def engine(self, *arguments: str) -> Engine:
@@ -125,15 +127,61 @@ async def check_cluster(make: Callable[[str], EngineMachine]) -> tuple[EngineSta
     await engines[1].apply(second.plan(Role.HA, first.join(initial)))
     await engines[2].apply(worker.plan(Role.WORKER, first.join(initial)))
     await reached(engines[2], EngineState.READY)
-    status = await reached(engines[1], EngineState.READY)
+    await _knows(engines[1], "first", "second", "worker")
+    return initial, await engines[1].status()
+
+
+async def check_expulsion(make: Callable[[str], EngineMachine]) -> None:
+    """Hold an engine to it that of three masters one takes out another, and that this one comes back as a clean node.
+
+    The three need addresses of their own where an engine knows members by theirs.
+    """
+    first, second, third = make("first"), make("second"), make("third")
+    one, two, three = first.engine(), second.engine(), third.engine()
+    await one.apply(first.plan(Role.CLUSTER_INIT))
+    join = first.join(await reached(one, EngineState.READY))
+    for machine, engine in ((second, two), (third, three)):
+        await engine.apply(machine.plan(Role.HA, join))
+        await reached(engine, EngineState.READY)
+    for engine in (one, two, three):
+        await _knows(engine, "first", "second", "third")
+    await two.expel("third")
+    await two.expel("third")  # who is out already may be taken out again
+    for engine in (one, two):
+        await _knows(engine, "first", "second")
+    # An agent that was started again while it left has applied nothing.
+    await third.engine().remove()
+    assert await third.engine().service() is None, "after remove() there must be no service"
+    again = third.engine()
+    await again.apply(third.plan(Role.HA, join))
+    await reached(again, EngineState.READY)
+    for engine in (one, two, again):
+        await _knows(engine, "first", "second", "third")
+
+
+async def check_expulsion_of_strangers(machine: EngineMachine) -> None:
+    """Hold an engine to it that nothing happens to a cluster for who is not in it, whatever a name looks like."""
+    engine = machine.engine()
+    with contextlib.suppress(EngineError):  # there is no cluster yet
+        await engine.expel("stranger")
+        raise AssertionError("expel() must be refused where no master runs")
+    await engine.apply(machine.plan(Role.CLUSTER_INIT))
+    await reached(engine, EngineState.READY)
+    for name in ("stranger", "", "--all", "-l=a", "nodes/first", f"{machine.name},x", f"{machine.name} x", "x" * 300):
+        await engine.expel(name)
+    await _knows(engine, machine.name)
+
+
+async def _knows(engine: Engine, *names: str) -> None:
+    """Wait until a master is ready, and its cluster has these nodes and no others."""
+    status = await engine.status()
     try:
         async with asyncio.timeout(PATIENCE):
-            while status.nodes != ("first", "second", "worker"):
+            while status.state is not EngineState.READY or status.nodes != names:
                 await asyncio.sleep(0.05)
-                status = await engines[1].status()
+                status = await engine.status()
     except TimeoutError:
-        raise AssertionError(f"the second master knows {status.nodes}, not all three") from None
-    return initial, status
+        raise AssertionError(f"a {status.state} master knows {status.nodes}, not {names}: {status.message}") from None
 
 
 async def check_adoption(machine: EngineMachine) -> None:

@@ -19,6 +19,8 @@ from kairos_core.testing.machines import (
     EngineMachine,
     check_adoption,
     check_cluster,
+    check_expulsion,
+    check_expulsion_of_strangers,
     check_revival,
     check_secrets,
     free_port,
@@ -64,6 +66,13 @@ class Watched(FakeEngine):
     async def remove(self) -> None:
         await super().remove()
         self.process.removals += 1
+
+    async def expel(self, node_name: str) -> None:
+        if self.fault == "expels anybody" and not node_name:
+            self.cluster.nodes.clear()
+            self.cluster.expelled.add("a")
+        elif self.fault != "expels nobody":
+            await super().expel(node_name)
 
 
 class Machine(EngineMachine):
@@ -115,8 +124,29 @@ async def test_what_is_right_passes(make: Make) -> None:
     await check_revival(make("revives"))
 
 
+async def test_who_takes_out_the_right_ones_passes(make: Make) -> None:
+    await check_expulsion(make)
+
+
+async def test_an_engine_that_expels_nobody_is_found(make: Make) -> None:
+    with pytest.raises(AssertionError, match=r"'third'., not .'first', 'second'"):
+        await check_expulsion(lambda name: make(name, "expels nobody"))
+
+
+async def test_strangers_change_nothing(make: Make) -> None:
+    await check_expulsion_of_strangers(make("a"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"), [("expels nobody", "must be refused where no master"), ("expels anybody", "knows .., not")]
+)
+async def test_an_engine_that_expels_without_asking_who_is_found(make: Make, fault: str, what: str) -> None:
+    with pytest.raises(AssertionError, match=what):
+        await check_expulsion_of_strangers(make("a", fault))
+
+
 async def test_a_cluster_that_does_not_see_its_nodes_is_found(make: Make) -> None:
-    with pytest.raises(AssertionError, match="not all three"):
+    with pytest.raises(AssertionError, match=r"knows .'first',., not"):
         await check_cluster(lambda name: make(name, "sees itself alone"))
 
 

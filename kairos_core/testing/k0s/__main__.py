@@ -1,4 +1,4 @@
-"""The program `k0s`, as far as the stand-in goes: controller, worker, token, kubeconfig, reset, version."""
+"""The program `k0s`, as far as the stand-in goes: controller, worker, token, kubeconfig, etcd, reset, version."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ _USAGE = """k0s - a stand-in for the zero friction Kubernetes; it runs no contai
 
 Usage:
   k0s controller|worker [join-token] [flags]
-  k0s token create | kubeconfig admin | reset | version | kubectl get nodes
+  k0s token create | kubeconfig admin | etcd member-list | etcd leave | reset | version
+  k0s kubectl get nodes | drain NAME | delete node NAME
 """
+
+OBJECTS = ("controlnode.autopilot.k0sproject.io",)
+"""Kinds of k0s' own objects in a cluster. The stand-in has none of them."""
 
 
 def main(argv: list[str]) -> int:
@@ -27,9 +31,9 @@ def main(argv: list[str]) -> int:
         print(VERSION)
         return 0
     if command == "kubectl":
-        from kairos_core.testing.k3s.kubeconfig import kubectl
+        from kairos_core.testing.k3s.kubectl import kubectl
 
-        return kubectl(rest, Places.of(Options()).pki / "admin.conf")
+        return kubectl(rest, Places.of(Options()).pki / "admin.conf", others=OBJECTS)
     run = _COMMANDS.get(command)
     if run is None:
         print(_USAGE)
@@ -93,11 +97,18 @@ def _reset(options: Options) -> int:
     return 0
 
 
+def _etcd(options: Options) -> int:
+    from kairos_core.testing.k0s.members import etcd
+
+    return etcd(options)
+
+
 _COMMANDS: Mapping[str, Callable[[Options], int]] = {
     "controller": _controller,
     "worker": _worker,
     "token": _token,
     "kubeconfig": _kubeconfig,
+    "etcd": _etcd,
     "reset": _reset,
 }
 

@@ -17,7 +17,9 @@ from kairos_core.testing.k3s.server import Server
 
 
 class _Controller(Server):
-    """The stand-in k3s, which also writes what k0s writes."""
+    """The stand-in k3s, which also writes what k0s writes; its members of etcd outlive their nodes."""
+
+    MEMBERS_ARE_NODES = False
 
     def __init__(self, options: Inner, places: Places) -> None:
         super().__init__(options, {"KAIROS_STAND_IN_ROOT": str(places.inside)})

@@ -1,8 +1,8 @@
 """The command line of k0s, as a table, and a parser that refuses what k0s refuses.
 
-Source: docs.k0sproject.io, pages cli/k0s_controller, cli/k0s_worker, cli/k0s_token_create and cli/k0s_reset, and
-pkg/config/cli.go of k0sproject/k0s at 002c392. Parsing is that of spf13/pflag: two dashes for names, one for letters,
-flags and words in any order.
+Source: docs.k0sproject.io, pages cli/k0s_controller, cli/k0s_worker, cli/k0s_token_create, cli/k0s_etcd_leave and
+cli/k0s_reset, and pkg/config/cli.go of k0sproject/k0s at 002c392. Parsing is that of spf13/pflag: two dashes for names,
+one for letters, flags and words in any order.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 TABLE = """
-data-dir                            value   controller worker token kubeconfig reset
-status-socket                       value   controller worker token kubeconfig reset
-debug,d                             switch  controller worker token kubeconfig reset
-debugListenOn                       value   controller worker token kubeconfig reset
-verbose,v                           switch  controller worker token kubeconfig reset
-help,h                              switch  controller worker token kubeconfig reset
+data-dir                            value   controller worker token kubeconfig reset etcd
+status-socket                       value   controller worker token kubeconfig reset etcd
+debug,d                             switch  controller worker token kubeconfig reset etcd
+debugListenOn                       value   controller worker token kubeconfig reset etcd
+verbose,v                           switch  controller worker token kubeconfig reset etcd
+help,h                              switch  controller worker token kubeconfig reset etcd
 config,c                            value   controller reset
 cri-socket                          value   controller worker reset
 kubelet-root-dir                    value   controller worker reset
@@ -43,6 +43,7 @@ k0s-cloud-provider-update-frequency value   controller
 kube-controller-manager-extra-args  value   controller
 no-taints                           switch  controller
 single                              switch  controller
+peer-address                        value   etcd
 expiry                              value   token
 role                                value   token
 wait                                switch  token

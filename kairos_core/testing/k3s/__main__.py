@@ -17,7 +17,7 @@ _USAGE = f"""NAME:
 
 USAGE:
    k3s server|agent [OPTIONS]
-   k3s kubectl get nodes [-o json|wide|name] | delete node NAME | get --raw PATH
+   k3s kubectl get nodes [-o json|wide|name] | drain NAME | delete node NAME | get --raw PATH
    k3s --version
 
 VERSION:
@@ -32,7 +32,7 @@ def main() -> int:
         print(f"k3s version {VERSION}")
         return 0
     if command == "kubectl":
-        from kairos_core.testing.k3s.kubeconfig import kubectl
+        from kairos_core.testing.k3s.kubectl import kubectl
 
         root = Path(os.environ.get("KAIROS_STAND_IN_ROOT") or "/")
         return kubectl(argv, root / "etc/rancher/k3s/k3s.yaml")

@@ -52,7 +52,7 @@ def join(server: str, token: str, heartbeat: Heartbeat, stop: threading.Event) -
             log("error", f"Failed to validate connection to cluster at {server}: {error}")
         else:
             try:
-                _beat(access, heartbeat)
+                _beat(access, heartbeat, is_first=True)
                 return access
             except (Refusal, Unreachable) as error:
                 log("info", f"Waiting to retrieve agent configuration; server is not ready: {error}")
@@ -60,9 +60,9 @@ def join(server: str, token: str, heartbeat: Heartbeat, stop: threading.Event) -
     return None
 
 
-def _beat(access: Access, heartbeat: Heartbeat) -> list[str]:
-    """Say that this node lives; return the addresses of all servers."""
-    body = {"ip": heartbeat.ip, "labels": heartbeat.labels}
+def _beat(access: Access, heartbeat: Heartbeat, *, is_first: bool = False) -> list[str]:
+    """Say that this node lives; return the addresses of all servers. The first of a process registers the node."""
+    body = {"ip": heartbeat.ip, "labels": heartbeat.labels, "first": is_first}
     headers = {"k3s-Node-Name": heartbeat.name, "k3s-Node-Password": heartbeat.password}
     servers: list[str] = json.loads(access.ask("POST", "/v1-k3s/node", body, headers))
     return servers

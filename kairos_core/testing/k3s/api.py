@@ -1,8 +1,8 @@
 """What a server answers: Kubernetes' nodes and health, and k3s' own paths for those who join.
 
-Open: /ping, /cacerts. With the administrator's certificate: /readyz and its kin, /version, /api/v1/nodes.
-With the token, by HTTP basic authentication as in k3s (user `node` or `server`): /v1-k3s/…. All else is 401,
-as k3s has no anonymous access.
+Open: /ping, /cacerts. With the administrator's certificate: /readyz and its kin, /version, /api/v1/nodes, and what k3s
+has not, /stand-in/members. With the token, by HTTP basic authentication as in k3s (user `node` or `server`):
+/v1-k3s/…. All else is 401, as k3s has no anonymous access.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Api:
     def __init__(self, store: Store, name: str, passwords: tuple[str, str], *, grace: float) -> None:
         """Answer as the server `name`; `passwords` are that of servers and that of agents."""
         self.store, self._name, self._grace = store, name, grace
+        self.members_are_nodes = True
         self._passwords = {"server": passwords[:1], "node": passwords}
         self.heard: dict[str, float] = {}
 
@@ -73,6 +74,12 @@ class Api:
         items = [_node(name, node, ready) for name, node, ready in self.store.nodes(self._grace)]
         return {"kind": "NodeList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}
 
+    def delete_node(self, name: str) -> None:
+        """Delete a node; with it k3s removes its member of etcd (pkg/etcd/member_controller.go), and k0s does not."""
+        self.store.forget(name)
+        if self.members_are_nodes:
+            self.store.remove_member(name)
+
     def add_member(self, name: str, url: str) -> None:
         """Take a server into the cluster; it counts as answering from now on."""
         self.heard[name] = time.monotonic()
@@ -91,7 +98,7 @@ class Api:
         if not name or not password:
             raise Answer(HTTPStatus.BAD_REQUEST, "node name and password must be set")
         try:
-            self.store.beat(beat)
+            self.store.beat(beat, is_first=body.get("first") is True)
         except PermissionError:
             log("error", f"Node password validation failed for '{name}'")
             raise Answer(HTTPStatus.FORBIDDEN, _REJECTED) from None
@@ -116,6 +123,6 @@ def _node(name: str, node: Mapping[str, Any], ready: bool) -> dict[str, Any]:
     }
     return {
         "metadata": {"name": name, "labels": labels, "creationTimestamp": node["created"]},
-        "spec": {},
+        "spec": {"unschedulable": True} if node["unschedulable"] else {},
         "status": {"addresses": addresses, "conditions": [condition], "nodeInfo": information},
     }

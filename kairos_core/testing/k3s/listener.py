@@ -36,7 +36,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
-    do_POST = do_DELETE = do_PUT = do_GET
+    do_POST = do_DELETE = do_PUT = do_PATCH = do_GET
 
     def _answer(self) -> None:
         try:
@@ -58,6 +58,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._supervisor(path.removeprefix("/v1-k3s/"), body)
         if not self._is_administrator():
             raise Answer(HTTPStatus.UNAUTHORIZED)
+        return self._administration(path, body)
+
+    def _administration(self, path: str, body: Mapping[str, Any]) -> str:
         if path in ("/readyz", "/livez", "/healthz"):
             return self.api.health(path)
         if path == "/version":
@@ -65,16 +68,27 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if path == "/api/v1/nodes":
             return json.dumps(self.api.nodes())
         if path.startswith("/api/v1/nodes/"):
-            return self._one_node(path.removeprefix("/api/v1/nodes/"))
+            return self._one_node(path.removeprefix("/api/v1/nodes/"), body)
+        if path == "/stand-in/members":
+            return self._members(body)
         raise Answer(HTTPStatus.NOT_FOUND)
 
-    def _one_node(self, name: str) -> str:
+    def _one_node(self, name: str, body: Mapping[str, Any]) -> str:
         found = [item for item in self.api.nodes()["items"] if item["metadata"]["name"] == name]
         if not found:
             raise Answer(HTTPStatus.NOT_FOUND)
         if self.command == "DELETE":
-            self.api.store.forget(name)
+            self.api.delete_node(name)
+        if self.command == "PATCH" and body == {"spec": {"unschedulable": True}}:
+            self.api.store.cordon(name)
         return json.dumps(found[0])
+
+    def _members(self, body: Mapping[str, Any]) -> str:
+        """Answer with the members of etcd; on DELETE without the one that the body names."""
+        self.api.nodes()  # without a quorum they are no more told than nodes are
+        if self.command == "DELETE":
+            self.api.store.remove_member(str(body.get("name")))
+        return json.dumps(self.api.store.members())
 
     def _supervisor(self, path: str, body: Mapping[str, Any]) -> str:
         user = "node" if path == "node" else "server"

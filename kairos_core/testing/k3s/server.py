@@ -22,10 +22,14 @@ from kairos_core.testing.k3s.node import Places, heartbeat_of, notify_systemd, s
 from kairos_core.testing.k3s.store import Store
 
 _PREPARING = "starting kubernetes: preparing server: "
+_REMOVED = "etcd: the member has been permanently removed from the cluster; the data-dir used by it must be removed"
 
 
 class Server:
     """One server, from its options to its end."""
+
+    MEMBERS_ARE_NODES = True
+    """Whether a node that is deleted is a member of etcd no more, as in k3s."""
 
     def __init__(self, options: Options, environment: Mapping[str, str]) -> None:
         """Check the options and open the state. Raises Fatal."""
@@ -50,6 +54,7 @@ class Server:
         self._issue_certificates()
         agent_password = _agent_password(self._options) or self._password
         api = Api(self._store, self._me.name, (self._password, agent_password), grace=_grace(self._options))
+        api.members_are_nodes = self.MEMBERS_ARE_NODES
         listener = listen(self._options.value("bind-address"), self._port, api, self._tls)
         threading.Thread(target=listener.serve_forever, daemon=True).start()
         self._become_member()
@@ -61,6 +66,8 @@ class Server:
 
     def _enter_cluster(self) -> str:
         """Start a cluster, find the one that is there, or join one; return the server password."""
+        if self._is_removed():
+            raise Fatal(f"{_PREPARING}{_REMOVED}")  # k3s waits here, and does not come up either (k3s#13498)
         token = join_token(self._options) or _saved_token(self._directory)
         if self._store.is_new and self._options.value("server") and self._kind == "etcd":
             self._fetch_state(token)
@@ -120,6 +127,10 @@ class Server:
         except (Refusal, Unreachable) as error:
             raise Fatal(f"{_PREPARING}joining etcd cluster: {error}") from None
 
+    def _is_removed(self) -> bool:
+        """Say whether etcd has us no more: a server then ends, and does not start again with the data that it has."""
+        return self._kind == "etcd" and self._store.was_removed(self._me.name)
+
     def _access(self, url: str) -> Access:
         return Access(url, self._password, "server", (self._tls / "server-ca.crt").read_text())
 
@@ -156,17 +167,19 @@ class Server:
         """Run the agent that every server contains, unless it is switched off."""
         is_node = not self._options.is_set("disable-agent")
         if is_node:
-            self._beat()
+            self._beat(is_first=True)
             serve_kubelet_health(self._options)
         log("info", "k3s is up and running")
         notify_systemd()
         while not stop.wait(BEAT):
+            if self._is_removed():
+                raise Fatal(_REMOVED)
             if is_node:
                 self._beat()
 
-    def _beat(self) -> None:
+    def _beat(self, *, is_first: bool = False) -> None:
         try:
-            self._store.beat(self._me)
+            self._store.beat(self._me, is_first=is_first)
         except PermissionError:
             raise Fatal(f"Node password rejected, duplicate hostname '{self._me.name}'") from None
 

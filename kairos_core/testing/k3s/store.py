@@ -1,8 +1,9 @@
 """What the servers of one cluster know: nodes, members, token; in a file, and copied between servers.
 
-Two servers' copies merge node by node: the one with more heartbeats wins. No clock is compared between
-machines. With an external datastore (`sqlite://PATH`, a file that the servers share) the file itself is the
-one copy.
+Two servers' copies merge node by node: the one of a later life wins, and in one life that with more heartbeats. A
+node's life ends when it is deleted; only a process that starts begins the next, as a kubelet registers its node once
+and then only updates it (kubernetes#71398). No clock is compared between machines. With an external datastore
+(`sqlite://PATH`, a file that the servers share) the file itself is the one copy.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Store:
         self._advanced: dict[str, float] = {}
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._state = self._read()
-        self._beats = {name: node["beats"] for name, node in self._state["nodes"].items()}
+        self._ages = {name: _age(node) for name, node in self._state["nodes"].items()}
 
     @property
     def is_new(self) -> bool:
@@ -72,10 +73,15 @@ class Store:
         """Return how state is kept: etcd (copied between servers), sqlite (one server), or external."""
         return str(self._state.get("kind", ""))
 
-    def beat(self, heartbeat: Heartbeat) -> None:
-        """Take a heartbeat. Raises PermissionError when the name belongs to another machine."""
+    def beat(self, heartbeat: Heartbeat, *, is_first: bool) -> None:
+        """Take a heartbeat; that of a deleted node counts only if it is the first of its process.
+
+        Raises PermissionError when the name belongs to another machine.
+        """
         with self._transaction() as state:
             old = state["nodes"].get(heartbeat.name, {})
+            if old and "ip" not in old and not is_first:
+                return
             digest = _digest(heartbeat.password)
             if old.get("password", digest) != digest:
                 raise PermissionError(heartbeat.name)
@@ -85,29 +91,46 @@ class Store:
                 "labels": list(heartbeat.labels),
                 "password": digest,
                 "created": old.get("created") or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "life": old.get("life", 0),
                 "beats": old.get("beats", 0) + 1,
             }
             self._advanced[heartbeat.name] = self._clock()
 
-    def forget(self, name: str) -> bool:
-        """Delete a node and its password; False when there is none."""
+    def cordon(self, name: str) -> None:
+        """Let no pod start on a node any more, for as long as it lives."""
         with self._transaction() as state:
-            node = state["nodes"].get(name)
-            if node is None or "ip" not in node:
-                return False
-            state["nodes"][name] = {"beats": node["beats"] + 1}
-            state["members"].pop(name, None)
-            return True
+            state["cordons"][name] = state["nodes"].get(name, {}).get("life", 0)
+
+    def forget(self, name: str) -> None:
+        """Delete a node and its password."""
+        with self._transaction() as state:
+            node = state["nodes"].get(name, {})
+            if "ip" in node:
+                state["nodes"][name] = {"life": node["life"] + 1, "beats": 0}
 
     def add_member(self, name: str, url: str) -> None:
         """Take a server into the cluster."""
         with self._transaction() as state:
-            state["members"][name] = url
+            old = state["members"].get(name, {})
+            if old.get("url") != url:
+                state["members"][name] = {"url": url, "change": old.get("change", 0) + 1}
+
+    def remove_member(self, name: str) -> None:
+        """Take a server out of the cluster for good."""
+        with self._transaction() as state:
+            old = state["members"].get(name, {})
+            if "url" in old:
+                state["members"][name] = {"change": old["change"] + 1}
 
     def members(self) -> dict[str, str]:
         """Return the servers: name to URL."""
         with self._lock:
-            return dict(self._state["members"])
+            return {name: member["url"] for name, member in self._state["members"].items() if "url" in member}
+
+    def was_removed(self, name: str) -> bool:
+        """Say whether a server was taken out of the cluster, and is not in it again."""
+        with self._lock:
+            return "url" not in self._state["members"].get(name, {"url": ""})
 
     def copy(self) -> dict[str, Any]:
         """Return all state, for another server."""
@@ -120,18 +143,24 @@ class Store:
         with self._transaction() as state:
             for key in ("kind", "secrets", "token"):
                 state.setdefault(key, theirs.get(key))
-            state["members"] = {**theirs["members"], **state["members"]}
+            for name, member in theirs["members"].items():
+                if member["change"] > state["members"].get(name, {}).get("change", 0):
+                    state["members"][name] = member
             for name, node in theirs["nodes"].items():
-                if node["beats"] > state["nodes"].get(name, {}).get("beats", -1):
+                if _age(node) > _age(state["nodes"].get(name, {})):
                     state["nodes"][name] = node
-            for name in [n for n, node in state["nodes"].items() if "ip" not in node]:
-                state["members"].pop(name, None)
+            for name, life in theirs["cordons"].items():
+                state["cordons"][name] = max(life, state["cordons"].get(name, life))
 
     def nodes(self, grace: float) -> list[tuple[str, Mapping[str, Any], bool]]:
         """Return the nodes: name, record, and whether it was heard of within `grace` seconds."""
         with self._transaction() as state:
             now = self._clock()
-            present = sorted((name, node) for name, node in state["nodes"].items() if "ip" in node)
+            present = sorted(
+                (name, {**node, "unschedulable": state["cordons"].get(name) == node["life"]})
+                for name, node in state["nodes"].items()
+                if "ip" in node
+            )
             return [(name, node, now - self._advanced.get(name, -grace) <= grace) for name, node in present]
 
     @contextmanager
@@ -146,9 +175,9 @@ class Store:
             before = self._lasting()
             yield self._state
             for name, node in self._state["nodes"].items():
-                if node["beats"] > self._beats.get(name, node["beats"]):
+                if _age(node) > self._ages.get(name, _age(node)):
                     self._advanced[name] = self._clock()
-                self._beats[name] = node["beats"]
+                self._ages[name] = _age(node)
             if self._lasting() != before:
                 write_private(self._path, json.dumps(self._state))
 
@@ -160,7 +189,7 @@ class Store:
         return json.dumps({**self._state, "nodes": nodes})
 
     def _read(self) -> dict[str, Any]:
-        empty: dict[str, Any] = {"nodes": {}, "members": {}}
+        empty: dict[str, Any] = {"nodes": {}, "members": {}, "cordons": {}}
         try:
             return {**empty, **json.loads(self._path.read_text())}
         except FileNotFoundError:
@@ -174,6 +203,11 @@ class Store:
         with self._path.with_suffix(".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _age(node: Mapping[str, Any]) -> tuple[int, int]:
+    """Return which of two records of a node is the later one."""
+    return node.get("life", -1), node.get("beats", 0)
 
 
 def _digest(secret: str) -> str:

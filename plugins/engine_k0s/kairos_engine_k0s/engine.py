@@ -17,6 +17,7 @@ from kairos_core import (
     EngineStatus,
     File,
     Finding,
+    Kubectl,
     NodePlan,
     Preview,
     SecretStr,
@@ -33,6 +34,7 @@ from kairos_core import (
 )
 from kairos_engine_k0s.journal import JOURNAL
 from kairos_engine_k0s.launch import HOME, TOKEN, Launch, launch_of
+from kairos_engine_k0s.members import CONTROL_NODE, member_of, members, remove_member
 from kairos_engine_k0s.preview import preview_of
 from kairos_engine_k0s.program import (
     MISSING,
@@ -125,17 +127,46 @@ class K0sEngine(Engine):
             program = await asyncio.to_thread(find_program, self._root)
             if state.service:
                 await self._supervisor.stop(state.service)
-            if program and state.data_directory:
+            if state.data_directory:
                 await self._reset(program, self._disk.path(state.data_directory))
             for name in state.files:
                 await asyncio.to_thread(self._disk.remove, name)
             await asyncio.to_thread(self._forget, state)
             self._launch, self._kubeconfig = None, (0, "")
 
-    async def _reset(self, program: str, data: Path) -> None:
+    async def expel(self, node_name: str) -> None:
+        """Drain the node, take its member out of etcd, and delete it.
+
+        The member goes first, since the node tells its address; a controller without a kubelet is no node, and its
+        member is known by its name. Source: docs.k0sproject.io, remove_controller.
+        """
+        state = await asyncio.to_thread(self._disk.state)
+        program = await asyncio.to_thread(find_program, self._root)
+        if program is None or state.service != "k0scontroller":
+            raise EngineError(
+                "only a k0s controller can take a node out of the cluster, and none runs on this machine."
+            )
+        data = self._disk.path(state.data_directory)
+        kubectl = Kubectl((program, "kubectl", f"--kubeconfig={data / ADMIN}"))
+        node = await kubectl.node(node_name)
+        if node is not None:
+            await kubectl.drain(node)
+        member = member_of(await members(program, str(data)), node_name, node)
+        if member is not None:
+            await kubectl.delete(member.name, kind=CONTROL_NODE)
+            await remove_member(program, str(data), member.address)
+        if node is not None:
+            await kubectl.delete(node.name)
+
+    async def _reset(self, program: str | None, data: Path) -> None:
         """Let k0s remove what it made. It also tries to uninstall a service of its own, which may not be there."""
         if not await asyncio.to_thread(data.is_dir):
             return
+        if program is None:
+            raise EngineError(
+                f"k0s is gone from this machine, and it alone knows how to remove what it left in {data}. Put k0s back "
+                "into /usr/local/bin; or delete that directory after a reboot, when nothing is mounted there."
+            )
         try:
             await reset(program, str(data))
         except EngineError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 from collections.abc import AsyncIterator, Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -57,17 +58,18 @@ class Machine(EngineMachine):
         )
 
     def plan(self, role: Role, join: Join | None = None) -> NodePlan:
-        return NodePlan(role, self.name, Attachment(node_ip="127.0.0.1"), join=join)
+        return NodePlan(role, self.name, Attachment(node_ip=self.address), join=join)
 
 
 @pytest.fixture
 async def machine(tmp_path: Path) -> AsyncIterator[Callable[[str], Machine]]:
     """Make machines; whatever k0s they run is ended with the test."""
+    numbers = count(1)
 
     def make(name: str) -> Machine:
         root = tmp_path / name
         install_stand_in(root / "usr/local/bin", root)
-        return Machine(name, root)
+        return Machine(name, root, address=f"127.0.0.{next(numbers)}")
 
     async with machines(make) as add:
         yield add

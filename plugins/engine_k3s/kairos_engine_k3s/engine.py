@@ -14,6 +14,7 @@ from kairos_core import (
     EngineState,
     EngineStatus,
     Finding,
+    Kubectl,
     NodePlan,
     Preview,
     SecretStr,
@@ -104,6 +105,28 @@ class K3sEngine(Engine):
                 await tear_down(self._root, state.data_directory)
             await asyncio.to_thread(self._forget, state)
             self._launch = None
+
+    async def expel(self, node_name: str) -> None:
+        """Drain and delete the node; with it goes its member of etcd.
+
+        That is a finalizer of k3s (pkg/etcd/member_controller.go, `managed-etcd-controller`), for which the deletion
+        waits; there is nothing to do for a worker, SQLite or an external database. The server that is no member any
+        more ends, and cannot start again with the data that it has (k3s#13498); `remove` deletes that. The password
+        of the node's name goes with the node, as a Secret that it owns (pkg/nodepassword/controller.go).
+        """
+        kubectl = await self._kubectl()
+        node = await kubectl.node(node_name)
+        if node is not None:
+            await kubectl.drain(node)
+            await kubectl.delete(node.name)
+
+    async def _kubectl(self) -> Kubectl:
+        """Return the kubectl in k3s, as the administrator. Raises EngineError where k3s is no server."""
+        state = await asyncio.to_thread(self._disk.state)
+        program = await asyncio.to_thread(find_program, self._root)
+        if program is None or not state.kubeconfig:
+            raise EngineError("only a k3s server can take a node out of the cluster, and none runs on this machine.")
+        return Kubectl((program, "kubectl", f"--kubeconfig={self._disk.path(state.kubeconfig)}"))
 
     def examine(self) -> Sequence[Finding]:
         installs = self._server.install.source is not None or self._server.install.is_download

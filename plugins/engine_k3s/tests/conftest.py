@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,17 +34,18 @@ class Machine(EngineMachine):
 
     def plan(self, role: Role, join: Join | None = None) -> NodePlan:
         token = None if join else SecretStr(self.TOKEN)
-        return NodePlan(role, self.name, Attachment(node_ip="127.0.0.1"), cluster_token=token, join=join)
+        return NodePlan(role, self.name, Attachment(node_ip=self.address), cluster_token=token, join=join)
 
 
 @pytest.fixture
 async def machine(tmp_path: Path) -> AsyncIterator[Callable[[str], Machine]]:
     """Make machines; whatever k3s they run is ended with the test."""
+    numbers = count(1)
 
     def make(name: str) -> Machine:
         root = tmp_path / name
         install_stand_in(root / "usr/local/bin", root)
-        return Machine(name, root)
+        return Machine(name, root, address=f"127.0.0.{next(numbers)}")
 
     async with machines(make) as add:
         yield add

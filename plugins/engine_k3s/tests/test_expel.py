@@ -1,0 +1,167 @@
+"""How a server takes a node out of the cluster: with a fake k3s, and with the stand-in as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kairos_engine_k3s import K3sEngine
+from kairos_engine_k3s.launch import HOME, KUBECONFIG
+
+from kairos_core import Disk, EngineError, EngineState, Role
+from kairos_core.testing.k3s.kubectl import BUDGET
+from kairos_core.testing.machines import check_expulsion, check_expulsion_of_strangers, reached
+
+Make = Callable[[str], Any]  # a Machine of conftest.py
+
+NODE = {
+    "metadata": {"name": "worker", "labels": {}},
+    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+}
+
+
+@dataclass
+class Server:
+    """A machine on which a fake k3s serves, which writes down how its kubectl is run."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        Disk(HOME, self.root).remember(service="k3s", kubeconfig=KUBECONFIG)
+        self.answer(NODE)
+
+    def answer(self, node: Any, *, drain: str = "exit 0") -> None:
+        """Let `get` answer this node, and drain end so."""
+        program = self.root / "usr/local/bin/k3s"
+        program.parent.mkdir(parents=True, exist_ok=True)
+        (self.root / "node").write_text(json.dumps(node) if node else "")
+        program.write_text(
+            f'#!/bin/sh\nshift 2\nprintf "%s\\n" "$*" >> {self.root}/runs\n'
+            f"case $1 in get) cat {self.root}/node;; drain) {drain};; esac\n"
+        )
+        program.chmod(0o755)
+
+    @property
+    def verbs(self) -> list[str]:
+        return [" ".join(line.split()[:-1]) for line in (self.root / "runs").read_text().splitlines()]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path)
+
+
+async def test_a_node_is_drained_and_then_deleted_by_an_engine_that_applied_nothing(server: Server) -> None:
+    await K3sEngine(root=server.root).expel("worker")
+    assert server.verbs == [
+        "get node worker --ignore-not-found --output=json",
+        "drain worker --ignore-daemonsets --delete-emptydir-data --force",
+        "delete node worker --ignore-not-found --wait=true",
+    ]
+
+
+async def test_for_a_node_that_is_not_there_nothing_is_done(server: Server) -> None:
+    server.answer(None)
+    await K3sEngine(root=server.root).expel("worker")
+    assert [verb.split()[0] for verb in server.verbs] == ["get"]
+
+
+async def test_a_node_that_cannot_be_drained_is_not_deleted(server: Server) -> None:
+    server.answer(NODE, drain="echo error: no >&2; exit 1")
+    with pytest.raises(EngineError, match="worker cannot be drained: no"):
+        await K3sEngine(root=server.root).expel("worker")
+    assert [verb.split()[0] for verb in server.verbs] == ["get", "drain"]
+
+
+async def test_an_agent_of_k3s_takes_nobody_out(server: Server) -> None:
+    Disk(HOME, server.root).remember(service="k3s-agent", kubeconfig="")
+    with pytest.raises(EngineError, match="only a k3s server"):
+        await K3sEngine(root=server.root).expel("worker")
+
+
+@pytest.mark.system
+async def test_of_three_servers_one_takes_out_another_which_comes_back_clean(machine: Make) -> None:
+    await check_expulsion(machine)
+
+
+@pytest.mark.system
+async def test_who_is_not_there_is_taken_out_without_a_word(machine: Make) -> None:
+    await check_expulsion_of_strangers(machine("first"))
+
+
+async def _members(machine: Any) -> list[str]:
+    """Return the members of etcd, as a server knows them."""
+    asked = await asyncio.create_subprocess_exec(
+        machine.root / "usr/local/bin/k3s", "kubectl", "get", "--raw", "/stand-in/members",
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await asked.communicate()
+    return sorted(json.loads(output))
+
+
+@pytest.mark.system
+async def test_a_server_that_was_taken_out_is_no_member_and_does_not_start_again(machine: Make) -> None:
+    first, second = machine("first"), machine("second")
+    engine, joining = first.engine(), second.engine()
+    await engine.apply(first.plan(Role.CLUSTER_INIT))
+    await joining.apply(second.plan(Role.HA, first.join(await reached(engine, EngineState.READY))))
+    await reached(joining, EngineState.READY)
+    assert await _members(first) == ["first", "second"]
+    await engine.expel("second")
+    assert await _members(first) == ["first"]
+    assert "permanently removed" in (await reached(joining, EngineState.FAILED)).message
+    assert (await reached(engine, EngineState.READY)).nodes == ("first",)
+    await second.engine().remove()
+    assert not (second.root / "var/lib/rancher/k3s").exists()
+
+
+@pytest.mark.system
+async def test_a_drain_that_a_budget_holds_up_deletes_nothing(machine: Make) -> None:
+    first, worker = machine("first"), machine("worker")
+    engine, joining = first.engine(), worker.engine(f"--node-label={BUDGET}=web")
+    await engine.apply(first.plan(Role.CLUSTER_INIT))
+    await joining.apply(worker.plan(Role.WORKER, first.join(await reached(engine, EngineState.READY))))
+    await reached(joining, EngineState.READY)
+    with pytest.raises(EngineError, match=r'worker cannot be drained: evicting pods/"web".*disruption budget.*--force'):
+        await engine.expel("worker")
+    assert (await engine.status()).nodes == ("first", "worker")
+
+
+@pytest.mark.system
+async def test_a_dead_node_is_taken_out_as_soon_as_the_cluster_knows_it(machine: Make) -> None:
+    first, worker = machine("first"), machine("worker")
+    engine = first.engine("--kube-controller-manager-arg=node-monitor-grace-period=1.5s")
+    joining = worker.engine()
+    await engine.apply(first.plan(Role.CLUSTER_INIT))
+    await joining.apply(worker.plan(Role.WORKER, first.join(await reached(engine, EngineState.READY))))
+    await reached(joining, EngineState.READY)
+    await (await joining.service()).stop()
+    kubectl = await engine._kubectl()
+    async with asyncio.timeout(20):
+        while not (await kubectl.node("worker")).is_silent:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+    await engine.expel("worker")
+    assert (await engine.status()).nodes == ("first",)
+
+
+@pytest.mark.system
+async def test_a_node_that_runs_on_does_not_come_back_until_it_is_started_again(machine: Make) -> None:
+    first, worker = machine("first"), machine("worker")
+    engine, joining = first.engine(), worker.engine()
+    await engine.apply(first.plan(Role.CLUSTER_INIT))
+    await joining.apply(worker.plan(Role.WORKER, first.join(await reached(engine, EngineState.READY))))
+    await reached(joining, EngineState.READY)
+    await engine.expel("worker")
+    await asyncio.sleep(2.5)  # two heartbeats
+    assert (await engine.status()).nodes == ("first",)
+    service = await joining.service()
+    await service.stop()
+    await service.start()
+    async with asyncio.timeout(20):
+        while (await engine.status()).nodes != ("first", "worker"):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
