@@ -106,8 +106,13 @@ def expulsions(view: View, decision: Decision) -> tuple[Expulsion, ...]:
     return tuple(
         Expulsion(cluster_id, peer, name)
         for (cluster_id, peer), name in sorted(view.departures.items())
-        if cluster_id == decision.cluster_id and not _is_done(view, cluster_id, peer)
+        if cluster_id == decision.cluster_id and _is_its_name(view, peer, name) and not _is_done(view, cluster_id, peer)
     )
+
+
+def _is_its_name(view: View, peer: PeerId, name: str) -> bool:
+    """Say whether a node has the name under which it leaves, and it alone: nobody has another one taken out."""
+    return [other for other, node in view.nodes.items() if node.node == name] == [peer]
 
 
 def _is_done(view: View, cluster_id: str, peer: PeerId) -> bool:

@@ -31,6 +31,9 @@ GENERATION_REACH = 1 << 16
 """Generations above our own at which we still hear of one. Stops a member that asks for the last one there is from
 leaving its operators none to ask for; lowering it strands a machine that was off while so many passed."""
 
+MAX_NAME = 253
+"""Characters of a name that are read: as long as a DNS name can be (RFC 1123), which node names are."""
+
 EVER = float("inf")
 
 
@@ -170,8 +173,8 @@ def _read_node(entry: Entry, election: str) -> Row | None:
     content = entry.content
     if entry.key != str(entry.author) or content["network_id"] != election.rpartition("/")[0]:
         return None
-    names = ("name", "kind", "incarnation", "serves", "os", "arch", "version")
-    texts = {name: str(content.get(name, ""))[:128] for name in names}
+    names = ("name", "kind", "incarnation", "serves", "node", "os", "arch", "version")
+    texts = {name: str(content.get(name, ""))[:MAX_NAME] for name in names}
     wish, seal_key = content.get("wish"), content.get("seal_key")
     addresses = tuple(str(text)[:128] for text in (content.get("addresses") or ())[:8])
     if not isinstance(seal_key, bytes) or not is_exchange_key(seal_key):
@@ -228,7 +231,7 @@ def _read_departure(entry: Entry, _: str) -> Row | None:
     cluster_id = entry.key.partition("/")[0]
     if not _is_of(entry, cluster_id):
         return None
-    return (cluster_id, entry.author), str(entry.content["node"])[:253]
+    return (cluster_id, entry.author), str(entry.content["node"])[:MAX_NAME]
 
 
 def _read_farewell(entry: Entry, _: str) -> Row | None:

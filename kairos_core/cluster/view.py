@@ -26,6 +26,7 @@ class Node:
     wish: Role | None = None  # what p2p.role forces
     incarnation: str = ""  # random at first start; a wiped disk has another
     serves: str = ""  # the cluster whose control plane is on its disk
+    node: str = ""  # its name in Kubernetes
     seal_key: bytes = b""  # X25519, for secrets
     addresses: tuple[str, ...] = ()
     os: str = ""

@@ -224,6 +224,6 @@ class Reconciler:
         self._wake = asyncio.get_running_loop().call_later(delay, self._pump.wake)
 
 
-def _introduction(durable: Durable) -> tuple[str, str]:
+def _introduction(durable: Durable) -> tuple[str, str, str | None]:
     """Return what our `peers` entry tells of the durable state."""
-    return durable.incarnation, durable.served
+    return durable.incarnation, durable.served, durable.node_name

@@ -226,6 +226,7 @@ def describe(spec: Spec, durable: Durable, seal_key: bytes, addresses: Sequence[
         "wish": spec.wish.value if spec.wish else "",
         "incarnation": durable.incarnation,
         "serves": durable.served,
+        "node": durable.node_name or "",
         "seal_key": seal_key,
         "addresses": list(addresses),
         "os": platform.system().lower(),

@@ -214,9 +214,6 @@ class FakeEngine(Engine):
             nodes=tuple(sorted(self.cluster.nodes)),
         )
 
-    async def expel(self, node_name: str) -> None:
-        self.cluster.nodes.pop(node_name, None)
-
     async def remove(self) -> None:
         self.removals += 1
         if self._plan is not None:

@@ -23,7 +23,7 @@ ONE = Decision(ID, A, "1")
 
 def view(me: PeerId, **changes: object) -> View:
     """Five nodes, A to C masters that are ready, D and E workers."""
-    nodes = {peer: Node(peer, name, incarnation="1") for peer, name in NAMES.items()}
+    nodes = {peer: Node(peer, name, incarnation="1", node=name) for peer, name in NAMES.items()}
     roles = {A: "master/clusterinit", B: "master/ha", C: "master/ha", D: "worker", E: "worker"}
     reports = {peer: Report(role=role, engine="ready") for peer, role in roles.items()}
     servers = tuple(ApiServer(peer, ID, f"10.1.0.{number}") for number, peer in enumerate((A, B, C)))
@@ -72,6 +72,15 @@ def test_a_master_that_leaves_takes_nobody_out() -> None:
     departures = {(ID, A): "a", (ID, B): "b"}
     assert look(view(B, departures=departures), running(B, leaving=Leaving.ORDERLY)).expel == ()
     assert [each.peer for each in look(view(C, departures=departures), running(C)).expel] == [A, B]
+
+
+def test_nobody_has_another_one_taken_out() -> None:
+    state = view(B, departures={(ID, E): "d"})
+    assert look(state, running(B)).expel == ()
+    twins = {**state.nodes, E: replace(state.nodes[E], node="d")}
+    assert look(replace(state, nodes=twins), running(B)).expel == (), "two of one name"
+    assert look(view(B, departures={(ID, E): "x"}), running(B)).expel == ()
+    assert look(view(B, departures={(ID, E): ""}), running(B)).expel == ()
 
 
 def test_kubernetes_ends_only_after_a_master_has_said_farewell() -> None:

@@ -17,6 +17,7 @@ def description_of(node: SimulatedNode) -> dict[str, object]:
         "wish": node.wish.value if node.wish else "",
         "incarnation": node.durable.incarnation,
         "serves": node.durable.served,
+        "node": node.durable.node_name or "",
         "seal_key": node.vault.public_key,
         "addresses": [str(node.address)],
     }

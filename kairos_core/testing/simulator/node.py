@@ -107,13 +107,10 @@ class SimulatedNode:
         """Crash and lose the disk; without its identity the machine comes back as a new one."""
         self.crash()
         identity = None if keep_identity else Identity(self.world.random.randbytes(32))
-        self.disk.wipe(self._durable_after_loss(is_new=identity is not None), identity)
+        fresh = Durable(self.world.random.randbytes(8).hex())
+        lost = replace(fresh, ballots=Ballots(recovery=Recovery()), generation=0)  # as runtime.state makes it
+        self.disk.wipe(lost if keep_identity else fresh, identity)
         self.world.note(self, "loses its disk" + ("" if keep_identity else " and its identity"))
-
-    def _durable_after_loss(self, *, is_new: bool) -> Durable:
-        """Return what a machine begins with that has lost its promises: as runtime.state makes it."""
-        incarnation = self.world.random.randbytes(8).hex()
-        return Durable(incarnation) if is_new else Durable(incarnation, Ballots(recovery=Recovery()), generation=0)
 
     def _restore(self, raws: list[bytes]) -> None:
         """Take saved entries. What is past its lease by our clock, which may be wrong, waits for the network's time."""
