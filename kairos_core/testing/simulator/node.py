@@ -335,7 +335,7 @@ class SimulatedNode:
         self.world.watch.looked(self, before, actions)
         self._publish(actions, view)
         self._kubernetes.carry_out(actions)
-        if actions.phase == "left":
+        if actions.phase == "left" and not self.has_left:
             self._go()
         self._wake(actions.wake_at)
 
@@ -369,8 +369,6 @@ class SimulatedNode:
 
     def _go(self) -> None:
         """Leave for good, as a node does: take back what we have said, forget who we were, and end."""
-        if self.has_left:
-            return
         self.has_left = True
         for entry in sorted(self.ledger.read(self.unix_now()), key=lambda entry: entry.bucket == PEERS):
             if entry.author == self.peer and policy_of(entry.bucket) is Policy.OWN:
