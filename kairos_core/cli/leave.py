@@ -38,16 +38,14 @@ def leave(force: bool, timeout: float, api: str | None, as_json: bool) -> None:
 
 
 def _wait(client: ApiClient, deadline: float, *, is_quiet: bool) -> None:
-    """Wait until the machine has left, and say what it waits for. Raises ControlError."""
+    """Wait until the agent has ended, which it does when all is done; say what it waits for. Raises ControlError."""
     told = ""
     while True:
         try:
             status = client.get("status")
-        except ControlError:  # the agent has ended: it does so when all is done, and not before
+        except ControlError:
             return
         message = printable(status["me"]["message"])
-        if status["phase"] == "left":
-            return
         if time.monotonic() > deadline:
             raise ControlError(f"not out yet: {message}. It goes on; watch it: kairos status --watch")
         if message != told and not is_quiet:

@@ -51,9 +51,6 @@ DISCOVER_AGAIN = 5.0
 FAREWELL = 1.0
 """Seconds that a machine stays to tell the others that it is gone: some rounds of gossip, what is lost included."""
 
-SEEN = 0.5
-"""Seconds that the API still shows that the machine has left, for a command that waits for it."""
-
 LOOK_AT_ADDRESSES = 10.0
 """Seconds between looks at our own LAN addresses. Lowering it tells peers of a new one sooner."""
 
@@ -106,17 +103,18 @@ class Node:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(work) for work in self._works(sessions)]
                 server = tasks.create_task(serve(self))
-                left = tasks.create_task(self._leave())
+                left = tasks.create_task(self.reconciler.left.wait())
                 await asyncio.wait({server, left, pump}, return_when=asyncio.FIRST_COMPLETED)
-                left.cancel()
-                for task in (*background, server):
+                for task in (*background, left):
                     task.cancel()
+                if self.has_left:
+                    await asyncio.wait(background)
+                    self._retire()
+                    await asyncio.sleep(FAREWELL)
+                server.cancel()
             if self.kind == "operator":
                 self._retire()
                 await asyncio.sleep(0.05)  # lets the last datagrams leave
-            elif self.has_left:
-                self._retire()
-                await asyncio.sleep(FAREWELL)
         finally:
             pump.cancel()
             await asyncio.gather(pump, return_exceptions=True)
@@ -176,11 +174,6 @@ class Node:
         durable = self.reconciler.actions.local.durable
         value = assembly.describe(self.reconciler.spec, durable, self.reconciler.vault.public_key, addresses)
         self.pump.publish(PEERS, str(self.pump.me), value)
-
-    async def _leave(self) -> None:
-        """Return when this machine is out of the cluster and is to leave the network."""
-        await self.reconciler.left.wait()
-        await asyncio.sleep(SEEN)
 
     @property
     def has_left(self) -> bool:

@@ -264,10 +264,30 @@ def test_a_machine_adopts_a_cluster(agent: ServedNode) -> None:
     assert agent.control.adopted == ["k-2"]
 
 
-def test_a_machine_leaves_and_says_what_comes_next(agent: ServedNode) -> None:
-    assert "This machine has left." in _run(agent, leave).stdout
+def _ends_when_it_has_left(agent: ServedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = agent.control.leave
+
+    async def end(*, at_once: bool) -> None:
+        await right(at_once=at_once)
+        asyncio.get_running_loop().call_later(0.3, agent.stop.set)
+
+    monkeypatch.setattr(agent.control, "leave", end)
+
+
+def test_a_machine_has_left_when_its_agent_has_ended(agent: ServedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    _ends_when_it_has_left(agent, monkeypatch)
+    result = _run(agent, leave)
+    assert "This machine has left." in result.stdout
+    assert agent.control.left == [False]
+
+
+def test_a_machine_is_made_to_leave(agent: ServedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    _ends_when_it_has_left(agent, monkeypatch)
     assert json.loads(_run(agent, leave, "--force", "--json").stdout)["peer"].startswith("12D3KooW")
-    assert agent.control.left == [False, True]
+    assert agent.control.left == [True]
+
+
+def test_a_machine_that_must_not_leave_says_why(agent: ServedNode) -> None:
     agent.control.refusal = ControlError("this is the only master")
     assert "only master" in _fail(agent, leave)
 
@@ -284,15 +304,6 @@ def test_leaving_tells_what_it_waits_for_and_gives_up_only_the_waiting(
     assert isinstance(result.exception, ControlError)
     assert "not out yet: leaving: the drain is blocked" in str(result.exception)
     assert result.stderr.count("the drain is blocked") == 1
-
-
-def test_an_agent_that_ends_while_it_leaves_has_left(agent: ServedNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def end(*, at_once: bool) -> None:
-        agent.control.change(phase="leaving")
-        asyncio.get_running_loop().call_later(0.3, agent.stop.set)
-
-    monkeypatch.setattr(agent.control, "leave", end)
-    assert "has left" in _run(agent, leave).stdout
 
 
 def test_a_machine_that_has_left_joins_again_and_one_that_has_not_is_told(tmp_path: Path) -> None:

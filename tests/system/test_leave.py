@@ -46,6 +46,7 @@ async def eventually(master: Agent, names: list[str]) -> None:
 
 async def leaves_no_trace(agent: Agent) -> None:
     """Check that nothing of Kubernetes, of the VPN and of the node's identity is on a machine."""
+    await mark_of(agent)
     running = (await agent.machine.run("ps", "-ww", "-eo", "args")).stdout
     assert "k3s server" not in running
     assert "k3s agent" not in running
@@ -53,6 +54,14 @@ async def leaves_no_trace(agent: Agent) -> None:
     assert sorted(file.name for file in agent.machine.path("/var/lib/kairos").iterdir()) == ["left", "lock"]
     rancher = agent.machine.path("/var/lib/rancher")
     assert not rancher.exists() or not [file for file in rancher.rglob("*") if file.is_file()]
+
+
+async def mark_of(agent: Agent) -> None:
+    """Wait until a machine has forgotten who it was: the last thing that it does."""
+    deadline = time.monotonic() + FORMED
+    while not agent.machine.path("/var/lib/kairos/left").exists():
+        assert time.monotonic() < deadline, f"{agent.name} has not left"
+        await asyncio.sleep(0.1)
 
 
 def others_of(agents: list[Agent], gone: Agent) -> list[Agent]:
@@ -141,10 +150,6 @@ async def test_leaving_goes_on_after_the_agent_was_killed_in_the_middle(lab: Lab
     await master.start()
     await worker.start()
     await eventually(master, [agent.name for agent in others_of(agents, worker)])
-    deadline = time.monotonic() + FORMED
-    while not worker.machine.path("/var/lib/kairos/left").exists():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.1)
     await leaves_no_trace(worker)
 
 
