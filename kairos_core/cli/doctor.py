@@ -72,7 +72,7 @@ def _examined(documents: list[tuple[str, str]]) -> Iterator[Finding]:
         return
     warnings = [Finding("configuration", Verdict.NOTE, warning) for warning in config.warnings]
     yield from warnings or [Finding("configuration", Verdict.OK, f"{len(documents)} files are valid")]
-    yield from examine_machine(look([name for name, _ in documents], _STATE), config)
+    yield from examine_machine(look(documents, _STATE), config)
     yield from examine_plugins(config, plugins)
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kairos_core.config import Config
 from kairos_core.errors import KairosError
 from kairos_core.model import Finding, Verdict
 from kairos_core.runtime.choice import chosen_names
+from kairos_core.runtime.exposure import Document, public_documents, secrecy
 from kairos_core.runtime.firewall import Passage, passage, read_ruleset, shutting_chain
 from kairos_core.runtime.lan import LanAddress, lan_addresses
 from kairos_core.runtime.offers import Kind
@@ -38,11 +39,11 @@ class Machine:
     is_root: bool
     ruleset: Sequence[Mapping[str, Any]] | None
     free: int
-    files: Mapping[str, int]  # configuration file -> mode
+    public: Sequence[Document] = field(repr=False)  # what every user may read of the configuration
 
 
-def look(paths: Sequence[str], state: Path) -> Machine:
-    """Find out about this machine; `paths` are the files of its configuration."""
+def look(documents: Sequence[Document], state: Path) -> Machine:
+    """Find out about this machine; `documents` are the files of its configuration."""
     existing = next(each for each in (state, *state.parents) if each.exists())
     return Machine(
         lan=lan_addresses(),
@@ -50,7 +51,7 @@ def look(paths: Sequence[str], state: Path) -> Machine:
         is_root=os.geteuid() == 0,
         ruleset=read_ruleset(),
         free=shutil.disk_usage(existing).free,
-        files={path: Path(path).stat().st_mode & 0o777 for path in paths if Path(path).is_file()},
+        public=public_documents(documents),
     )
 
 
@@ -58,7 +59,7 @@ def examine_machine(machine: Machine, config: Config) -> Iterator[Finding]:
     """Yield what is found on this machine, apart from plugins."""
     yield _lan(machine)
     yield _clock(machine)
-    yield _secrecy(machine)
+    yield secrecy(machine.public, config)
     yield _firewall(machine, config)
     yield _room(machine)
 
@@ -93,14 +94,6 @@ def _clock(machine: Machine) -> Finding:
         message = f"this machine's clock says {day}, so it was never set; certificates are not valid yet"
         return Finding("date", Verdict.WRONG, message, "timedatectl set-ntp true")
     return Finding("date", Verdict.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(machine.unix_now)))
-
-
-def _secrecy(machine: Machine) -> Finding:
-    open_ones = sorted(path for path, mode in machine.files.items() if mode & 0o077)
-    if open_ones:
-        message = f"{', '.join(open_ones)}: others than root can read the network token there"
-        return Finding("secrecy", Verdict.WRONG, message, f"chmod 600 {' '.join(open_ones)}")
-    return Finding("secrecy", Verdict.OK, "only root reads the configuration")
 
 
 def _firewall(machine: Machine, config: Config) -> Finding:

@@ -119,7 +119,7 @@ def test_a_token_that_everybody_can_read_is_warned_of(image: Path) -> None:
     file.chmod(0o644)
     result = run("install", "--root", str(image))
     assert (
-        f"Warning: {file} holds the network token, and every user can read it. Set: chmod 600 {file}" in result.stderr
+        f"Warning: {file} holds p2p.network_token, and every user can read it. Set: chmod 600 {file}" in result.stderr
     )
     assert TOKEN not in result.output
 

@@ -12,21 +12,21 @@ from kairos_core.protocol.token import format_token, new_token
 from kairos_core.runtime.checkup import BORN, ROOM, Machine, examine_machine
 from kairos_core.runtime.lan import LanAddress
 
+TOKEN = format_token(new_token(lambda alphabet: alphabet[0]))
 WELL = Machine(
     lan=(LanAddress("eth0", "192.168.1.7"),),
     unix_now=BORN + 1e7,
     is_root=True,
     ruleset=(),
     free=10 * ROOM,
-    files={"/etc/kairos/kairos.yaml": 0o600},
+    public=(),
 )
 SHUT = [{"chain": {"family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "policy": "drop"}}]
 
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    token = format_token(new_token(lambda alphabet: alphabet[0]))
-    return parse_config([("kairos.yaml", f"p2p: {{network_token: {token}}}\n")])
+    return parse_config([("kairos.yaml", f"p2p: {{network_token: {TOKEN}}}\n")])
 
 
 def found(machine: Machine, config: Config) -> dict[str, Finding]:
@@ -42,7 +42,7 @@ def test_on_a_machine_that_is_well_all_is_well(config: Config) -> None:
     [
         ("LAN", replace(WELL, lan=()), "no interface"),
         ("date", replace(WELL, unix_now=0.0), "1970-01-01"),
-        ("secrecy", replace(WELL, files={"/oem/a.yaml": 0o644, "/oem/b.yaml": 0o600}), "/oem/a.yaml"),
+        ("secrecy", replace(WELL, public=[("/oem/a.yaml", f"p2p: {TOKEN}"), ("/oem/b.yaml", "k3s: {}")]), "/oem/a.yaml"),
         ("firewall", replace(WELL, ruleset=SHUT), "'ip filter INPUT'"),
         ("disk", replace(WELL, free=ROOM - 1), "1.0 GiB"),
     ],
