@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         StepKind,
         Verdict,
     )
+    from kairos_core.ports import Port, examine_ports
     from kairos_core.protocol.drops import Drop
     from kairos_core.protocol.identity import Identity
     from kairos_core.protocol.otp import NetworkKey
@@ -113,6 +114,7 @@ __all__ = [
     "PeerId",
     "PeerLink",
     "PluginError",
+    "Port",
     "Preview",
     "ProtocolError",
     "Register",
@@ -140,6 +142,7 @@ __all__ = [
     "converge_service",
     "detect_supervisor",
     "examine_kernel",
+    "examine_ports",
     "format_columns",
     "hookimpl",
     "is_lan_interface",
@@ -176,6 +179,7 @@ _HOMES = (
     "kubernetes.credentials",
     "kubernetes.health",
     "kubernetes.kernel",
+    "ports",
     "api.client",
     "cli.options",
     "cli.columns",

@@ -313,8 +313,12 @@ class Engine(ABC):
     async def remove(self) -> None:
         """Undo everything that `apply` made. Raises EngineError."""
 
-    def examine(self) -> Sequence[Finding]:
-        """Look whether this machine has what the engine needs, without changing anything; it may not run."""
+    def examine(self, plans: Sequence[NodePlan] = ()) -> Sequence[Finding]:
+        """Look whether this machine has what the engine needs, without changing anything; it may not run.
+
+        `plans` are those that the network may give this machine, with words in brackets for what only others will say:
+        which ports they need is for the engine to know.
+        """
         return ()
 
     def preview(self, plan: NodePlan) -> Preview:

@@ -56,7 +56,7 @@ def _machine(paths: tuple[Path, ...]) -> list[dict[str, Any]]:
 
 def _examined(documents: list[tuple[str, str]]) -> Iterator[Finding]:
     from kairos_core.config import parse_config
-    from kairos_core.runtime.checkup import examine_machine, examine_plugins, look
+    from kairos_core.runtime.checkup import examine_machine, examine_peer_ports, examine_plugins, look
     from kairos_core.runtime.plugins import load_plugins
 
     plugins = load_plugins()
@@ -73,6 +73,7 @@ def _examined(documents: list[tuple[str, str]]) -> Iterator[Finding]:
     warnings = [Finding("configuration", Verdict.NOTE, warning) for warning in config.warnings]
     yield from warnings or [Finding("configuration", Verdict.OK, f"{len(documents)} files are valid")]
     yield from examine_machine(look(documents, _STATE), config)
+    yield examine_peer_ports(config)
     yield from examine_plugins(config, plugins)
 
 

@@ -12,13 +12,15 @@ from typing import Any
 
 from kairos_core.config import Config
 from kairos_core.errors import KairosError
-from kairos_core.model import Finding, Verdict
+from kairos_core.model import Finding, NodePlan, Verdict
+from kairos_core.ports import Port, examine_ports
 from kairos_core.runtime.choice import chosen_names
 from kairos_core.runtime.exposure import Document, public_documents, secrecy
 from kairos_core.runtime.firewall import Passage, passage, read_ruleset, shutting_chain
 from kairos_core.runtime.lan import LanAddress, lan_addresses
 from kairos_core.runtime.offers import Kind
 from kairos_core.runtime.plugins import Plugins
+from kairos_core.runtime.preview import plans_of, possible_roles
 
 BORN = 1735689600
 """2025-01-01 as Unix time: a clock before it was never set. Kairos did not exist then."""
@@ -28,6 +30,9 @@ ROOM = 1 << 30
 
 USUAL_PORT = 7373
 """Where peers are spoken with unless the transport's settings say otherwise."""
+
+AGENT = frozenset(("kairos", "kairos_core.cli"))
+"""What an agent's program is called in a command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,19 @@ def examine_machine(machine: Machine, config: Config) -> Iterator[Finding]:
     yield _room(machine)
 
 
+def examine_peer_ports(config: Config) -> Finding:
+    """Look who holds the ports on which peers are spoken with: the agent, if it runs.
+
+    Where none is configured the agent takes another one, which is worth no more than a note.
+    """
+    number = _peer_port(config)
+    remedy = "set another p2p.transport.port"
+    if number is None:
+        remedy = "look whether p2p.peers elsewhere name this machine: the agent takes any free port"
+    ports = [Port(each, USUAL_PORT if number is None else number, "peers", remedy) for each in ("tcp", "udp")]
+    return examine_ports("peer ports", ports if number != 0 else (), AGENT, must=number is not None)
+
+
 def examine_plugins(config: Config, plugins: Plugins) -> Iterator[Finding]:
     """Yield what the networks and the engine that this machine would use find missing for them."""
     assert config.p2p is not None
@@ -75,9 +93,18 @@ def examine_plugins(config: Config, plugins: Plugins) -> Iterator[Finding]:
             continue
         for offer in offers:
             try:
-                yield from offer.create(config.settings).examine()
+                provider = offer.create(config.settings)
+                yield from provider.examine(_plans(config, plugins)) if kind is Kind.ENGINE else provider.examine()
             except KairosError as error:
                 yield Finding(offer.name, Verdict.WRONG, str(error))
+
+
+def _plans(config: Config, plugins: Plugins) -> tuple[NodePlan, ...]:
+    """Return what the network may let this machine run; nothing where that cannot be told, which is told elsewhere."""
+    try:
+        return plans_of(config, plugins, possible_roles(config, plugins))
+    except KairosError:
+        return ()
 
 
 def _lan(machine: Machine) -> Finding:
@@ -96,8 +123,14 @@ def _clock(machine: Machine) -> Finding:
     return Finding("date", Verdict.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(machine.unix_now)))
 
 
+def _peer_port(config: Config) -> int | None:
+    """Return the port that the transport's settings name, 0: any free one, None: the usual one if it is free."""
+    port: int | None = getattr(config.settings.get("p2p.transport"), "port", None)
+    return port
+
+
 def _firewall(machine: Machine, config: Config) -> Finding:
-    port = getattr(config.settings.get("p2p.transport"), "port", None) or USUAL_PORT
+    port = _peer_port(config) or USUAL_PORT
     if machine.ruleset is None:
         message = "the firewall's rules cannot be read (nft, as root)"
         return Finding("firewall", Verdict.NOTE, message, f"check that UDP and TCP {port} come in")

@@ -1,7 +1,7 @@
 """Which files of the configuration show a secret to every user of the machine: one rule for whoever warns of it.
 
-A value counts as a secret by its name or its form, as the bundle for support judges what it leaves out (`blotting`): not
-all that no repr shows, since of environment and arguments most are harmless.
+A value counts as a secret by its name or its form, as the bundle for support judges what it leaves out (`blotting`):
+not all that no repr shows, since of environment and arguments most are harmless.
 """
 
 from __future__ import annotations

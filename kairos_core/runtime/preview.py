@@ -41,9 +41,13 @@ def preview_roles(config: Config, plugins: Plugins, roles: Iterable[Role]) -> tu
             "no Kubernetes engine is installed, so this machine would run none. Install kairos-engine-k3s"
         )
     engine = offer.create(config.settings)
+    return tuple((plan, engine.preview(plan)) for plan in plans_of(config, plugins, roles))
+
+
+def plans_of(config: Config, plugins: Plugins, roles: Iterable[Role]) -> tuple[NodePlan, ...]:
+    """Return for each role but `none` its plan. Raises PluginError."""
     attachment = preview_attachment(config, plugins)
-    plans = [plan_of(config, role, attachment) for role in roles if role is not Role.NONE]
-    return tuple((plan, engine.preview(plan)) for plan in plans)
+    return tuple(plan_of(config, role, attachment) for role in roles if role is not Role.NONE)
 
 
 def preview_attachment(config: Config, plugins: Plugins) -> Attachment:

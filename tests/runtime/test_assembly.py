@@ -122,7 +122,9 @@ def test_without_automatic_roles_the_blocks_of_the_engine_in_use_give_the_role(e
 
 def test_a_block_of_an_engine_that_is_not_used_gives_no_role():
     plugins = load_plugins()
-    text = f"p2p: {{network_token: {TOKEN}, plugins: {{engine: k0s}}, auto: {{enable: false}}}}\nk3s: {{enabled: true}}\n"
+    text = (
+        f"p2p: {{network_token: {TOKEN}, plugins: {{engine: k0s}}, auto: {{enable: false}}}}\nk3s: {{enabled: true}}\n"
+    )
     config = parse_config([("test", text)], plugins.sections())
     assert assembly.forced_role(config, assembly.engine_offer(config, plugins)) is None
 

@@ -42,7 +42,11 @@ def test_on_a_machine_that_is_well_all_is_well(config: Config) -> None:
     [
         ("LAN", replace(WELL, lan=()), "no interface"),
         ("date", replace(WELL, unix_now=0.0), "1970-01-01"),
-        ("secrecy", replace(WELL, public=[("/oem/a.yaml", f"p2p: {TOKEN}"), ("/oem/b.yaml", "k3s: {}")]), "/oem/a.yaml"),
+        (
+            "secrecy",
+            replace(WELL, public=[("/oem/a.yaml", f"p2p: {TOKEN}"), ("/oem/b.yaml", "k3s: {}")]),
+            "/oem/a.yaml",
+        ),
         ("firewall", replace(WELL, ruleset=SHUT), "'ip filter INPUT'"),
         ("disk", replace(WELL, free=ROOM - 1), "1.0 GiB"),
     ],

@@ -14,6 +14,13 @@ from kairos_core.testing.lab import Lab, Machine
 pytestmark = pytest.mark.system
 
 CONFIG = "/etc/kairos/kairos.yaml"
+ADD = f"cp -p {CONFIG} /run/free; printf '%s\\n'"
+HOLD = (
+    'python3 -c \'import socket as s, time; h = s.socket(type=s.{}); h.bind(("", {})); '
+    'h.type == s.SOCK_DGRAM or h.listen(); open("/run/held", "w"); time.sleep(100)\' >/dev/null 2>&1 & '
+    "echo $! > /run/holder; until [ -e /run/held ]; do sleep 0.1; done"
+)
+RELEASE = f"kill $(cat /run/holder); rm /run/held; cp -p /run/free {CONFIG}"
 FAULTS = {
     # check: (what plants the fault, what takes it away)
     "LAN": ("ip link set eth0 down", "ip link set eth0 up"),
@@ -41,6 +48,9 @@ FAULTS = {
         f"cp -p {CONFIG} /run/good; echo '  unheard_of: 1' >> {CONFIG}",
         f"cp -p /run/good {CONFIG}",
     ),
+    "peer ports": (f"{ADD} '  transport: {{port: 7400}}' >> {CONFIG}; {HOLD.format('SOCK_STREAM', 7400)}", RELEASE),
+    "VPN port": (f"{ADD} '  vpn: {{port: 51820}}' >> {CONFIG}; {HOLD.format('SOCK_DGRAM', 51820)}", RELEASE),
+    "Kubernetes ports": (f"{ADD} >> {CONFIG}; {HOLD.format('SOCK_STREAM', 6443)}", RELEASE),
     "disk": ("mount -t tmpfs -o size=100m none /var/lib/kairos", "umount /var/lib/kairos"),
 }
 

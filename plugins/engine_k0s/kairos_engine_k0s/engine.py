@@ -31,6 +31,7 @@ from kairos_core import (
     server_health,
     with_server,
 )
+from kairos_engine_k0s.examination import examine_plans
 from kairos_engine_k0s.journal import JOURNAL
 from kairos_engine_k0s.launch import HOME, TOKEN, Launch, launch_of
 from kairos_engine_k0s.preview import preview_of
@@ -143,13 +144,14 @@ class K0sEngine(Engine):
                 raise
             _log.warning("k0s has removed its data, and complains: %s", error)
 
-    def examine(self) -> Sequence[Finding]:
+    def examine(self, plans: Sequence[NodePlan] = ()) -> Sequence[Finding]:
         program = find_program(self._root)
         if program is None and self._controller.install.source is None:
             found = Finding("k0s", Verdict.WRONG, "k0s is not installed", "put the k0s binary into /usr/local/bin")
         else:
             found = Finding("k0s", Verdict.OK, program or "is installed at the first start")
-        return found, *examine_kernel(self._root, {})
+        blocks = self._controller, self._worker
+        return found, *examine_kernel(self._root, {}), examine_plans(self._disk, plans, blocks)
 
     def preview(self, plan: NodePlan) -> Preview:
         program = find_program(self._root) or PLACES[0]

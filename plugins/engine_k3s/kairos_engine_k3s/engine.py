@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from kairos_core import (
     server_health,
     with_server,
 )
-from kairos_engine_k3s.examination import examine
+from kairos_engine_k3s.examination import examine, examine_launches
 from kairos_engine_k3s.installer import Installer
 from kairos_engine_k3s.journal import JOURNAL
 from kairos_engine_k3s.launch import HOME, Launch, launch_of
@@ -105,9 +106,19 @@ class K3sEngine(Engine):
             await asyncio.to_thread(self._forget, state)
             self._launch = None
 
-    def examine(self) -> Sequence[Finding]:
+    def examine(self, plans: Sequence[NodePlan] = ()) -> Sequence[Finding]:
         installs = self._server.install.source is not None or self._server.install.is_download
-        return tuple(examine(self._root, find_program(self._root), installs=installs))
+        found = examine(self._root, find_program(self._root), installs=installs)
+        return *found, examine_launches(self._root, self._launches(plans))
+
+    def _launches(self, plans: Sequence[NodePlan]) -> list[Launch]:
+        """Return what would run these plans; only those of the service that is here, if one of them is."""
+        launches = []
+        for plan in plans:
+            with contextlib.suppress(EngineError, ValueError):  # a plan that cannot run needs nothing
+                launches.append(launch_of(plan, self._server, self._agent))
+        here = _service_on(self._disk)
+        return [launch for launch in launches if launch.service == here] or launches
 
     def preview(self, plan: NodePlan) -> Preview:
         program = find_program(self._root) or PROGRAM
@@ -154,3 +165,11 @@ class K3sEngine(Engine):
         """Say what is amiss, in k3s' own words where its log has any; what no waiting mends is a failure."""
         secrets = [secret.get_secret_value() for secret in launch.environment.values()]
         return JOURNAL.explained(EngineStatus(state, message), await self._supervisor.log(launch.service), secrets)
+
+
+def _service_on(disk: Disk) -> str:
+    """Return the service that the record names; none where it cannot be read, as by who is no root."""
+    try:
+        return disk.state().service
+    except EngineError:
+        return ""

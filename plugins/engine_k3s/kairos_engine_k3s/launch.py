@@ -47,6 +47,13 @@ class Launch:
         return self.service == "k3s"
 
     @property
+    def has_etcd(self) -> bool:
+        """Whether it is a server that keeps the cluster's state in an etcd of its own."""
+        is_shared = bool(self._variable("K3S_DATASTORE_ENDPOINT"))
+        joins = "--cluster-init" in self.arguments or value_of(self.arguments, "server") is not None
+        return self.is_server and joins and not is_shared
+
+    @property
     def definition(self) -> Service:
         """What the supervisor runs."""
         return Service(
