@@ -307,7 +307,11 @@ class Engine(ABC):
 
     @abstractmethod
     async def status(self) -> EngineStatus:
-        """Say how far it is. Cheap enough for once a second. Never raises EngineError: failure is a state."""
+        """Say how far it is. Cheap enough for once a second. Never raises EngineError: failure is a state.
+
+        An engine with a service (see there) that has applied nothing in this process says it of what is on the disk,
+        and then need not tell the join token: so `kairos doctor` asks where no agent runs.
+        """
 
     @abstractmethod
     async def remove(self) -> None:

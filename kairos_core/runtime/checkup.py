@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
@@ -12,8 +13,10 @@ from typing import Any
 
 from kairos_core.config import Config
 from kairos_core.errors import KairosError
-from kairos_core.model import Finding, NodePlan, Verdict
+from kairos_core.interfaces import Engine
+from kairos_core.model import EngineState, Finding, NodePlan, Verdict
 from kairos_core.ports import Port, examine_ports
+from kairos_core.runtime.assembly import make_engine
 from kairos_core.runtime.choice import chosen_names
 from kairos_core.runtime.exposure import Document, public_documents, secrecy
 from kairos_core.runtime.firewall import Passage, passage, read_ruleset, shutting_chain
@@ -97,6 +100,38 @@ def examine_plugins(config: Config, plugins: Plugins) -> Iterator[Finding]:
                 yield from provider.examine(_plans(config, plugins)) if kind is Kind.ENGINE else provider.examine()
             except KairosError as error:
                 yield Finding(offer.name, Verdict.WRONG, str(error))
+
+
+def examine_health(config: Config, plugins: Plugins) -> Iterator[Finding]:
+    """Yield how the Kubernetes does that an agent has left on this machine; nothing where none has.
+
+    For where no agent runs: one that does looks after it, and knows more.
+    """
+    try:
+        engine = make_engine(config, plugins)
+    except KairosError:  # which `examine_plugins` has told
+        return
+    if engine is not None:
+        try:
+            finding = asyncio.run(_health(engine))
+        except KairosError as error:
+            finding = Finding("Kubernetes", Verdict.WRONG, str(error), "run as root")
+        yield from [finding] if finding else []
+
+
+async def _health(engine: Engine) -> Finding | None:
+    status, service = await engine.status(), await engine.service()
+    if service is None or status.state is EngineState.ABSENT:
+        return None
+    if status.state is EngineState.READY:
+        return Finding("Kubernetes", Verdict.OK, status.message)
+    if not await service.is_running():
+        remedy = "kairos engine start; what went before is in: kairos engine logs"
+    elif status.state is EngineState.FAILED:
+        remedy = "mend that, and then: kairos engine restart"
+    else:
+        remedy = "wait a minute or two; if it stays so: kairos engine logs, and kairos engine restart"
+    return Finding("Kubernetes", Verdict.WRONG, status.message, remedy)
 
 
 def _plans(config: Config, plugins: Plugins) -> tuple[NodePlan, ...]:

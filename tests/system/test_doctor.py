@@ -94,3 +94,22 @@ async def test_on_a_node_that_is_well_nothing_is_wrong(lab: Lab) -> None:
     agents = await launch(lab.machines, Network.new(1))
     await until(agents, lambda seen: all(each["me"]["engine"] == "ready" for each in seen), 60, "a cluster of one")
     assert await wrong(lab.machines[0]) == {}
+
+
+async def test_a_kubernetes_that_an_agent_has_left_is_looked_after(lab: Lab) -> None:
+    install_engine(lab)
+    machine = await lab.add("node-1")
+    [agent] = await launch(lab.machines, Network.new(1))
+    await until([agent], lambda seen: seen[0]["me"]["engine"] == "ready", 60, "a cluster of one")
+    await agent.stop()
+    assert set(await wrong(machine)) == {"agent"}, "Kubernetes goes on without its agent"
+    await machine.run("sh", "-c", "kill -STOP $(cut -d' ' -f1 /run/kairos/k3s.pid)")
+    found = await wrong(machine)
+    assert set(found) == {"agent", "Kubernetes"}
+    assert "the API server is silent" in found["Kubernetes"]
+    await machine.run("sh", "-c", "kill -CONT $(cut -d' ' -f1 /run/kairos/k3s.pid)")
+    assert set(await wrong(machine)) == {"agent"}
+    await machine.run("sh", "-c", "kill -KILL $(cut -d' ' -f1 /run/kairos/k3s.pid)")
+    found = await wrong(machine)
+    assert set(found) == {"agent", "Kubernetes"}
+    assert "k3s has ended" in found["Kubernetes"]

@@ -33,7 +33,7 @@ from kairos_core import (
 )
 from kairos_engine_k0s.examination import examine_plans
 from kairos_engine_k0s.journal import JOURNAL
-from kairos_engine_k0s.launch import HOME, TOKEN, Launch, launch_of
+from kairos_engine_k0s.launch import HOME, TOKEN, Launch, launch_of, launch_on
 from kairos_engine_k0s.preview import preview_of
 from kairos_engine_k0s.program import (
     MISSING,
@@ -106,14 +106,15 @@ class K0sEngine(Engine):
                 read_later=(launch.token, *launch.manifests) if launch.token else launch.manifests,
                 has_news=has_news,
                 data_directory=launch.data_directory,
+                health_port=launch.health_port,
             )
             await converge_service(self._supervisor, self._disk, wanted)
 
     async def status(self) -> EngineStatus:
-        launch = self._launch
-        if launch is None:
-            return EngineStatus(EngineState.ABSENT)
         try:
+            launch = self._launch or await asyncio.to_thread(launch_on, self._disk)
+            if launch is None:
+                return EngineStatus(EngineState.ABSENT)
             if not await self._supervisor.is_running(launch.service):
                 return await self._trouble(launch, EngineState.FAILED, "k0s has ended")
             return await (self._controller_status(launch) if launch.is_controller else self._worker_status(launch))
@@ -204,7 +205,9 @@ class K0sEngine(Engine):
 
     async def _controller_status(self, launch: Launch) -> EngineStatus:
         local = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/{ADMIN}")
-        kubeconfig = await self._admin_kubeconfig(launch) if local else ""
+        # What others are told is for the agent to make; in another process nobody asks for it.
+        is_agent = self._launch is not None
+        kubeconfig = await self._admin_kubeconfig(launch) if local and is_agent else local
         if not local or not kubeconfig:
             return await self._trouble(launch, EngineState.STARTING, "k0s is starting")
         health = await server_health(local)
@@ -215,7 +218,7 @@ class K0sEngine(Engine):
         return EngineStatus(
             EngineState.READY,
             "k0s serves the cluster",
-            join_token=format_tokens(await self._tokens(launch)) if launch.is_joinable else None,
+            join_token=format_tokens(await self._tokens(launch)) if launch.is_joinable and is_agent else None,
             kubeconfig=SecretStr(with_server(kubeconfig, self._host) if self._host else kubeconfig),
             nodes=health.nodes,
         )

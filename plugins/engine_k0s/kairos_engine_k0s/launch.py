@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from kairos_core import EngineError, File, Home, NodePlan, Role, SecretStr, Service, ServiceSettings
+from kairos_core import Disk, EngineError, File, Home, NodePlan, Role, SecretStr, Service, ServiceSettings
 from kairos_engine_k0s.arguments import (
     KUBELET,
     Argument,
@@ -114,6 +114,23 @@ def launch_of(plan: NodePlan, controller: ControllerSettings, worker: WorkerSett
         configuration=_configuration(plan, block) if f"--config={CONFIG}" in ours else None,
         token=token,
         manifests=_manifests(plan, value_of(arguments, "data-dir") or DATA_DIRECTORY),
+    )
+
+
+def launch_on(disk: Disk) -> Launch | None:
+    """Return what runs by the record on the disk, as far as looking after it needs; None when nothing was started.
+
+    Raises EngineError.
+    """
+    state = disk.state()
+    if not state.service:
+        return None
+    arguments = [state.service.removeprefix("k0s"), f"--data-dir={state.data_directory}"]
+    arguments += [f"--{KUBELET}=--healthz-port={state.health_port}"] if state.health_port else []
+    environment = {name: SecretStr(value) for name, value in disk.environment().items()}
+    token = disk.read(TOKEN)
+    return Launch(
+        state.service, tuple(arguments), MappingProxyType(environment), token=File(TOKEN, token) if token else None
     )
 
 

@@ -30,7 +30,7 @@ from kairos_core import (
 from kairos_engine_k3s.examination import examine, examine_launches
 from kairos_engine_k3s.installer import Installer
 from kairos_engine_k3s.journal import JOURNAL
-from kairos_engine_k3s.launch import HOME, Launch, launch_of
+from kairos_engine_k3s.launch import HOME, Launch, launch_of, launch_on
 from kairos_engine_k3s.part import remove_parts
 from kairos_engine_k3s.preview import preview_of
 from kairos_engine_k3s.program import PROGRAM, find_program, program_version
@@ -80,14 +80,15 @@ class K3sEngine(Engine):
                 read_later=launch.manifests,
                 data_directory=launch.data_directory,
                 kubeconfig=launch.kubeconfig if launch.is_server else "",
+                health_port=launch.health_port,
             )
             await converge_service(self._supervisor, self._disk, wanted)
 
     async def status(self) -> EngineStatus:
-        launch = self._launch
-        if launch is None:
-            return EngineStatus(EngineState.ABSENT)
         try:
+            launch = self._launch or await asyncio.to_thread(launch_on, self._disk)
+            if launch is None:
+                return EngineStatus(EngineState.ABSENT)
             if not await self._supervisor.is_running(launch.service):
                 return await self._trouble(launch, EngineState.FAILED, "k3s has ended")
             return await (self._server_status(launch) if launch.is_server else self._agent_status(launch))
