@@ -309,6 +309,8 @@ class Engine(ABC):
     async def status(self) -> EngineStatus:
         """Say how far it is. Cheap enough for once a second. Never raises EngineError: failure is a state.
 
+        It is asked while `apply` works, too: a download, say, is `starting`, with a message that changes a few times.
+
         An engine with a service (see there) that has applied nothing in this process says it of what is on the disk,
         and then need not tell the join token: so `kairos doctor` asks where no agent runs.
         """

@@ -19,6 +19,9 @@ LOOK_STARTING = 0.25
 LOOK_RUNNING = 3.0
 """Seconds between looks at a Kubernetes that runs. Lowering it notices failures sooner and costs CPU at rest."""
 
+LOOK_APPLYING = 1.0
+"""Seconds between looks at an engine that applies a plan, which takes long where it downloads. Lowering it costs CPU."""
+
 APPLY_AGAIN = 10.0
 """Seconds until a plan that could not be applied is tried again."""
 
@@ -58,13 +61,31 @@ class EngineRunner:
         assert self._plan is not None
         logger.info("starting Kubernetes as %s", self._plan.role)
         try:
-            await self._engine.apply(self._plan)
+            await self._applied(self._plan)
         except EngineError as error:
             return self._failed(str(error))
         except Exception as error:  # a plugin's mistake must not end the node
             logger.exception("the engine failed")
             return self._failed(f"the engine failed with {error!r}; see the agent's log")
         return True
+
+    async def _applied(self, plan: NodePlan) -> None:
+        """Apply a plan, and tell meanwhile what that waits for, a download say. Raises what the engine does."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            await self._engine.apply(plan)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        """Take over that it is starting, and how far it is; all else may still be what ran before."""
+        while True:
+            await asyncio.sleep(LOOK_APPLYING)
+            with contextlib.suppress(Exception):  # what is wrong with the engine is told when the plan is applied
+                status = await self._engine.status()
+                if status.state is EngineState.STARTING:
+                    self._set(status)
 
     def _failed(self, reason: str) -> bool:
         failure = EngineStatus(EngineState.FAILED, reason)

@@ -91,9 +91,7 @@ async def _check_service(engine: Engine, plan: NodePlan, first: EngineStatus) ->
     assert service.name, "a service must have a name"
     assert await service.is_running(), "the service of a ready engine must run"
     status = await engine.status()
-    assert status.state is EngineState.READY, (
-        f"who has applied nothing must find what runs: {status.message}"
-    )
+    assert status.state is EngineState.READY, f"who has applied nothing must find what runs: {status.message}"
     async with asyncio.timeout(30):
         lines = [line async for line in service.log(50)]
     for secret in (plan.cluster_token, first.join_token):

@@ -85,6 +85,8 @@ class K3sEngine(Engine):
             await converge_service(self._supervisor, self._disk, wanted)
 
     async def status(self) -> EngineStatus:
+        if self._installer.progress is not None:
+            return EngineStatus(EngineState.STARTING, str(self._installer.progress))
         try:
             launch = self._launch or await asyncio.to_thread(launch_on, self._disk)
             if launch is None:
