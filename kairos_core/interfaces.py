@@ -244,7 +244,11 @@ class Network(ABC):
         return Attachment()
 
     def examine(self) -> Sequence[Finding]:
-        """Look whether this machine has what the network needs, without changing anything; it may not be attached."""
+        """Look whether this machine has what the network needs, without changing anything.
+
+        Where it is attached, it says how it does instead: the agent's doctor asks for that in the event loop, so it
+        must be cheap then.
+        """
         return ()
 
     def state(self) -> Mapping[str, Any]:

@@ -34,7 +34,9 @@ def doctor(paths: tuple[Path, ...], bundle: Path | None, api: str | None, as_jso
     """
     answer = _agent(api)
     agent = [_document(answer)] if isinstance(answer, Finding) else answer
-    findings = [*([] if api and not paths else _machine(paths, has_agent=answer is agent)), *agent]
+    machine = [] if api and not paths else _machine(paths, has_agent=answer is agent)
+    # Of a network that it could not bring up, the agent finds what was found here.
+    findings = [*machine, *(finding for finding in agent if finding not in machine)]
     if bundle is not None:
         _write(bundle, paths, findings, api)
     if as_json:

@@ -20,7 +20,7 @@ LOOK_RUNNING = 3.0
 """Seconds between looks at a Kubernetes that runs. Lowering it notices failures sooner and costs CPU at rest."""
 
 LOOK_APPLYING = 1.0
-"""Seconds between looks at an engine that applies a plan, which takes long where it downloads. Lowering it costs CPU."""
+"""Seconds between looks at an engine that applies a plan, which lasts where it downloads. Lowering it costs CPU."""
 
 APPLY_AGAIN = 10.0
 """Seconds until a plan that could not be applied is tried again."""
