@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         StepKind,
         Verdict,
     )
+    from kairos_core.ports import Port, examine_ports
     from kairos_core.protocol.drops import Drop
     from kairos_core.protocol.identity import Identity
     from kairos_core.protocol.otp import NetworkKey
@@ -116,6 +117,7 @@ __all__ = [
     "PeerId",
     "PeerLink",
     "PluginError",
+    "Port",
     "Preview",
     "ProtocolError",
     "Register",
@@ -143,6 +145,7 @@ __all__ = [
     "converge_service",
     "detect_supervisor",
     "examine_kernel",
+    "examine_ports",
     "format_columns",
     "hookimpl",
     "is_lan_interface",
@@ -180,6 +183,7 @@ _HOMES = (
     "kubernetes.health",
     "kubernetes.kernel",
     "kubernetes.kubectl",
+    "ports",
     "api.client",
     "cli.options",
     "cli.columns",

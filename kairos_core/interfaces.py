@@ -244,7 +244,11 @@ class Network(ABC):
         return Attachment()
 
     def examine(self) -> Sequence[Finding]:
-        """Look whether this machine has what the network needs, without changing anything; it may not be attached."""
+        """Look whether this machine has what the network needs, without changing anything.
+
+        Where it is attached, it says how it does instead: the agent's doctor asks for that in the event loop, so it
+        must be cheap then.
+        """
         return ()
 
     def state(self) -> Mapping[str, Any]:
@@ -307,7 +311,13 @@ class Engine(ABC):
 
     @abstractmethod
     async def status(self) -> EngineStatus:
-        """Say how far it is. Cheap enough for once a second. Never raises EngineError: failure is a state."""
+        """Say how far it is. Cheap enough for once a second. Never raises EngineError: failure is a state.
+
+        It is asked while `apply` works, too: a download, say, is `starting`, with a message that changes a few times.
+
+        An engine with a service (see there) that has applied nothing in this process says it of what is on the disk,
+        and then need not tell the join token: so `kairos doctor` asks where no agent runs.
+        """
 
     @abstractmethod
     async def remove(self) -> None:
@@ -324,8 +334,12 @@ class Engine(ABC):
             "then leave on that machine with: kairos leave --force"
         )
 
-    def examine(self) -> Sequence[Finding]:
-        """Look whether this machine has what the engine needs, without changing anything; it may not run."""
+    def examine(self, plans: Sequence[NodePlan] = ()) -> Sequence[Finding]:
+        """Look whether this machine has what the engine needs, without changing anything; it may not run.
+
+        `plans` are those that the network may give this machine, with words in brackets for what only others will say:
+        which ports they need is for the engine to know.
+        """
         return ()
 
     def preview(self, plan: NodePlan) -> Preview:

@@ -22,7 +22,7 @@ LAYERS = [
     ["protocol"],
     ["interfaces", "config"],
     ["hookspecs", "cluster"],
-    ["service", "kubernetes"],
+    ["service", "kubernetes", "ports"],
     ["runtime", "agent_service"],
     ["api"],
     ["cli", "testing"],

@@ -32,7 +32,11 @@ def doctor(paths: tuple[Path, ...], bundle: Path | None, api: str | None, as_jso
 
     Looks at this machine (unless --api names an agent without --config) and asks the agent.
     """
-    findings = [*([] if api and not paths else _machine(paths)), *_agent(api)]
+    answer = _agent(api)
+    agent = [_document(answer)] if isinstance(answer, Finding) else answer
+    machine = [] if api and not paths else _machine(paths, has_agent=answer is agent)
+    # Of a network that it could not bring up, the agent finds what was found here.
+    findings = [*machine, *(finding for finding in agent if finding not in machine)]
     if bundle is not None:
         _write(bundle, paths, findings, api)
     if as_json:
@@ -43,7 +47,7 @@ def doctor(paths: tuple[Path, ...], bundle: Path | None, api: str | None, as_jso
         raise SystemExit(1)
 
 
-def _machine(paths: tuple[Path, ...]) -> list[dict[str, Any]]:
+def _machine(paths: tuple[Path, ...], *, has_agent: bool) -> list[dict[str, Any]]:
     """Examine this machine; on one without configuration, as an operator's, there is nothing to examine."""
     from kairos_core.runtime.files import read_documents
 
@@ -51,12 +55,12 @@ def _machine(paths: tuple[Path, ...]) -> list[dict[str, Any]]:
         documents = read_documents(paths)
     except ConfigError as error:
         return [_document(Finding("configuration", Verdict.WRONG, str(error), "kairos validate"))]
-    return [_document(finding) for finding in _examined(documents)] if documents else []
+    return [_document(finding) for finding in _examined(documents, has_agent=has_agent)] if documents else []
 
 
-def _examined(documents: list[tuple[str, str]]) -> Iterator[Finding]:
+def _examined(documents: list[tuple[str, str]], *, has_agent: bool) -> Iterator[Finding]:
     from kairos_core.config import parse_config
-    from kairos_core.runtime.checkup import examine_machine, examine_plugins, look
+    from kairos_core.runtime.checkup import examine_health, examine_machine, examine_peer_ports, examine_plugins, look
     from kairos_core.runtime.plugins import load_plugins
 
     plugins = load_plugins()
@@ -72,8 +76,11 @@ def _examined(documents: list[tuple[str, str]]) -> Iterator[Finding]:
         return
     warnings = [Finding("configuration", Verdict.NOTE, warning) for warning in config.warnings]
     yield from warnings or [Finding("configuration", Verdict.OK, f"{len(documents)} files are valid")]
-    yield from examine_machine(look([name for name, _ in documents], _STATE), config)
+    yield from examine_machine(look(documents, _STATE), config)
+    yield examine_peer_ports(config)
     yield from examine_plugins(config, plugins)
+    if not has_agent:
+        yield from examine_health(config, plugins)
 
 
 def _write(bundle: Path, paths: tuple[Path, ...], findings: list[dict[str, Any]], api: str | None) -> None:
@@ -102,13 +109,14 @@ def _write(bundle: Path, paths: tuple[Path, ...], findings: list[dict[str, Any]]
     click.echo(f"written to {bundle}; look into it before you give it away", err=True)
 
 
-def _agent(api: str | None) -> list[dict[str, Any]]:
+def _agent(api: str | None) -> list[dict[str, Any]] | Finding:
+    """Return what the agent finds, or that it does not answer."""
     try:
         return list(ApiClient(api).get("doctor"))
     except ControlError as error:
         if api:
             raise
-        return [_document(Finding("agent", Verdict.WRONG, str(error), "kairos start"))]
+        return Finding("agent", Verdict.WRONG, str(error), "kairos start")
 
 
 def _document(finding: Finding) -> dict[str, Any]:

@@ -73,10 +73,11 @@ def _absolute(path: Path, root: Path, option: str) -> Path:
 
 def _check_configuration(configs: Sequence[Path], root: Path, api: str) -> None:
     """Refuse what `kairos start` would refuse: it would fail at every boot. Raises ConfigError."""
-    from kairos_core.agent_service.exposure import exposed_files
     from kairos_core.cli.start import Listening
     from kairos_core.config import parse_config
+    from kairos_core.model import Verdict
     from kairos_core.runtime.assembly import network_block
+    from kairos_core.runtime.exposure import public_documents, secrecy
     from kairos_core.runtime.files import DEFAULT_DIRECTORIES, read_documents
     from kairos_core.runtime.plugins import load_plugins
 
@@ -94,9 +95,10 @@ def _check_configuration(configs: Sequence[Path], root: Path, api: str) -> None:
     config = parse_config(documents, load_plugins().sections())
     for warning in config.warnings:
         _warn(warning)
-    token = network_block(config).network_token.get_secret_value()
-    for name in exposed_files(documents, token):
-        _warn(f"{name} holds the network token, and every user can read it. Set: chmod 600 {name}")
+    network_block(config)
+    finding = secrecy(public_documents(documents), config)
+    if finding.verdict is Verdict.WRONG:
+        _warn(f"{finding.message}. Set: {finding.remedy}")
 
 
 def _report(outcome: Outcome, init: Init, *, is_started: bool) -> None:

@@ -35,7 +35,7 @@ def plan(files: tuple[Path, ...], role: str | None, as_json: bool) -> None:
 
     plugins = load_plugins()
     config = _read(files, plugins.sections())
-    roles = (Role(role),) if role else possible_roles(config)
+    roles = (Role(role),) if role else possible_roles(config, plugins)
     previews = preview_roles(config, plugins, roles)
     if as_json:
         print_json([_document(*each) for each in previews])

@@ -21,8 +21,9 @@ from kairos_core.model import Role
 from kairos_core.protocol.otp import Keyring
 from kairos_core.protocol.token import Token, parse_token
 from kairos_core.runtime.choice import DEFAULTS, chosen_names
-from kairos_core.runtime.offers import Kind
+from kairos_core.runtime.offers import Kind, Offer
 from kairos_core.runtime.plugins import Plugins
+from kairos_core.service.settings import ServiceSettings
 from kairos_core.settings import SecretStr
 from kairos_core.version import __version__
 
@@ -147,13 +148,13 @@ def network_block(config: Config) -> P2P:
     return config.p2p
 
 
-def make_spec(config: Config, keyring: Keyring, durable: Durable, kind: str, *, has_engine: bool = True) -> Spec:
+def make_spec(config: Config, keyring: Keyring, durable: Durable, kind: str, engine: Offer | None) -> Spec:
     """Return what this node is configured to be. Without an engine it takes no role, and nobody waits for it."""
     p2p = network_block(config)
     token = parse_token(p2p.network_token.get_secret_value())
     automatic = p2p.auto.enabled
-    wish = forced_role(config)
-    if not has_engine and kind == "node":
+    wish = forced_role(config, engine)
+    if engine is None and kind == "node":
         wish = Role.NONE
     votes = kind == "node" and automatic and wish is not Role.NONE
     database = p2p.auto.ha.external_db
@@ -167,19 +168,30 @@ def make_spec(config: Config, keyring: Keyring, durable: Durable, kind: str, *, 
         kind=kind,
         wish=wish,
         automatic=automatic,
-        has_engine=has_engine,
+        has_engine=engine is not None,
         datastore=database if database and database.get_secret_value() else None,
         cluster_token=cluster_token,
         patience=p2p.auto.ha.replace_after,
     )
 
 
-def forced_role(config: Config) -> Role | None:
-    """Return the role that the configuration forces; without automatic roles, what its k3s blocks say."""
+def engine_offer(config: Config, plugins: Plugins) -> Offer | None:
+    """Return the engine that a node uses, None when none is installed. Raises PluginError."""
+    names = chosen_names(Kind.ENGINE, config, network_block(config), plugins)
+    return plugins.get(Kind.ENGINE, names[0]) if names else None
+
+
+def forced_role(config: Config, engine: Offer | None) -> Role | None:
+    """Return the role that the configuration forces.
+
+    Without automatic roles that is the role of the first of the engine's blocks that is enabled: k3s', say.
+    """
     p2p = network_block(config)
-    if p2p.role is not None or p2p.auto.enabled:
+    if p2p.role is not None or p2p.auto.enabled or engine is None:
         return p2p.role
-    return Role.MASTER if config.k3s.enabled else Role.WORKER if config.k3s_agent.enabled else None
+    blocks = (config.settings.get(section) for section in engine.sections)
+    enabled = (block for block in blocks if isinstance(block, ServiceSettings) and block.enabled)
+    return next((block.ROLE for block in enabled if block.ROLE is not None), None)
 
 
 def _rules(p2p: P2P, token: Token, durable: Durable, votes: bool) -> Rules:

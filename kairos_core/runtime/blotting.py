@@ -24,7 +24,8 @@ _LOGIN = re.compile(r"(://)[^\s/@]*:[^\s/@]*(@)")
 _BEARER = re.compile(r"(?i)(bearer\s+)\S+")
 _NAMED = re.compile(
     r"""(?ix)
-    ( ["']? [\w.-]* (?: passw(?:or)?d | secret | token | private[_-]?key | psk | client-key-data ) ["']? \s* [:=] \s* )
+    ( ["']? [\w.-]* (?: passw(?:or)?d | secret | token | private[_-]?key | psk | client-key-data
+        | (?:access|secret)[_-]?key | vpn-auth )  ["']? \s* [:=] \s* )
     (?! \s ) ( "[^"]*" | '[^']*' | [^\s,;}\]]+ )
     """
 )

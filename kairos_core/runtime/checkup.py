@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kairos_core.config import Config
 from kairos_core.errors import KairosError
-from kairos_core.model import Finding, Verdict
+from kairos_core.interfaces import Engine
+from kairos_core.model import EngineState, Finding, NodePlan, Verdict
+from kairos_core.ports import Port, examine_ports
+from kairos_core.runtime.assembly import make_engine
 from kairos_core.runtime.choice import chosen_names
+from kairos_core.runtime.exposure import Document, public_documents, secrecy
 from kairos_core.runtime.firewall import Passage, passage, read_ruleset, shutting_chain
 from kairos_core.runtime.lan import LanAddress, lan_addresses
 from kairos_core.runtime.offers import Kind
 from kairos_core.runtime.plugins import Plugins
+from kairos_core.runtime.preview import plans_of, possible_roles
 
 BORN = 1735689600
 """2025-01-01 as Unix time: a clock before it was never set. Kairos did not exist then."""
@@ -27,6 +33,9 @@ ROOM = 1 << 30
 
 USUAL_PORT = 7373
 """Where peers are spoken with unless the transport's settings say otherwise."""
+
+AGENT = frozenset(("kairos", "kairos_core.cli"))
+"""What an agent's program is called in a command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +47,11 @@ class Machine:
     is_root: bool
     ruleset: Sequence[Mapping[str, Any]] | None
     free: int
-    files: Mapping[str, int]  # configuration file -> mode
+    public: Sequence[Document] = field(repr=False)  # what every user may read of the configuration
 
 
-def look(paths: Sequence[str], state: Path) -> Machine:
-    """Find out about this machine; `paths` are the files of its configuration."""
+def look(documents: Sequence[Document], state: Path) -> Machine:
+    """Find out about this machine; `documents` are the files of its configuration."""
     existing = next(each for each in (state, *state.parents) if each.exists())
     return Machine(
         lan=lan_addresses(),
@@ -50,7 +59,7 @@ def look(paths: Sequence[str], state: Path) -> Machine:
         is_root=os.geteuid() == 0,
         ruleset=read_ruleset(),
         free=shutil.disk_usage(existing).free,
-        files={path: Path(path).stat().st_mode & 0o777 for path in paths if Path(path).is_file()},
+        public=public_documents(documents),
     )
 
 
@@ -58,9 +67,22 @@ def examine_machine(machine: Machine, config: Config) -> Iterator[Finding]:
     """Yield what is found on this machine, apart from plugins."""
     yield _lan(machine)
     yield _clock(machine)
-    yield _secrecy(machine)
+    yield secrecy(machine.public, config)
     yield _firewall(machine, config)
     yield _room(machine)
+
+
+def examine_peer_ports(config: Config) -> Finding:
+    """Look who holds the ports on which peers are spoken with: the agent, if it runs.
+
+    Where none is configured the agent takes another one, which is worth no more than a note.
+    """
+    number = _peer_port(config)
+    remedy = "set another p2p.transport.port"
+    if number is None:
+        remedy = "look whether p2p.peers elsewhere name this machine: the agent takes any free port"
+    ports = [Port(each, USUAL_PORT if number is None else number, "peers", remedy) for each in ("tcp", "udp")]
+    return examine_ports("peer ports", ports if number != 0 else (), AGENT, must=number is not None)
 
 
 def examine_plugins(config: Config, plugins: Plugins) -> Iterator[Finding]:
@@ -74,9 +96,50 @@ def examine_plugins(config: Config, plugins: Plugins) -> Iterator[Finding]:
             continue
         for offer in offers:
             try:
-                yield from offer.create(config.settings).examine()
+                provider = offer.create(config.settings)
+                yield from provider.examine(_plans(config, plugins)) if kind is Kind.ENGINE else provider.examine()
             except KairosError as error:
                 yield Finding(offer.name, Verdict.WRONG, str(error))
+
+
+def examine_health(config: Config, plugins: Plugins) -> Iterator[Finding]:
+    """Yield how the Kubernetes does that an agent has left on this machine; nothing where none has.
+
+    For where no agent runs: one that does looks after it, and knows more.
+    """
+    try:
+        engine = make_engine(config, plugins)
+    except KairosError:  # which `examine_plugins` has told
+        return
+    if engine is not None:
+        try:
+            finding = asyncio.run(_health(engine))
+        except KairosError as error:
+            finding = Finding("Kubernetes", Verdict.WRONG, str(error), "run as root")
+        yield from [finding] if finding else []
+
+
+async def _health(engine: Engine) -> Finding | None:
+    status, service = await engine.status(), await engine.service()
+    if service is None or status.state is EngineState.ABSENT:
+        return None
+    if status.state is EngineState.READY:
+        return Finding("Kubernetes", Verdict.OK, status.message)
+    if not await service.is_running():
+        remedy = "kairos engine start; what went before is in: kairos engine logs"
+    elif status.state is EngineState.FAILED:
+        remedy = "mend that, and then: kairos engine restart"
+    else:
+        remedy = "wait a minute or two; if it stays so: kairos engine logs, and kairos engine restart"
+    return Finding("Kubernetes", Verdict.WRONG, status.message, remedy)
+
+
+def _plans(config: Config, plugins: Plugins) -> tuple[NodePlan, ...]:
+    """Return what the network may let this machine run; nothing where that cannot be told, which is told elsewhere."""
+    try:
+        return plans_of(config, plugins, possible_roles(config, plugins))
+    except KairosError:
+        return ()
 
 
 def _lan(machine: Machine) -> Finding:
@@ -95,16 +158,14 @@ def _clock(machine: Machine) -> Finding:
     return Finding("date", Verdict.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(machine.unix_now)))
 
 
-def _secrecy(machine: Machine) -> Finding:
-    open_ones = sorted(path for path, mode in machine.files.items() if mode & 0o077)
-    if open_ones:
-        message = f"{', '.join(open_ones)}: others than root can read the network token there"
-        return Finding("secrecy", Verdict.WRONG, message, f"chmod 600 {' '.join(open_ones)}")
-    return Finding("secrecy", Verdict.OK, "only root reads the configuration")
+def _peer_port(config: Config) -> int | None:
+    """Return the port that the transport's settings name, 0: any free one, None: the usual one if it is free."""
+    port: int | None = getattr(config.settings.get("p2p.transport"), "port", None)
+    return port
 
 
 def _firewall(machine: Machine, config: Config) -> Finding:
-    port = getattr(config.settings.get("p2p.transport"), "port", None) or USUAL_PORT
+    port = _peer_port(config) or USUAL_PORT
     if machine.ruleset is None:
         message = "the firewall's rules cannot be read (nft, as root)"
         return Finding("firewall", Verdict.NOTE, message, f"check that UDP and TCP {port} come in")

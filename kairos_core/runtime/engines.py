@@ -19,6 +19,9 @@ LOOK_STARTING = 0.25
 LOOK_RUNNING = 3.0
 """Seconds between looks at a Kubernetes that runs. Lowering it notices failures sooner and costs CPU at rest."""
 
+LOOK_APPLYING = 1.0
+"""Seconds between looks at an engine that applies a plan, which lasts where it downloads. Lowering it costs CPU."""
+
 APPLY_AGAIN = 10.0
 """Seconds until a plan that could not be applied is tried again."""
 
@@ -68,7 +71,7 @@ class EngineRunner:
 
     async def _apply(self, plan: NodePlan) -> bool:
         logger.info("starting Kubernetes as %s", plan.role)
-        return await self._attempt(self._engine.apply(plan))
+        return await self._attempt(self._applied(plan))
 
     async def _remove(self) -> bool:
         logger.info("removing Kubernetes")
@@ -89,6 +92,24 @@ class EngineRunner:
             logger.exception("the engine failed")
             return self._failed(f"the engine failed with {error!r}; see the agent's log")
         return True
+
+    async def _applied(self, plan: NodePlan) -> None:
+        """Apply a plan, and tell meanwhile what that waits for, a download say. Raises what the engine does."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            await self._engine.apply(plan)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        """Take over that it is starting, and how far it is; all else may still be what ran before."""
+        while True:
+            await asyncio.sleep(LOOK_APPLYING)
+            with contextlib.suppress(Exception):  # what is wrong with the engine is told when the plan is applied
+                status = await self._engine.status()
+                if status.state is EngineState.STARTING:
+                    self._set(status)
 
     def _failed(self, reason: str) -> bool:
         failure = EngineStatus(EngineState.FAILED, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -16,7 +16,7 @@ from kairos_core.cluster.view import Node as NodeEntry
 from kairos_core.cluster.view import Report, View
 from kairos_core.errors import ControlError, KairosError, NetworkError, StoreError
 from kairos_core.interfaces import Network
-from kairos_core.model import Finding, PeerId, Role
+from kairos_core.model import Finding, PeerId, Role, Verdict
 from kairos_core.protocol.buckets import ROLES, Policy, policy_of
 from kairos_core.runtime.control import Control, Machine, NodeStatus
 from kairos_core.runtime.node import Node
@@ -141,7 +141,7 @@ class NodeControl(Control):
 
     def doctor(self) -> tuple[Finding, ...]:
         reconciler = self._reconciler
-        return examine(
+        found = examine(
             Examination(
                 view=reconciler.look(),
                 spec=reconciler.spec,
@@ -151,6 +151,14 @@ class NodeControl(Control):
                 warnings=[*self._node.parts.warnings, *self._errors()],
             )
         )
+        return (*found, *(finding for name in self._networks for finding in self._examined(name)))
+
+    def _examined(self, name: str) -> Sequence[Finding]:
+        try:
+            return self._networks[name].examine()
+        except Exception as error:  # a plugin's mistake must not hide the rest
+            logger.exception("the network %s cannot say what is wrong", name)
+            return [Finding(name, Verdict.WRONG, f"it failed with {error!r}", "see the agent's log")]
 
     def ledger(self, bucket: str | None = None) -> Mapping[str, Mapping[str, Any]]:
         tables: dict[str, dict[str, Any]] = {}

@@ -73,7 +73,8 @@ class Node:
         clock = NetworkTime()
         self._host = NodeTransportHost(identity, keyring, gossip.drops, clock)
         self.pump = Pump(gossip, self.parts.transport, self.parts.store, clock)
-        spec = assembly.make_spec(config, keyring, durable, kind, has_engine=self.parts.engine is not None)
+        engine = assembly.engine_offer(config, plugins) if kind == "node" else None
+        spec = assembly.make_spec(config, keyring, durable, kind, engine)
         self.reconciler = Reconciler(self.pump, spec, durable, election.save)
         self.reconciler.introduce = self._introduce
         self.port = 0

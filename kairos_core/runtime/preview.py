@@ -8,7 +8,7 @@ from dataclasses import replace
 from kairos_core.config import Config
 from kairos_core.errors import PluginError
 from kairos_core.model import Attachment, Join, NodePlan, Preview, Role
-from kairos_core.runtime.assembly import forced_role, host_name, network_block
+from kairos_core.runtime.assembly import engine_offer, forced_role, host_name, network_block
 from kairos_core.runtime.choice import chosen_names
 from kairos_core.runtime.lan import lan_attachment
 from kairos_core.runtime.offers import Kind
@@ -19,9 +19,12 @@ _SECRET = SecretStr("(not known yet)")
 _API_PORT = 6443
 
 
-def possible_roles(config: Config) -> tuple[Role, ...]:
-    """Return the roles that the network may give this machine: the forced one, else all that the mode has."""
-    if (forced := forced_role(config)) is not None:
+def possible_roles(config: Config, plugins: Plugins) -> tuple[Role, ...]:
+    """Return the roles that the network may give this machine: the forced one, else all that the mode has.
+
+    Raises PluginError.
+    """
+    if (forced := forced_role(config, engine_offer(config, plugins))) is not None:
         return (forced,)
     if not network_block(config).auto.enabled:
         return ()
@@ -32,16 +35,19 @@ def possible_roles(config: Config) -> tuple[Role, ...]:
 
 def preview_roles(config: Config, plugins: Plugins, roles: Iterable[Role]) -> tuple[tuple[NodePlan, Preview], ...]:
     """Return for each role but `none` the plan and what the engine would run. Raises PluginError, EngineError."""
-    p2p = network_block(config)
-    names = chosen_names(Kind.ENGINE, config, p2p, plugins)
-    if not names:
+    offer = engine_offer(config, plugins)
+    if offer is None:
         raise PluginError(
             "no Kubernetes engine is installed, so this machine would run none. Install kairos-engine-k3s"
         )
-    engine = plugins.get(Kind.ENGINE, names[0]).create(config.settings)
+    engine = offer.create(config.settings)
+    return tuple((plan, engine.preview(plan)) for plan in plans_of(config, plugins, roles))
+
+
+def plans_of(config: Config, plugins: Plugins, roles: Iterable[Role]) -> tuple[NodePlan, ...]:
+    """Return for each role but `none` its plan. Raises PluginError."""
     attachment = preview_attachment(config, plugins)
-    plans = [plan_of(config, role, attachment) for role in roles if role is not Role.NONE]
-    return tuple((plan, engine.preview(plan)) for plan in plans)
+    return tuple(plan_of(config, role, attachment) for role in roles if role is not Role.NONE)
 
 
 def preview_attachment(config: Config, plugins: Plugins) -> Attachment:

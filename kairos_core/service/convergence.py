@@ -27,6 +27,7 @@ class WantedService:
     has_news: bool = False
     data_directory: str
     kubeconfig: str = ""
+    health_port: int = 0
 
 
 async def converge_service(supervisor: Supervisor, disk: Disk, wanted: WantedService) -> None:
@@ -39,7 +40,11 @@ async def converge_service(supervisor: Supervisor, disk: Disk, wanted: WantedSer
     digest = _digest(wanted.read_at_start)
     await asyncio.to_thread(disk.converge, (*wanted.read_at_start, *wanted.read_later))
     await asyncio.to_thread(
-        disk.remember, service=wanted.name, data_directory=wanted.data_directory, kubeconfig=wanted.kubeconfig
+        disk.remember,
+        service=wanted.name,
+        data_directory=wanted.data_directory,
+        kubeconfig=wanted.kubeconfig,
+        health_port=wanted.health_port,
     )
     if before.service == wanted.name and before.running == digest and not wanted.has_news:
         await supervisor.start(wanted.name)

@@ -16,6 +16,7 @@ from typing import Any
 
 from kairos_core.errors import EngineError
 from kairos_core.service.definition import File, Home
+from kairos_core.service.environment import parse_environment
 
 _ASIDE = ".before-kairos"
 
@@ -29,6 +30,7 @@ class DiskState:
     files: tuple[str, ...] = ()
     data_directory: str = ""
     kubeconfig: str = ""
+    health_port: int = 0  # where the kubelet says how it is; 0 where that was not noted
     program: str = ""  # where we installed the program; empty when it was there
     images: str = ""  # the archive of images that we copied for it to import
 
@@ -58,6 +60,11 @@ class Disk:
                 f"the record of what was installed, {file}, cannot be read ({type(error).__name__}). "
                 "Remove the file: what it names is then written again."
             ) from None
+
+    def environment(self) -> dict[str, str]:
+        """Return what the service of the record is given in its environment, secrets too. Raises EngineError."""
+        texts = [self.read(name) or "" for name in self.state().files if name.endswith(".env")]
+        return {name: value for text in texts for name, value in parse_environment(text).items()}
 
     def remember(self, **changes: Any) -> DiskState:
         """Change fields of the record; it survives a crash. Raises TypeError for an unknown field."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
+from kairos_core.model import Role
 from kairos_core.settings import After, Before, SecretStr, Settings, setting
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -40,6 +41,9 @@ class ServiceSettings(Settings):
 
     Every value of `env` is taken for a secret. Each item of `args` can be split into words as a shell does.
     """
+
+    ROLE: ClassVar[Role | None] = None
+    """The role that a machine has whose operator enables this block, where roles are not given out automatically."""
 
     enabled: bool | None = setting(default=None, description="false: ignore this block")
     env: Annotated[dict[str, Annotated[SecretStr, Before(_as_text)]], After(_named)] = setting(

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from kairos_core.errors import EngineError
 from kairos_core.interfaces import EngineService
 from kairos_core.service.disk import Disk
-from kairos_core.service.environment import parse_environment
 from kairos_core.service.supervisor import Supervisor
 
 MAX_LINE = 1 << 20
@@ -29,10 +28,9 @@ class SupervisedService(EngineService):
 
     def __init__(self, supervisor: Supervisor, disk: Disk, blot: Blot, plain: Collection[str] = ()) -> None:
         """Raises EngineError when the record is damaged."""
-        state = disk.state()
-        self.name = state.service
+        self.name = disk.state().service
         self._supervisor, self._disk, self._blot = supervisor, disk, blot
-        self._files, self._plain = state.files, _PLAIN.union(plain)
+        self._plain = _PLAIN.union(plain)
 
     async def is_running(self) -> bool:
         return await self._supervisor.is_running(self.name)
@@ -52,8 +50,7 @@ class SupervisedService(EngineService):
 
     def _secrets(self) -> list[str]:
         """Return what the program was given in its environment: it may say it in its log."""
-        texts = (self._disk.read(name) or "" for name in self._files if name.endswith(".env"))
-        return [value for text in texts for name, value in parse_environment(text).items() if name not in self._plain]
+        return [value for name, value in self._disk.environment().items() if name not in self._plain]
 
 
 async def _lines(argv: tuple[str, ...]) -> AsyncGenerator[str, None]:

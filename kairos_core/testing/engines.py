@@ -90,6 +90,8 @@ async def _check_service(engine: Engine, plan: NodePlan, first: EngineStatus) ->
         return
     assert service.name, "a service must have a name"
     assert await service.is_running(), "the service of a ready engine must run"
+    status = await engine.status()
+    assert status.state is EngineState.READY, f"who has applied nothing must find what runs: {status.message}"
     async with asyncio.timeout(30):
         lines = [line async for line in service.log(50)]
     for secret in (plan.cluster_token, first.join_token):
@@ -97,6 +99,8 @@ async def _check_service(engine: Engine, plan: NodePlan, first: EngineStatus) ->
         assert not shown, "a log must not show a secret"
     await service.stop()
     assert not await service.is_running(), "after stop() it must not run"
+    status = await engine.status()
+    assert status.state is EngineState.FAILED, f"what was stopped is no more {status.state}: {status.message}"
     await service.start()
     await service.start()  # what runs may be started again
     await _runs(service)
@@ -189,6 +193,7 @@ class FakeEngine(Engine):
             self._plan, self._asked = plan, 0
             self.plans.append(plan)
             self.cluster.expelled.discard(plan.node_name)
+        self._service.runs = True
         if plan.join is None and not self.cluster.token:
             given = plan.cluster_token.get_secret_value() if plan.cluster_token else "made-by-fake"
             self.cluster.token = f"fake::{given}"
@@ -197,6 +202,8 @@ class FakeEngine(Engine):
         plan = self._plan
         if plan is None:
             return EngineStatus(EngineState.ABSENT)
+        if not self._service.runs:
+            return EngineStatus(EngineState.FAILED, "the fake was stopped")
         if plan.join and not self._is_admitted(plan.join):
             return EngineStatus(EngineState.FAILED, "401 Unauthorized: the join token is wrong")
         self._asked += 1

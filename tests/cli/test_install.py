@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -119,9 +120,51 @@ def test_a_token_that_everybody_can_read_is_warned_of(image: Path) -> None:
     file.chmod(0o644)
     result = run("install", "--root", str(image))
     assert (
-        f"Warning: {file} holds the network token, and every user can read it. Set: chmod 600 {file}" in result.stderr
+        f"Warning: {file} holds p2p.network_token, and every user can read it. Set: chmod 600 {file}" in result.stderr
     )
     assert TOKEN not in result.output
+
+
+def _said_by_doctor(file: Path, *checks: str) -> list[tuple[str, str]]:
+    findings = json.loads(run("doctor", "--json", "--config", str(file)).stdout)
+    return [(each["message"], each["remedy"]) for each in findings if each["check"] in checks]
+
+
+@pytest.mark.parametrize(
+    ("mode", "more", "is_warned"),
+    [
+        (0o600, "", False),
+        (0o640, "", False),
+        (0o644, "", True),
+        (0o644, "k3s: {env: {K3S_TOKEN: hush-hush}, args: ['--agent-token hush-hush-too']}\n", True),
+    ],
+)
+def test_of_a_file_that_others_read_install_and_doctor_say_the_same(
+    image: Path, mode: int, more: str, is_warned: bool
+) -> None:
+    file = image / "etc/kairos/kairos.yaml"
+    file.write_text(file.read_text() + more)
+    file.chmod(mode)
+    [(message, remedy)] = _said_by_doctor(file, "secrecy")
+    stderr = run("install", "--root", str(image)).stderr
+    assert (f"Warning: {message}. Set: {remedy}\n" in stderr) is is_warned
+    assert ("Warning" in stderr) is is_warned
+    assert "hush" not in message + stderr
+
+
+def test_of_warnings_and_errors_of_the_configuration_install_and_doctor_say_the_same(image: Path) -> None:
+    file = image / "etc/kairos/kairos.yaml"
+    good = file.read_text()
+    file.write_text(good + "k3s-agent: {embedded_registry: true}\n")
+    warnings = [message for message, _ in _said_by_doctor(file, "configuration")]
+    stderr = run("install", "--root", str(image)).stderr
+    assert warnings
+    assert [line.removeprefix("Warning: ") for line in stderr.splitlines()] == warnings
+    file.write_text(good + "  unheard_of: 1\n  loglevel: loud\n")
+    errors = [message for message, _ in _said_by_doctor(file, "configuration")]
+    assert len(errors) == 2
+    stderr = run("install", "--root", str(image)).stderr
+    assert [error for error in errors if error not in stderr] == []
 
 
 def test_an_image_may_get_its_configuration_later(image: Path) -> None:

@@ -1,7 +1,10 @@
+import pickle
+
 import pytest
 
 from kairos_core.config import parse_config
 from kairos_core.errors import ConfigError, PluginError
+from kairos_core.model import Role
 from kairos_core.protocol.token import format_token
 from kairos_core.runtime import assembly
 from kairos_core.runtime.plugins import Plugins, load_plugins
@@ -91,6 +94,46 @@ def test_a_block_of_an_engine_that_is_enabled_and_not_used_is_a_warning(tmp_path
     named = "  plugins:\n    engine: k0s\n"
     assert warning == "k0s.enabled is true, but the engine is k3s. Set p2p.plugins.engine: k0s"
     assert parts(tmp_path, load_plugins(), named, "k0s:\n  enabled: true\n").warnings == []
+
+
+@pytest.mark.parametrize(("engine", "master", "worker"), [("k3s", "k3s", "k3s-agent"), ("k0s", "k0s", "k0s-worker")])
+@pytest.mark.parametrize("how", ["blocks", "both", "role", "automatic", "disabled"])
+def test_without_automatic_roles_the_blocks_of_the_engine_in_use_give_the_role(engine, master, worker, how):
+    plugins = load_plugins()
+
+    def role_of(blocks: str, p2p: str = "", *, auto: bool = False) -> Role | None:
+        head = f"p2p:\n  network_token: {TOKEN}\n  plugins: {{engine: {engine}}}\n{p2p}"
+        text = head + ("" if auto else "  auto: {enable: false}\n") + blocks
+        config = parse_config([("test", text)], plugins.sections())
+        return assembly.forced_role(config, assembly.engine_offer(config, plugins))
+
+    serves, works = f"{master}: {{enabled: true}}\n", f"{worker}: {{enabled: true}}\n"
+    if how == "blocks":
+        assert (role_of(serves), role_of(works), role_of("")) == (Role.MASTER, Role.WORKER, None)
+    if how == "both":
+        assert role_of(works + serves) is Role.MASTER, "the order in the file says nothing"
+    if how == "role":
+        assert role_of(serves, "  role: worker\n") is Role.WORKER
+    if how == "automatic":
+        assert role_of(serves, auto=True) is None
+    if how == "disabled":
+        assert role_of(serves.replace("true", "false") + works) is Role.WORKER
+
+
+def test_a_block_of_an_engine_that_is_not_used_gives_no_role():
+    plugins = load_plugins()
+    text = (
+        f"p2p: {{network_token: {TOKEN}, plugins: {{engine: k0s}}, auto: {{enable: false}}}}\nk3s: {{enabled: true}}\n"
+    )
+    config = parse_config([("test", text)], plugins.sections())
+    assert assembly.forced_role(config, assembly.engine_offer(config, plugins)) is None
+
+
+def test_the_role_is_known_too_where_the_configuration_was_read_in_another_process():
+    plugins = load_plugins()
+    text = f"p2p: {{network_token: {TOKEN}, auto: {{enable: false}}}}\nk3s-agent: {{enabled: true}}\n"
+    config = pickle.loads(pickle.dumps(parse_config([("test", text)], plugins.sections())))
+    assert assembly.forced_role(config, assembly.engine_offer(config, plugins)) is Role.WORKER
 
 
 def test_a_machine_without_a_p2p_block_is_told_how_to_get_one(tmp_path):

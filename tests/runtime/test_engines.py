@@ -32,7 +32,7 @@ class TroubledEngine(FakeEngine):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    for name in ("LOOK_STARTING", "LOOK_RUNNING", "APPLY_AGAIN"):
+    for name in ("LOOK_STARTING", "LOOK_RUNNING", "LOOK_APPLYING", "APPLY_AGAIN"):
         monkeypatch.setattr(engines_module, name, 0.002)
 
 
@@ -170,3 +170,57 @@ async def test_a_removal_that_fails_is_told_and_tried_again(run):
     await until(EngineState.ABSENT)
     assert runner.is_dismissed
     assert [status.message for status in told if status.state is EngineState.FAILED] == ["the disk is read-only"]
+
+
+class SlowEngine(FakeEngine):
+    """Takes its time to apply a plan, and says how far it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = EngineStatus(EngineState.ABSENT)
+        self.may_end = asyncio.Event()
+        self.was_cancelled = False
+
+    async def apply(self, plan: NodePlan) -> None:
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.was_cancelled = True
+            raise
+        await super().apply(plan)
+
+    async def status(self) -> EngineStatus:
+        if self.said.state is EngineState.FAILED:
+            raise RuntimeError("not now")
+        return await super().status() if self.may_end.is_set() else self.said
+
+
+async def test_what_a_plan_waits_for_is_told_while_it_is_applied(run):
+    engine = SlowEngine()
+    runner, told, until = run(engine)
+    runner.follow(PLAN)
+    for said in (EngineStatus(EngineState.STARTING, "6 of 68 MB"), EngineStatus(EngineState.STARTING, "13 of 68 MB")):
+        engine.said = said
+        async with asyncio.timeout(5):
+            while runner.status != said:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    engine.said = EngineStatus(EngineState.FAILED)
+    await asyncio.sleep(0.01)
+    engine.said = EngineStatus(EngineState.READY, "of the plan before")
+    await asyncio.sleep(0.01)
+    assert [status.message for status in told] == ["6 of 68 MB", "13 of 68 MB"]
+    engine.may_end.set()
+    await until(EngineState.READY)
+    assert len(told) == 3
+
+
+async def test_an_agent_that_ends_does_not_wait_for_what_is_applied():
+    engine = SlowEngine()
+    runner = EngineRunner(engine)
+    runner.follow(PLAN)
+    running = asyncio.create_task(runner.run())
+    await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert engine.was_cancelled
+    assert len(asyncio.all_tasks()) == 1

@@ -8,7 +8,7 @@ from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.view import View
 from kairos_core.config import parse_config
 from kairos_core.errors import ControlError, StoreError
-from kairos_core.model import PeerId, Role
+from kairos_core.model import Finding, PeerId, Role, Verdict
 from kairos_core.protocol.buckets import CLUSTERS, REPORTS
 from kairos_core.protocol.token import format_token
 from kairos_core.runtime.inspection import NodeControl, as_json, figures
@@ -197,3 +197,18 @@ async def test_a_network_that_fails_to_say_how_it_does_hides_nothing_else(contro
 
 def test_only_numbers_are_figures():
     assert figures({"peers": 2, "rate": 0.5, "up": True, "name": "x", "list": [1]}) == {"peers": 2, "rate": 0.5}
+
+
+async def test_the_doctor_asks_the_networks_and_a_mistake_of_one_hides_nothing(control, node, monkeypatch):
+    [(network, _)] = node.parts.networks
+    found = Finding("VPN peers", Verdict.WRONG, "node-2 cannot be reached", "let UDP in")
+    monkeypatch.setattr(network, "examine", lambda: [found])
+    assert found in control.doctor()
+
+    def fail():
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(network, "examine", fail)
+    findings = control.doctor()
+    assert [(each.check, each.verdict) for each in findings if "a mistake" in each.message] == [("vpn", Verdict.WRONG)]
+    assert "plugins" in {each.check for each in findings}

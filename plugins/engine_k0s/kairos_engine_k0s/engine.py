@@ -32,8 +32,9 @@ from kairos_core import (
     server_health,
     with_server,
 )
+from kairos_engine_k0s.examination import examine_plans
 from kairos_engine_k0s.journal import JOURNAL
-from kairos_engine_k0s.launch import HOME, TOKEN, Launch, launch_of
+from kairos_engine_k0s.launch import HOME, TOKEN, Launch, launch_of, launch_on
 from kairos_engine_k0s.members import CONTROL_NODE, member_of, members, remove_member
 from kairos_engine_k0s.preview import preview_of
 from kairos_engine_k0s.program import (
@@ -107,14 +108,15 @@ class K0sEngine(Engine):
                 read_later=(launch.token, *launch.manifests) if launch.token else launch.manifests,
                 has_news=has_news,
                 data_directory=launch.data_directory,
+                health_port=launch.health_port,
             )
             await converge_service(self._supervisor, self._disk, wanted)
 
     async def status(self) -> EngineStatus:
-        launch = self._launch
-        if launch is None:
-            return EngineStatus(EngineState.ABSENT)
         try:
+            launch = self._launch or await asyncio.to_thread(launch_on, self._disk)
+            if launch is None:
+                return EngineStatus(EngineState.ABSENT)
             if not await self._supervisor.is_running(launch.service):
                 return await self._trouble(launch, EngineState.FAILED, "k0s has ended")
             return await (self._controller_status(launch) if launch.is_controller else self._worker_status(launch))
@@ -174,13 +176,14 @@ class K0sEngine(Engine):
                 raise
             _log.warning("k0s has removed its data, and complains: %s", error)
 
-    def examine(self) -> Sequence[Finding]:
+    def examine(self, plans: Sequence[NodePlan] = ()) -> Sequence[Finding]:
         program = find_program(self._root)
         if program is None and self._controller.install.source is None:
             found = Finding("k0s", Verdict.WRONG, "k0s is not installed", "put the k0s binary into /usr/local/bin")
         else:
             found = Finding("k0s", Verdict.OK, program or "is installed at the first start")
-        return found, *examine_kernel(self._root, {})
+        blocks = self._controller, self._worker
+        return found, *examine_kernel(self._root, {}), examine_plans(self._disk, plans, blocks)
 
     def preview(self, plan: NodePlan) -> Preview:
         program = find_program(self._root) or PLACES[0]
@@ -233,7 +236,9 @@ class K0sEngine(Engine):
 
     async def _controller_status(self, launch: Launch) -> EngineStatus:
         local = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/{ADMIN}")
-        kubeconfig = await self._admin_kubeconfig(launch) if local else ""
+        # What others are told is for the agent to make; in another process nobody asks for it.
+        is_agent = self._launch is not None
+        kubeconfig = await self._admin_kubeconfig(launch) if local and is_agent else local
         if not local or not kubeconfig:
             return await self._trouble(launch, EngineState.STARTING, "k0s is starting")
         health = await server_health(local)
@@ -244,7 +249,7 @@ class K0sEngine(Engine):
         return EngineStatus(
             EngineState.READY,
             "k0s serves the cluster",
-            join_token=format_tokens(await self._tokens(launch)) if launch.is_joinable else None,
+            join_token=format_tokens(await self._tokens(launch)) if launch.is_joinable and is_agent else None,
             kubeconfig=SecretStr(with_server(kubeconfig, self._host) if self._host else kubeconfig),
             nodes=health.nodes,
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from kairos_core import EngineError, File, Home, NodePlan, Role, SecretStr, Service, ServiceSettings
+from kairos_core import Disk, EngineError, File, Home, NodePlan, Role, SecretStr, Service, ServiceSettings
 from kairos_engine_k0s.arguments import (
     KUBELET,
     Argument,
@@ -101,23 +101,58 @@ class Launch:
 def launch_of(plan: NodePlan, controller: ControllerSettings, worker: WorkerSettings) -> Launch:
     """Return what runs this plan. Raises EngineError for a plan that cannot run."""
     plan.check()
-    role = "controller" if plan.role.is_master else "worker"
-    block = controller.in_force if plan.role.is_master else worker.in_force
+    role, block = _role(plan), block_of(plan, controller, worker)
+    arguments = arguments_of(plan, block)
     given = parse_arguments(block.args)
-    theirs = tuple(argument for argument in given if argument.name)
-    merged = theirs if block.replace_args else merge_arguments(_arguments(plan, block), theirs)
-    arguments = (role, *map(str, merged))
-    ours = frozenset(map(str, merged)) - frozenset(map(str, theirs))
+    ours = frozenset(arguments[1:]) - frozenset(str(argument) for argument in given if argument.name)
     token = _token(plan, role, [argument.value or "" for argument in given if not argument.name], ours)
     _check_join(plan, block, arguments)
     return Launch(
-        service=f"k0s{role}",
+        service=service_of(plan),
         arguments=arguments,
         environment=MappingProxyType({name: block.env[name] for name in sorted(block.env)}),
         configuration=_configuration(plan, block) if f"--config={CONFIG}" in ours else None,
         token=token,
         manifests=_manifests(plan, value_of(arguments, "data-dir") or DATA_DIRECTORY),
     )
+
+
+def launch_on(disk: Disk) -> Launch | None:
+    """Return what runs by the record on the disk, as far as looking after it needs; None when nothing was started.
+
+    Raises EngineError.
+    """
+    state = disk.state()
+    if not state.service:
+        return None
+    arguments = [state.service.removeprefix("k0s"), f"--data-dir={state.data_directory}"]
+    arguments += [f"--{KUBELET}=--healthz-port={state.health_port}"] if state.health_port else []
+    environment = {name: SecretStr(value) for name, value in disk.environment().items()}
+    token = disk.read(TOKEN)
+    return Launch(
+        state.service, tuple(arguments), MappingProxyType(environment), token=File(TOKEN, token) if token else None
+    )
+
+
+def block_of(plan: NodePlan, controller: ControllerSettings, worker: WorkerSettings) -> ServiceSettings:
+    """Return what the operator set for this role; nothing when the block is disabled."""
+    return controller.in_force if plan.role.is_master else worker.in_force
+
+
+def arguments_of(plan: NodePlan, block: ServiceSettings) -> tuple[str, ...]:
+    """Return the role of k0s and its flags; also of a plan whose token is not known yet."""
+    theirs = tuple(argument for argument in parse_arguments(block.args) if argument.name)
+    merged = theirs if block.replace_args else merge_arguments(_arguments(plan, block), theirs)
+    return (_role(plan), *map(str, merged))
+
+
+def service_of(plan: NodePlan) -> str:
+    """Return the service that runs a plan."""
+    return f"k0s{_role(plan)}"
+
+
+def _role(plan: NodePlan) -> str:
+    return "controller" if plan.role.is_master else "worker"
 
 
 def _has_token(block: ServiceSettings) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from kairos_core import ServiceSettings, Settings, setting
+from kairos_core import Role, ServiceSettings, Settings, setting
 
 
 class Install(Settings):
@@ -18,6 +18,8 @@ class Install(Settings):
 class ControllerSettings(ServiceSettings):
     """The block `k0s`: for masters; `install` holds for workers too."""
 
+    ROLE: ClassVar[Role | None] = Role.MASTER
+
     config: Mapping[str, Any] = setting(
         default_factory=dict,
         repr=False,
@@ -28,3 +30,5 @@ class ControllerSettings(ServiceSettings):
 
 class WorkerSettings(ServiceSettings):
     """The block `k0s-worker`: for workers."""
+
+    ROLE: ClassVar[Role | None] = Role.WORKER

@@ -7,7 +7,7 @@ from pathlib import Path
 from kairos_engine_k0s import K0sEngine
 from kairos_engine_k0s.launch import HOME, Launch
 
-from kairos_core import Disk, SecretStr
+from kairos_core import Disk, EngineState, SecretStr
 from kairos_core.service.child import Child
 
 LAUNCH = Launch("k0sworker", ("worker",), {"K0S_TOKEN": SecretStr("my-own-secret")})
@@ -33,3 +33,25 @@ async def test_its_log_shows_neither_tokens_nor_logins(tmp_path: Path) -> None:
         "token …",
         "datastore postgres://…@db/k0s",
     ]
+
+
+async def test_how_it_does_is_told_from_the_disk_by_who_has_applied_nothing(tmp_path: Path) -> None:
+    disk, supervisor = Disk(HOME, tmp_path), Child(HOME, tmp_path)
+    engine = K0sEngine(root=tmp_path, supervisor=supervisor)
+    assert (await engine.status()).state is EngineState.ABSENT
+    launch = Launch("k0scontroller", ("controller",), {"K0S_TOKEN": SecretStr("hush-hush")})
+    disk.converge(supervisor.files(launch.definition, "/usr/local/bin/k0s"))
+    disk.remember(service="k0scontroller", data_directory=launch.data_directory, health_port=10248)
+    (tmp_path / "var/log").mkdir(parents=True)
+    (tmp_path / "var/log/k0scontroller.log").write_text("Error: cannot start with hush-hush\n")
+    status = await engine.status()
+    assert status.state is EngineState.FAILED
+    assert status.message == "k0s has ended; k0s says: cannot start with …"
+
+
+async def test_a_record_that_is_damaged_is_a_failure(tmp_path: Path) -> None:
+    record = tmp_path / "var/lib/kairos/engine_k0s/state.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{")
+    status = await K0sEngine(root=tmp_path, supervisor=Child(HOME, tmp_path)).status()
+    assert (status.state, "cannot be read" in status.message) == (EngineState.FAILED, True)

@@ -24,6 +24,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from kairos_core import EngineError
 from kairos_engine_k3s.part import Part, check_room, opened_part
 from kairos_engine_k3s.program import UnfitError
+from kairos_engine_k3s.progress import Progress
 from kairos_engine_k3s.release import parse_channel
 
 LARGEST = 512 << 20
@@ -57,10 +58,16 @@ class Patience:
 
 
 class Downloader:
-    """Fetches until `stopped` is set. `advice` ends each error that no second try mends: what to do about it."""
+    """Fetches until `stopped` is set. `advice` ends each error that no second try mends: what to do about it.
 
-    def __init__(self, stopped: threading.Event, patience: Patience | None = None) -> None:
+    How far a file is stands in `progress`.
+    """
+
+    def __init__(
+        self, stopped: threading.Event, patience: Patience | None = None, progress: Progress | None = None
+    ) -> None:
         self._stopped, self._patience = stopped, patience or Patience()
+        self._progress = progress or Progress("")
 
     def text(self, url: str, advice: str) -> str:
         """Return a short text. Raises EngineError."""
@@ -118,8 +125,10 @@ class Downloader:
             if part.size + length > LARGEST:
                 raise EngineError(f"{url} has {length >> 20} MB, which is too much to be k3s. {advice}")
             check_room(part.path.parent, length)
+            self._progress.done, self._progress.total = part.size, part.size + length if length else 0
             for chunk in self._chunks(response, deadline):
                 part.append(chunk)
+                self._progress.done = part.size
                 if part.size > LARGEST:
                     part.discard()
                     raise EngineError(f"{url} does not end after {LARGEST >> 20} MB: it is not k3s. {advice}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,10 +28,10 @@ from kairos_core import (
     server_health,
     with_server,
 )
-from kairos_engine_k3s.examination import examine
+from kairos_engine_k3s.examination import examine, examine_launches
 from kairos_engine_k3s.installer import Installer
 from kairos_engine_k3s.journal import JOURNAL
-from kairos_engine_k3s.launch import HOME, Launch, launch_of
+from kairos_engine_k3s.launch import HOME, Launch, launch_of, launch_on
 from kairos_engine_k3s.part import remove_parts
 from kairos_engine_k3s.preview import preview_of
 from kairos_engine_k3s.program import PROGRAM, find_program, program_version
@@ -80,14 +81,17 @@ class K3sEngine(Engine):
                 read_later=launch.manifests,
                 data_directory=launch.data_directory,
                 kubeconfig=launch.kubeconfig if launch.is_server else "",
+                health_port=launch.health_port,
             )
             await converge_service(self._supervisor, self._disk, wanted)
 
     async def status(self) -> EngineStatus:
-        launch = self._launch
-        if launch is None:
-            return EngineStatus(EngineState.ABSENT)
+        if self._installer.progress is not None:
+            return EngineStatus(EngineState.STARTING, str(self._installer.progress))
         try:
+            launch = self._launch or await asyncio.to_thread(launch_on, self._disk)
+            if launch is None:
+                return EngineStatus(EngineState.ABSENT)
             if not await self._supervisor.is_running(launch.service):
                 return await self._trouble(launch, EngineState.FAILED, "k3s has ended")
             return await (self._server_status(launch) if launch.is_server else self._agent_status(launch))
@@ -128,9 +132,19 @@ class K3sEngine(Engine):
             raise EngineError("only a k3s server can take a node out of the cluster, and none runs on this machine.")
         return Kubectl((program, "kubectl", f"--kubeconfig={self._disk.path(state.kubeconfig)}"))
 
-    def examine(self) -> Sequence[Finding]:
+    def examine(self, plans: Sequence[NodePlan] = ()) -> Sequence[Finding]:
         installs = self._server.install.source is not None or self._server.install.is_download
-        return tuple(examine(self._root, find_program(self._root), installs=installs))
+        found = examine(self._root, find_program(self._root), installs=installs)
+        return *found, examine_launches(self._root, self._launches(plans))
+
+    def _launches(self, plans: Sequence[NodePlan]) -> list[Launch]:
+        """Return what would run these plans; only those of the service that is here, if one of them is."""
+        launches = []
+        for plan in plans:
+            with contextlib.suppress(EngineError, ValueError):  # a plan that cannot run needs nothing
+                launches.append(launch_of(plan, self._server, self._agent))
+        here = _service_on(self._disk)
+        return [launch for launch in launches if launch.service == here] or launches
 
     def preview(self, plan: NodePlan) -> Preview:
         program = find_program(self._root) or PROGRAM
@@ -177,3 +191,11 @@ class K3sEngine(Engine):
         """Say what is amiss, in k3s' own words where its log has any; what no waiting mends is a failure."""
         secrets = [secret.get_secret_value() for secret in launch.environment.values()]
         return JOURNAL.explained(EngineStatus(state, message), await self._supervisor.log(launch.service), secrets)
+
+
+def _service_on(disk: Disk) -> str:
+    """Return the service that the record names; none where it cannot be read, as by who is no root."""
+    try:
+        return disk.state().service
+    except EngineError:
+        return ""

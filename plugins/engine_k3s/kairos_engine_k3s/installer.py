@@ -16,6 +16,7 @@ from kairos_engine_k3s.airgap import copy_images, copy_verified, images_in, prog
 from kairos_engine_k3s.blocking import in_thread
 from kairos_engine_k3s.part import remove_parts
 from kairos_engine_k3s.program import MISSING, PROGRAM, UnfitError, find_program, program_version, put_program
+from kairos_engine_k3s.progress import Progress
 from kairos_engine_k3s.release import (
     CHANNELS,
     RELEASES,
@@ -45,6 +46,7 @@ class Installer:
         self._install, self._disk = install, disk
         self._machine = platform.machine()
         self._assets = assets_of(self._machine)
+        self.progress: Progress | None = None  # of the download, while there is one
         self._refused: dict[str, tuple[float, str]] = {}  # what was unfit: until when it is left alone, and why
 
     async def provide_program(self) -> str:
@@ -97,7 +99,11 @@ class Installer:
         draft = self._disk.path(PROGRAM).with_name(f".k3s.{version}.part")
         with self._trying(url):
             _log.info("installing k3s %s from %s", version, url)
-            await in_thread(lambda stopped: self._fetch(version, url, draft, stopped))
+            self.progress = progress = Progress(version)
+            try:
+                await in_thread(lambda stopped: self._fetch(progress, url, draft, stopped))
+            finally:
+                self.progress = None
             return await self._put(draft, version, url)
 
     def _ask_channel(self, stopped: threading.Event) -> str:
@@ -108,14 +114,15 @@ class Installer:
         advice = f"Check k3s.install.channel ({channel}) and k3s.install.channel_url, or set k3s.install.version."
         return Downloader(stopped).channel(url, advice)
 
-    def _fetch(self, version: str, url: str, draft: Path, stopped: threading.Event) -> None:
+    def _fetch(self, progress: Progress, url: str, draft: Path, stopped: threading.Event) -> None:
         from kairos_engine_k3s.download import Downloader  # noqa: PLC0415 - as above
 
+        version = progress.version
         advice = (
             f"Is there a {version} for this machine ({self._machine})? Check k3s.install.version and k3s.install.url."
         )
         remove_parts(draft.parent, but=draft)
-        downloader = Downloader(stopped)
+        downloader = Downloader(stopped, progress=progress)
         sums = asset_url(self._install.url or RELEASES, version, self._assets.sums)
         digest = parse_sums(downloader.text(sums, advice)).get(self._assets.program)
         if digest is None:

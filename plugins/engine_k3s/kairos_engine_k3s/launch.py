@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from kairos_core import EngineError, File, Home, NodePlan, Role, SecretStr, Service, ServiceSettings
+from kairos_core import Disk, EngineError, File, Home, NodePlan, Role, SecretStr, Service, ServiceSettings
 from kairos_engine_k3s.arguments import (
     Argument,
     component_value,
@@ -45,6 +45,13 @@ class Launch:
     @property
     def is_server(self) -> bool:
         return self.service == "k3s"
+
+    @property
+    def has_etcd(self) -> bool:
+        """Whether it is a server that keeps the cluster's state in an etcd of its own."""
+        is_shared = bool(self._variable("K3S_DATASTORE_ENDPOINT"))
+        joins = "--cluster-init" in self.arguments or value_of(self.arguments, "server") is not None
+        return self.is_server and joins and not is_shared
 
     @property
     def definition(self) -> Service:
@@ -96,6 +103,21 @@ def launch_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> L
     )
     _check_join(plan, launch)
     return _with_manifests(launch, plan)
+
+
+def launch_on(disk: Disk) -> Launch | None:
+    """Return what runs by the record on the disk, as far as looking after it needs; None when nothing was started.
+
+    Raises EngineError.
+    """
+    state = disk.state()
+    if not state.service:
+        return None
+    arguments = ["server" if state.kubeconfig else "agent", f"--data-dir={state.data_directory}"]
+    arguments += [f"--write-kubeconfig={state.kubeconfig}"] if state.kubeconfig else []
+    arguments += [f"--kubelet-arg=healthz-port={state.health_port}"] if state.health_port else []
+    environment = {name: SecretStr(value) for name, value in disk.environment().items()}
+    return Launch(state.service, tuple(arguments), MappingProxyType(environment))
 
 
 def block_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> ServiceSettings:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from kairos_core import After, Before, ServiceSettings, Settings, setting
+from kairos_core import After, Before, Role, ServiceSettings, Settings, setting
 from kairos_engine_k3s.release import checked_channel, checked_place, checked_version
 
 
@@ -51,9 +51,13 @@ class Install(Settings):
 class ServerSettings(ServiceSettings):
     """The block `k3s`: for masters; `install` holds for workers too."""
 
+    ROLE: ClassVar[Role | None] = Role.MASTER
+
     embedded_registry: bool = setting(default=False, description="share container images between the nodes")
     install: Install = setting(default_factory=Install)
 
 
 class AgentSettings(ServiceSettings):
     """The block `k3s-agent`: for workers."""
+
+    ROLE: ClassVar[Role | None] = Role.WORKER

@@ -20,6 +20,7 @@ from kairos_engine_k3s import download
 from kairos_engine_k3s.download import Downloader, Patience
 from kairos_engine_k3s.part import opened_part, remove_parts
 from kairos_engine_k3s.program import UnfitError
+from kairos_engine_k3s.progress import Progress
 
 from kairos_core import EngineError
 from kairos_core.testing.releases import Releases, served
@@ -75,6 +76,19 @@ def test_a_connection_that_breaks_off_is_resumed_with_the_rest_only(releases: Re
         {"Range": "bytes=100000-", "If-Range": '"one"'},
         {"Range": "bytes=150000-", "If-Range": '"one"'},
     ]
+
+
+def test_how_far_it_is_is_known_and_a_resumed_part_counts(releases: Releases, part: Path) -> None:
+    progress = Progress("v1")
+    releases.breaks = [100_000, 50_000, 0]
+    with pytest.raises(EngineError):
+        Downloader(threading.Event(), Patience(5.0, 20.0, (0.0, 0.0)), progress).file(
+            f"{releases.url}/k3s", part, DIGEST, ADVICE
+        )
+    assert (progress.done, progress.total) == (150_000, 300_000)
+    releases.length = False
+    Downloader(threading.Event(), progress=progress).file(f"{releases.url}/k3s", part, DIGEST, ADVICE)
+    assert (progress.done, progress.total) == (300_000, 0), "the server did not say how much there is"
 
 
 def test_what_came_before_a_restart_of_the_agent_is_not_fetched_again(releases: Releases, part: Path) -> None:

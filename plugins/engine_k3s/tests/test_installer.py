@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kairos_engine_k3s import download, installer
+from kairos_engine_k3s import K3sEngine, ServerSettings, download, installer
 from kairos_engine_k3s.blocking import in_thread
 from kairos_engine_k3s.installer import Installer
 from kairos_engine_k3s.launch import HOME
 from kairos_engine_k3s.program import PROGRAM
 from kairos_engine_k3s.settings import Install
 
-from kairos_core import Disk, EngineError
+from kairos_core import Attachment, Disk, EngineError, EngineState, NodePlan, Role
+from kairos_core.service.child import Child
 from kairos_core.testing.releases import Releases, served
 
 OLD, NEW = "v1.30.8+k3s1", "v1.31.4+k3s1"
@@ -225,6 +226,29 @@ async def test_a_node_that_ends_does_not_wait_for_a_silent_server(disk: Disk, re
     with pytest.raises(asyncio.CancelledError):
         async with asyncio.timeout(0.2):
             await task
+
+
+async def test_the_status_says_how_far_the_download_is_and_the_log_does_not(
+    disk: Disk, releases: Releases, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    releases.add("v1.32.0+k3s1", "k3s", b"x" * (4 << 20))
+    releases.wait = 0.0001
+    install = Install.checked({"url": releases.url, "version": "v1.32.0+k3s1"})
+    engine = K3sEngine(ServerSettings(install=install), root=disk.root, supervisor=Child(HOME, disk.root))
+    applying = asyncio.create_task(engine.apply(NodePlan(Role.MASTER, "a", Attachment())))
+    said = []
+    while not applying.done():
+        status = await engine.status()
+        if status.state is EngineState.STARTING and status.message not in said:
+            said.append(status.message)
+        await asyncio.sleep(0.002)
+    assert applying.exception() is not None, "it is no program"
+    assert "downloading k3s v1.32.0+k3s1: 2 of 4 MB" in said
+    assert said == sorted(said), "it only grows"
+    assert len(said) < 12
+    assert (await engine.status()).state is EngineState.ABSENT
+    assert [each for each in caplog.messages if "downloading" in each] == []
 
 
 async def test_what_a_thread_raises_comes_out() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kairos_engine_k3s import K3sEngine
 from kairos_engine_k3s.launch import HOME, Launch
 
-from kairos_core import Disk, SecretStr
+from kairos_core import Disk, EngineState, SecretStr
 from kairos_core.service.child import Child
 
 TOKEN = "the secret of the cluster"
@@ -36,3 +36,25 @@ async def test_its_log_shows_neither_tokens_nor_logins_but_the_servers_address(t
         "token K10…",
         "datastore postgres://…@db/k3s",
     ]
+
+
+async def test_how_it_does_is_told_from_the_disk_by_who_has_applied_nothing(tmp_path: Path) -> None:
+    disk, supervisor = Disk(HOME, tmp_path), Child(HOME, tmp_path)
+    engine = K3sEngine(root=tmp_path, supervisor=supervisor)
+    assert (await engine.status()).state is EngineState.ABSENT
+    launch = Launch("k3s", ("server", "--data-dir=/var/lib/rancher/k3s"), {"K3S_TOKEN": SecretStr("hush-hush")})
+    disk.converge(supervisor.files(launch.definition, "/usr/local/bin/k3s"))
+    disk.remember(service="k3s", data_directory=launch.data_directory, health_port=10248)
+    (tmp_path / "var/log").mkdir(parents=True)
+    (tmp_path / "var/log/k3s.log").write_text('level=fatal msg="starting kubernetes: failed with hush-hush"\n')
+    status = await engine.status()
+    assert status.state is EngineState.FAILED
+    assert status.message == "k3s has ended; k3s says: starting kubernetes: failed with …"
+
+
+async def test_a_record_that_is_damaged_is_a_failure(tmp_path: Path) -> None:
+    record = tmp_path / "var/lib/kairos/engine_k3s/state.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{")
+    status = await K3sEngine(root=tmp_path, supervisor=Child(HOME, tmp_path)).status()
+    assert (status.state, "cannot be read" in status.message) == (EngineState.FAILED, True)

@@ -7,12 +7,14 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from kairos_core import Finding, NetworkError, Verdict
+from kairos_core import Finding, NetworkError, Port, Verdict, examine_ports
 from kairos_net_vpn.lan import Lan
 from kairos_net_vpn.settings import MIN_MTU, VpnSettings
 from kairos_net_vpn.spec import OVERHEAD
 
 _CAP_NET_ADMIN = 12  # linux/capability.h
+_OURS = frozenset(("kairos", "kairos_core.cli", "kairos_net_vpn.dataplane"))
+"""The data plane outlives its agent, and the next one takes it over."""
 
 
 def examine(settings: VpnSettings, lan: Lan, root: Path = Path("/")) -> Iterator[Finding]:
@@ -21,6 +23,7 @@ def examine(settings: VpnSettings, lan: Lan, root: Path = Path("/")) -> Iterator
         yield _device(root / "dev/net/tun")
         yield _right(root / "proc/self/status")
         yield _mtu(lan)
+        yield _port(settings.port, root)
 
 
 def _device(clone: Path) -> Finding:
@@ -57,6 +60,11 @@ def _mtu(lan: Lan) -> Finding:
             "MTU", Verdict.WRONG, message, f"ip link set dev INTERFACE mtu {needed} or more, as the LAN allows"
         )
     return Finding("MTU", Verdict.OK, f"the LAN carries {lan.mtu} bytes")
+
+
+def _port(number: int, root: Path) -> Finding:
+    remedy = "set another p2p.vpn.port, or 0 for any free one"
+    return examine_ports("VPN port", [Port("udp", number, "the VPN", remedy)] if number else [], _OURS, root)
 
 
 def overlap(error: NetworkError) -> Finding:

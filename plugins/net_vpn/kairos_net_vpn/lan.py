@@ -63,6 +63,12 @@ def interface_of(address: IPv4Address, tunnel: str) -> str | None:
         return next(found, None)
 
 
+def is_up(interface: str) -> bool:
+    """Say whether an interface is there and up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        return _is_up(control, interface)
+
+
 def _ipv4_addresses(control: socket.socket) -> Iterator[tuple[str, str]]:
     """Yield (interface, address). Source: netdevice(7), SIOCGIFCONF: an array of struct ifreq."""
     buffer = array.array("B", bytes(_IFREQ * _MAX_INTERFACES))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
@@ -14,10 +15,11 @@ from kairos_core import Attachment, Finding, Network, NetworkError, NetworkHost,
 from kairos_net_vpn import examination, guests, succession
 from kairos_net_vpn.desk import Desk, Here
 from kairos_net_vpn.device import TunDevice, open_udp
+from kairos_net_vpn.diagnosis import WINDOW, Condition, diagnose
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.forwarding import prepare
 from kairos_net_vpn.guests import Admission
-from kairos_net_vpn.lan import Lan, interface_of, read_lan
+from kairos_net_vpn.lan import Lan, interface_of, is_up, read_lan
 from kairos_net_vpn.messages import Configure
 from kairos_net_vpn.moves import AddressChanges
 from kairos_net_vpn.offloads import Offloads
@@ -67,6 +69,8 @@ class Vpn(Network):
         return Attachment(settings.interface, str(wanted) if wanted else f"<an address of {settings.pool}>")
 
     def examine(self) -> Sequence[Finding]:
+        if self._member is not None:
+            return tuple(self._member.examine())
         lan = read_lan(self._settings.interface)
         findings = list(examination.examine(self._settings, lan))
         if self._settings.create:
@@ -185,6 +189,8 @@ class _Member:
         self._here = Here(device.name, device.address.ip, settings.pool, port, mtu, host.secret(_PSK), ula)
         self.desk = Desk(host, self._here)
         self._seen: tuple[str, ...] = ()
+        self._awaited: dict[bytes, float] = {}  # nodes that live, since when
+        self._counts: deque[tuple[float, Mapping[str, int]]] = deque()  # drops over the last minute
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -229,6 +235,7 @@ class _Member:
             stats = await self._supervisor.stats()
             if stats is not None:
                 self._is_seen(stats.seen)
+                self._remember(stats.drops)
             self._routes.mend()
             self._refresh()
 
@@ -238,6 +245,12 @@ class _Member:
         if seen != self._seen:
             self._seen = seen
             self._publish()
+
+    def _remember(self, drops: Mapping[str, int]) -> None:
+        now = asyncio.get_running_loop().time()
+        self._counts.append((now, drops))
+        while self._counts[0][0] < now - WINDOW:
+            self._counts.popleft()
 
     def _refresh(self) -> None:
         host = self._host
@@ -264,6 +277,8 @@ class _Member:
         self._unusable = unusable
         self._supervisor.set_peers(guests.furnish(roster.peers, self._guests, host.secret(_PSK)))
         self._routes.follow(roster.choice)
+        now = asyncio.get_running_loop().time()
+        self._awaited = {key: self._awaited.get(key, now) for key, peer in roster.peers.items() if peer.eager}
 
     def state(self) -> dict[str, Any]:
         """Say how this end and its peers do, in JSON types."""
@@ -271,6 +286,20 @@ class _Member:
         age = asyncio.get_running_loop().time() - supervisor.last_at
         reading = Reading(supervisor.peers, supervisor.last, age, self._timing)
         return report(self._host, self._here, self._guests, reading)
+
+    def examine(self) -> Iterator[Finding]:
+        """Say what is right and wrong."""
+        supervisor, now = self._supervisor, asyncio.get_running_loop().time()
+        drops = Counter(self._counts[-1][1] if self._counts else {})
+        drops.subtract(self._counts[0][1] if self._counts else {})
+        condition = Condition(
+            report=self.state(),
+            is_up=is_up(self._device.name),
+            age=now - supervisor.last_at if supervisor.last is not None else None,
+            awaited={key: now - since for key, since in self._awaited.items()},
+            drops=drops,
+        )
+        yield from diagnose(condition)
 
 
 async def _persist(what: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,11 @@ def test_a_lan_that_is_too_narrow_is_wrong(tmp_path: Path, mtu: int, found: set[
 
 def test_without_a_vpn_nothing_is_asked_of_the_machine(tmp_path: Path) -> None:
     assert wrong(tmp_path, settings=VpnSettings(create=False)) == set()
+
+
+def test_a_fixed_port_that_another_process_holds_is_wrong() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        held.bind(("127.0.0.1", 0))
+        number = held.getsockname()[1]
+        assert wrong(Path("/"), settings=VpnSettings(port=number)) >= {"VPN port"}
+    assert "VPN port" not in wrong(Path("/"), settings=VpnSettings(port=number))
