@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import socket
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -44,16 +45,18 @@ def default_interface() -> str | None:
     return min(routes)[1] if routes else None
 
 
-def lan_attachment(towards: Address | None) -> Attachment:
-    """Return the attachment of a node without VPN: the address from which it reaches a peer, else its first."""
+def lan_attachment(towards: Iterable[Address] = ()) -> Attachment:
+    """Return the attachment of a node without VPN: by the first interface that leads to a peer, else by the first.
+
+    Of that it is the first address, whichever one a peer was met by: Kubernetes starts anew when it changes.
+    """
     addresses = lan_addresses()
-    source = _source_of_route(towards) if towards else None
+    sources = {_source_of_route(address) for address in towards}
+    used = {address.interface for address in addresses if address.host in sources}
     for address in addresses:
-        if address.host == source:
+        if address.interface in used or not used:
             return Attachment(interface=address.interface, node_ip=address.host)
-    if not addresses:
-        return Attachment()
-    return Attachment(interface=addresses[0].interface, node_ip=addresses[0].host)
+    return Attachment()
 
 
 def _source_of_route(towards: Address) -> str | None:

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 ATTACH_AGAIN = 5.0
 """Seconds until a network that could not be brought up is tried again."""
 
+LOOKED_AT = 8
+"""Peers whose routes say by which interface the others are reached. Raising it finds a second one more surely."""
+
 
 @dataclass
 class Attachments:
@@ -77,7 +80,7 @@ class NetworkRunner:
         """Return the attachment to the LAN; waits until there is an address."""
         while True:
             alive = self._pump.gossip.membership.alive()
-            lan = lan_attachment(alive[0].address if alive else None)
+            lan = lan_attachment(member.address for member in alive[:LOOKED_AT] if member.address is not None)
             if lan.node_ip is not None:
                 return lan
             if self.attachments.error is None:

@@ -56,7 +56,7 @@ def preview_attachment(config: Config, plugins: Plugins) -> Attachment:
     for offer in plugins.select(Kind.NETWORK, chosen_names(Kind.NETWORK, config, p2p, plugins)):
         attachment = offer.create(config.settings).preview()
         used = used.merged(attachment) if offer.name != "vpn" or p2p.vpn.use else used
-    return used.merged(lan_attachment(None)) if used.interface is None or used.node_ip is None else used
+    return used.merged(lan_attachment()) if used.interface is None or used.node_ip is None else used
 
 
 def plan_of(config: Config, role: Role, attachment: Attachment) -> NodePlan:
@@ -77,5 +77,5 @@ def plan_of(config: Config, role: Role, attachment: Attachment) -> NodePlan:
 
 
 def _lan_names() -> tuple[str, ...]:
-    lan = lan_attachment(None)
+    lan = lan_attachment()
     return (lan.node_ip,) if lan.node_ip else ()

@@ -47,7 +47,7 @@ def same_machine() -> ExitStack:
 
     stack = ExitStack()
     lan = Attachment("eth0", "192.168.1.7")
-    stack.enter_context(patch("kairos_core.runtime.preview.lan_attachment", lambda _: lan))
+    stack.enter_context(patch("kairos_core.runtime.preview.lan_attachment", lambda: lan))
     stack.enter_context(patch("kairos_engine_k3s.engine.detect_supervisor", lambda *_: Systemd()))
     stack.enter_context(patch("kairos_engine_k3s.engine.find_program", lambda _: None))
     return stack
