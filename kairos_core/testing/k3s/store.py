@@ -67,6 +67,18 @@ class Store:
                 state["kind"] = kind
             return dict(state["secrets"])
 
+    def rotate(self, old: str, new: str) -> None:
+        """Encrypt the cluster's secrets with another token. Raises ValueError when they are not with the old one."""
+        with self._transaction() as state:
+            if not hmac.compare_digest(state["token"], _digest(old)):
+                raise ValueError("bootstrap data already found and encrypted with different token")
+            state |= {"token": _digest(new), "rotations": state.get("rotations", 0) + 1}
+
+    def certificate(self, node: str) -> str:
+        """Return what stands for the certificate of a node; of a server among etcd's members without a name."""
+        key = self._state["secrets"]["server-ca.key"].encode()
+        return hmac.new(key, node.encode(), "sha256").hexdigest()
+
     @property
     def kind(self) -> str:
         """Return how state is kept: etcd (copied between servers), sqlite (one server), or external."""
@@ -95,14 +107,21 @@ class Store:
             node = state["nodes"].get(name)
             if node is None or "ip" not in node:
                 return False
-            state["nodes"][name] = {"beats": node["beats"] + 1}
-            state["members"].pop(name, None)
+            state["nodes"][name] = {"beats": node["beats"] + 1, "was_member": state["members"].pop(name, "")}
             return True
 
     def add_member(self, name: str, url: str) -> None:
         """Take a server into the cluster."""
         with self._transaction() as state:
             state["members"][name] = url
+            node = state["nodes"].get(name, {"ip": ""})
+            if "ip" not in node:  # it was deleted, and joins anew
+                state["nodes"][name] = {"beats": node["beats"] + 1, "was_member": ""}
+
+    def reset_members(self, name: str, url: str) -> None:
+        """Make a server the only member."""
+        with self._transaction() as state:
+            state["members"] = {name: url}
 
     def members(self) -> dict[str, str]:
         """Return the servers: name to URL."""
@@ -120,12 +139,16 @@ class Store:
         with self._transaction() as state:
             for key in ("kind", "secrets", "token"):
                 state.setdefault(key, theirs.get(key))
+            if theirs.get("rotations", 0) > state.get("rotations", 0):
+                state |= {key: theirs[key] for key in ("token", "rotations")}
             state["members"] = {**theirs["members"], **state["members"]}
             for name, node in theirs["nodes"].items():
                 if node["beats"] > state["nodes"].get(name, {}).get("beats", -1):
                     state["nodes"][name] = node
-            for name in [n for n, node in state["nodes"].items() if "ip" not in node]:
-                state["members"].pop(name, None)
+                    state["members"] |= {n: url for n, url in theirs["members"].items() if n == name}
+            for name, node in state["nodes"].items():
+                if "ip" not in node and state["members"].get(name) == node["was_member"]:
+                    del state["members"][name]
 
     def nodes(self, grace: float) -> list[tuple[str, Mapping[str, Any], bool]]:
         """Return the nodes: name, record, and whether it was heard of within `grace` seconds."""
