@@ -18,6 +18,7 @@ from kairos_core.cluster.durable import Durable, adopted, forgotten
 from kairos_core.cluster.election import Moment, Rules
 from kairos_core.cluster.quorum import Ballots, Decision, Recovery
 from kairos_core.cluster.reading import Reading
+from kairos_core.cluster.rotation import JoinToken, newest
 from kairos_core.cluster.view import GENERATION_BYTES, View
 from kairos_core.model import Address, Attachment, EngineState, EngineStatus, PeerId, Role
 from kairos_core.protocol.buckets import GENERATIONS, PEERS, REPORTS
@@ -348,14 +349,15 @@ class SimulatedNode:
             local = replace(local, engine=READY_MASTER if is_master else READY_WORKER)
         return local
 
-    def _join_token(self, view: View) -> SecretStr | None:
+    def _join_token(self, view: View) -> JoinToken | None:
         decision = self.actions.decision
         if decision is None:
             return None
-        others = roles.masters(view, decision) - {self.peer}
-        authors = sorted(others, key=lambda peer: (peer != decision.init, peer))
-        token = self.vault.open(decision.cluster_id, "join-token", authors)
-        return SecretStr(token) if token else None
+        opened = {
+            peer: self.vault.open(decision.cluster_id, "join-token", [peer]) for peer in roles.masters(view, decision)
+        }
+        tokens = {peer: JoinToken.decode(text) for peer, text in opened.items() if text}
+        return newest(tokens, self.peer, decision.init)
 
     def _publish(self, actions: Actions, view: View) -> None:
         for publication in actions.publish:
