@@ -40,6 +40,14 @@ async def started_again(engine: K3sEngine) -> None:
     await reached(engine, EngineState.READY)
 
 
+async def knows_the_rotation(machine: Any) -> None:
+    """Wait until the etcd of a server has it: one that has not is refused its own data with the new token."""
+    state = machine.root / "var/lib/rancher/k3s/server/db/state.json"
+    async with asyncio.timeout(20):
+        while "rotations" not in state.read_text():  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(0.05)
+
+
 async def all_told(engine: K3sEngine, secret: str) -> Join:
     """Wait until a master tells others to join with this secret; return how. The port is for the caller to know."""
     async with asyncio.timeout(20):
@@ -76,6 +84,7 @@ async def test_what_runs_goes_on_with_a_rotated_token_and_starts_again_with_the_
     await all_told(engines[0], "rotated-token")  # should the second be lost
     check_secrets(first, "rotated-token")
     check_secrets(worker, "rotated-token", service="k3s-agent")
+    await knows_the_rotation(first)
     for engine in engines:
         await started_again(engine)
     late = machine("late")
