@@ -17,7 +17,8 @@ from kairos_core.cluster.durable import Durable, fenced_off, in_generation, with
 from kairos_core.cluster.election import Candidacy, Moment, Rules, elect
 from kairos_core.cluster.fence import stronger
 from kairos_core.cluster.quorum import Decision
-from kairos_core.cluster.view import GENERATION_BYTES, View
+from kairos_core.cluster.rotation import JoinToken
+from kairos_core.cluster.view import GENERATION_BYTES, ApiServer, View
 from kairos_core.model import Attachment, EngineState, EngineStatus, Join, NodePlan, PeerId, Role
 from kairos_core.protocol import buckets
 from kairos_core.settings import SecretStr
@@ -51,9 +52,10 @@ class Local:
     attachment: Attachment | None = None
     tls_names: tuple[str, ...] = ()  # further addresses of this machine under which an API server is reached
     joined: str | None = None  # the API server that this process joined through; kept, so nothing restarts
+    known: frozenset[str] = frozenset()  # API servers that Kubernetes has learned of since
     absent: Mapping[PeerId, float] = field(default_factory=dict)  # since when masters are silent (monotonic)
     engine: EngineStatus = field(default_factory=lambda: EngineStatus(EngineState.ABSENT))
-    join_token: SecretStr | None = None
+    join_token: JoinToken | None = None  # the newest that masters share, ourselves among them
     is_dismissed: bool = False  # this process has removed Kubernetes from the machine
 
 
@@ -199,7 +201,8 @@ def _settle(base: Actions, view: View, spec: Spec, decision: Decision, moment: M
     if view.me == decision.init:
         base = _with_durable(base, intent=decision.cluster_id)
     base = _with_durable(base, runs=decision.cluster_id, serves=role is not Role.WORKER)
-    return _run(base, spec, decision, join if view.me != decision.init else None)
+    join = join if view.me != decision.init else None
+    return _run(replace(base, local=_joined(base.local, join, view, decision)), spec, decision, join)
 
 
 def _is_other_disk(view: View, decision: Decision, durable: Durable) -> bool:
@@ -232,13 +235,18 @@ def _run(base: Actions, spec: Spec, decision: Decision, join: Join | None) -> Ac
         role=role,
         node_name=base.local.durable.node_name or spec.name,
         attachment=attachment if role.is_master else replace(attachment, manifests=()),
-        cluster_token=None if join else spec.cluster_token(decision.cluster_id),
+        cluster_token=None if join else _cluster_token(base.local, spec, decision),
         join=join,
         datastore=spec.datastore if role.is_master else None,
         tls_names=base.local.tls_names if role.is_master else (),
     )
-    joined = replace(base.local, joined=join.server if join else None)
-    return _with_engine_phase(replace(base, plan=plan, local=joined))
+    return _with_engine_phase(replace(base, plan=plan))
+
+
+def _cluster_token(local: Local, spec: Spec, decision: Decision) -> SecretStr:
+    """Return the secret that the initialiser starts the cluster with: the derived one, until it was rotated."""
+    rotated = local.join_token
+    return rotated.text if rotated and rotated.rotation else spec.cluster_token(decision.cluster_id)
 
 
 def _with_engine_phase(base: Actions) -> Actions:
@@ -323,10 +331,29 @@ def _join(view: View, decision: Decision, local: Local) -> tuple[Join | None, st
     if local.join_token is None:
         return None, f"waiting for the join token, which {name} has not sealed to this node yet"
     # The initialiser while it lives, else any living master: all serve the same API. k3s balances its load by
-    # itself once it has joined, so a choice stays as long as the process lives.
+    # itself once it has joined, so a choice stays as long as the process lives, and one of the servers that k3s
+    # can know of by now is where it was: it learns from that of those that have moved.
     best = min(servers, key=lambda s: (s.peer not in view.alive, s.peer != decision.init, s.peer))
-    host = f"[{best.endpoint}]" if ":" in best.endpoint else best.endpoint
-    return Join(local.joined or f"https://{host}:6443", local.join_token), ""
+    # What does not run yet, as after another role was given, is not held to a server that is gone.
+    is_up = local.engine.state is EngineState.READY or local.joined in {
+        _url(s) for s in servers if s.peer in view.alive
+    }
+    stays = local.joined is not None and is_up and not local.known.isdisjoint(map(_url, servers))
+    return Join(local.joined if local.joined and stays else _url(best), local.join_token.text), ""
+
+
+def _url(server: ApiServer) -> str:
+    host = f"[{server.endpoint}]" if ":" in server.endpoint else server.endpoint
+    return f"https://{host}:6443"
+
+
+def _joined(local: Local, join: Join | None, view: View, decision: Decision) -> Local:
+    """Remember through which API server this node joins, and of which others Kubernetes learns there."""
+    if join is None:
+        return replace(local, joined=None, known=frozenset())
+    offered = frozenset(_url(s) for s in view.servers if s.cluster_id == decision.cluster_id)
+    known = local.known | offered if join.server == local.joined else offered | {join.server}
+    return replace(local, joined=join.server, known=known)
 
 
 def _name_node(base: Actions, view: View, spec: Spec) -> Actions:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,15 +17,16 @@ from kairos_core.cluster.durable import Durable, Leaving, adopted, forgotten
 from kairos_core.cluster.election import Moment
 from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.reading import Reading
+from kairos_core.cluster.rotation import JoinToken, newest, own_token
 from kairos_core.cluster.view import MAX_SENTENCE, Farewell, Report, View
 from kairos_core.errors import StoreError
+from kairos_core.model import EngineStatus, PeerId
 from kairos_core.protocol.buckets import FAREWELLS, REPORTS
 from kairos_core.runtime.engines import EngineRunner
 from kairos_core.runtime.expulsion import Expeller
 from kairos_core.runtime.networks import Attachments
 from kairos_core.runtime.pump import Pump
 from kairos_core.runtime.vault import Vault
-from kairos_core.settings import SecretStr
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,9 @@ class Reconciler:
         self.view = self.look()
         before = self.actions.local
         attached = self.attachments
-        local = replace(before, attachment=attached.used, tls_names=attached.lan, join_token=self._join_token())
+        tokens, decision = self._join_tokens(), self.actions.decision
+        token = newest(tokens, self._pump.me, decision.init) if decision else None
+        local = replace(before, attachment=attached.used, tls_names=attached.lan, join_token=token)
         if self.engine is not None:
             local = replace(local, engine=self.engine.status, is_dismissed=self.engine.is_dismissed)
         actions = reconcile(self.view, self.spec, local, Moment(time.monotonic(), self._draw))
@@ -130,7 +133,7 @@ class Reconciler:
         self.actions = actions
         if _introduction(actions.local.durable) != _introduction(before.durable):
             self.introduce()
-        self._publish(actions)
+        self._publish(actions, tokens)
         self._command(actions)
         self._report(actions)
         if actions.phase == "left":
@@ -161,26 +164,33 @@ class Reconciler:
             self.actions = replace(self.actions, local=replace(local, durable=durable))
         self._pump.wake()
 
-    def _join_token(self) -> SecretStr | None:
+    def _join_tokens(self) -> dict[PeerId, JoinToken]:
+        """Return the join tokens that the cluster's masters share, ours among them, by who shares them."""
         decision = self.actions.decision
         if decision is None:
-            return None
-        authors = sorted(roles.masters(self.view, decision) - {self._pump.me}, key=lambda peer: peer != decision.init)
-        token = self.vault.open(decision.cluster_id, "join-token", authors)
-        return SecretStr(token) if token else None
+            return {}
+        masters = roles.masters(self.view, decision)
+        opened = {peer: self.vault.open(decision.cluster_id, "join-token", [peer]) for peer in masters}
+        return {peer: JoinToken.decode(text) for peer, text in opened.items() if text}
 
-    def _publish(self, actions: Actions) -> None:
+    def _publish(self, actions: Actions, tokens: Mapping[PeerId, JoinToken]) -> None:
         for publication in actions.publish:
             self._say(publication.bucket, publication.key, publication.value)
-        engine, decision = actions.local.engine, actions.decision
-        plaintexts = {"join-token": engine.join_token, "kubeconfig": engine.kubeconfig}
+        decision = actions.decision
         for name, recipients in actions.share.items():
-            plaintext = plaintexts[name]
+            plaintext = self._plaintext(name, actions.local.engine, tokens)
             if plaintext is not None and decision is not None:
                 try:
-                    self.vault.share(decision.cluster_id, name, plaintext.get_secret_value(), recipients, self.view)
+                    self.vault.share(decision.cluster_id, name, plaintext, recipients, self.view)
                 except ValueError as error:
                     self._complain(error)
+
+    def _plaintext(self, name: str, engine: EngineStatus, tokens: Mapping[PeerId, JoinToken]) -> str | None:
+        secret = {"join-token": engine.join_token, "kubeconfig": engine.kubeconfig}[name]
+        if secret is None or name != "join-token":
+            return secret.get_secret_value() if secret else None
+        others = [token for peer, token in tokens.items() if peer != self._pump.me]
+        return own_token(secret, tokens.get(self._pump.me), others).encode()
 
     def _say(self, bucket: str, key: str, value: Any) -> None:
         try:

@@ -18,12 +18,14 @@ class WantedService:
     """What should run, and what the record is to say of it.
 
     `read_at_start` are the files that it reads when it starts, and then no more; `read_later` those that need no new
-    start when they change. `has_news` asks for one although no file tells.
+    start when they change. `has_news` asks for one although no file tells. `compared`, where it is given, stands for
+    `read_at_start` in the question whether what runs is what should: the same files, without what changes meanwhile.
     """
 
     name: str
     read_at_start: tuple[File, ...]
     read_later: tuple[File, ...] = ()
+    compared: tuple[File, ...] | None = None
     has_news: bool = False
     data_directory: str
     kubeconfig: str = ""
@@ -37,7 +39,8 @@ async def converge_service(supervisor: Supervisor, disk: Disk, wanted: WantedSer
     running from old files. A service of another name must have been stopped.
     """
     before = await asyncio.to_thread(disk.state)
-    digest = _digest(wanted.read_at_start)
+    whole = _digest(wanted.read_at_start)
+    digest = whole if wanted.compared is None else _digest(wanted.compared)
     await asyncio.to_thread(disk.converge, (*wanted.read_at_start, *wanted.read_later))
     await asyncio.to_thread(
         disk.remember,
@@ -46,10 +49,12 @@ async def converge_service(supervisor: Supervisor, disk: Disk, wanted: WantedSer
         kubeconfig=wanted.kubeconfig,
         health_port=wanted.health_port,
     )
-    if before.service == wanted.name and before.running == digest and not wanted.has_news:
+    # Of all files, as long as nothing was left out of the comparison.
+    if before.service == wanted.name and before.running in (digest, whole) and not wanted.has_news:
         await supervisor.start(wanted.name)
     else:
         await supervisor.restart(wanted.name)
+    if before.running != digest:
         await asyncio.to_thread(disk.remember, running=digest)
 
 

@@ -11,6 +11,7 @@ from kairos_core.cluster.election import Moment, Rules
 from kairos_core.cluster.fence import stronger
 from kairos_core.cluster.quorum import Ballots, Decision
 from kairos_core.cluster.reading import read_view
+from kairos_core.cluster.rotation import JoinToken
 from kairos_core.cluster.view import ApiServer, Node, Report, View
 from kairos_core.model import Attachment, EngineState, EngineStatus, PeerId, Role
 from kairos_core.protocol.entry import Entry, pack
@@ -65,7 +66,7 @@ def test_a_worker_waits_for_the_master_and_then_for_the_token_and_says_so() -> N
     servers = (ApiServer(A, "kairos-1", "10.1.0.5"),)
     without = reconcile(view(B, servers=servers), spec(), local(DECISION), MOMENT)
     assert "join token" in without.message
-    with_token = local(DECISION, join_token=SecretStr("K10"))
+    with_token = local(DECISION, join_token=JoinToken(SecretStr("K10")))
     actions = reconcile(view(B, servers=servers), spec(), with_token, MOMENT)
     assert actions.plan.join.server == "https://10.1.0.5:6443"
     assert actions.plan.role is Role.WORKER
@@ -74,16 +75,48 @@ def test_a_worker_waits_for_the_master_and_then_for_the_token_and_says_so() -> N
 def test_a_worker_stays_with_the_server_it_joined_through() -> None:
     decision = Decision("kairos-1", A, "1", (C,), 1)
     servers = (ApiServer(A, "kairos-1", "10.1.0.5"), ApiServer(C, "kairos-1", "10.1.0.6"))
-    state = local(decision, join_token=SecretStr("K10"))
+    state = local(decision, join_token=JoinToken(SecretStr("K10")))
     first = reconcile(view(B, servers=servers), spec(), state, MOMENT)
     lost = view(B, servers=servers, alive=frozenset((B, C)))
     assert reconcile(lost, spec(), first.local, MOMENT).plan == first.plan
     assert reconcile(lost, spec(), state, MOMENT).plan.join.server == "https://10.1.0.6:6443"
 
 
+def joined_through(server: str, *servers: ApiServer) -> str:
+    """Return through which server a worker joins that joined through the first of them earlier."""
+    decision = Decision("kairos-1", A, "1", (C,), 1)
+    state = local(decision, join_token=JoinToken(SecretStr("K10")))
+    first = reconcile(view(B, servers=(ApiServer(A, "kairos-1", server),)), spec(), state, MOMENT)
+    return reconcile(view(B, servers=servers), spec(), first.local, MOMENT).plan.join.server
+
+
+def test_a_worker_follows_its_only_server_to_another_address() -> None:
+    assert joined_through("10.1.0.5", ApiServer(A, "kairos-1", "10.1.0.9")) == "https://10.1.0.9:6443"
+
+
+def test_a_worker_stays_while_a_server_is_where_it_was_since_kubernetes_learns_the_rest_there() -> None:
+    decision = Decision("kairos-1", A, "1", (C,), 1)
+    a, c = ApiServer(A, "kairos-1", "10.1.0.5"), ApiServer(C, "kairos-1", "10.1.0.6")
+    state = local(decision, join_token=JoinToken(SecretStr("K10")))
+    plans = []
+    moved = replace(a, endpoint="10.1.0.9"), replace(c, endpoint="10.1.0.8")
+    for servers in ((a, c), (moved[0], c), moved, (replace(a, endpoint="10.1.0.7"), replace(c, endpoint="10.1.0.4"))):
+        actions = reconcile(view(B, servers=servers), spec(), state, MOMENT)
+        state = actions.local
+        plans.append(actions.plan.join.server)
+    assert plans == ["https://10.1.0.5:6443"] * 3 + ["https://10.1.0.7:6443"]
+
+
+def test_the_initialiser_starts_with_the_token_that_took_the_place_of_the_derived_one() -> None:
+    for number, token in ((0, "token of kairos-1"), (1, "K10")):
+        state = local(DECISION, join_token=JoinToken(SecretStr("K10"), number))
+        plan = reconcile(view(A), spec(), state, MOMENT).plan
+        assert (plan.join, plan.cluster_token.get_secret_value()) == (None, token)
+
+
 def test_nobody_believes_an_api_server_that_is_no_master() -> None:
     servers = (ApiServer(C, "kairos-1", "10.6.6.6"),)
-    state = local(DECISION, join_token=SecretStr("K10"))
+    state = local(DECISION, join_token=JoinToken(SecretStr("K10")))
     assert reconcile(view(B, servers=servers), spec(), state, MOMENT).plan is None
 
 
@@ -130,7 +163,8 @@ def test_what_ran_ready_as_a_worker_is_no_api_server_yet() -> None:
     decision = Decision("kairos-1", A, "1", (B,), 1)
     servers = (ApiServer(A, "kairos-1", "10.1.0.5"),)
     state = serving(decision, serves=False, intent=None)
-    actions = reconcile(view(B, servers=servers), spec(), replace(state, join_token=SecretStr("K10")), MOMENT)
+    state = replace(state, join_token=JoinToken(SecretStr("K10")))
+    actions = reconcile(view(B, servers=servers), spec(), state, MOMENT)
     assert (actions.role, actions.phase) == (Role.HA, "starting")
     assert not any(p.bucket == "clusters" for p in actions.publish)
     assert actions.local.durable.serves

@@ -8,10 +8,12 @@ from kairos_core import SecretStr
 from kairos_core.cluster import election
 from kairos_core.cluster.controller import Durable, Spec
 from kairos_core.cluster.election import Rules
+from kairos_core.cluster.rotation import JoinToken
 from kairos_core.errors import StoreError
 from kairos_core.model import Attachment
 from kairos_core.protocol.buckets import CLUSTERS, PEERS, PREPARES, PROPOSALS, REGISTERS, REPORTS
 from kairos_core.runtime import actions as actions_module
+from kairos_core.runtime import engines as engines_module
 from kairos_core.runtime.actions import Reconciler
 from kairos_core.runtime.engines import EngineRunner
 from kairos_core.testing.engines import FakeEngine
@@ -78,6 +80,23 @@ async def test_a_node_that_may_be_alone_becomes_master_and_tells_all(node):
     assert reconciler.vault.open(cluster_id, "join-token", [peer.id])
     assert disk.saved[-1].intent == cluster_id
     assert disk.saved[-1] == reconciler.actions.local.durable
+
+
+async def test_a_join_token_that_was_rotated_is_shared_with_a_number_and_holds_for_the_next_start(
+    node, world, monkeypatch
+):
+    peer, reconciler, _, start = node
+    monkeypatch.setattr(engines_module, "LOOK_RUNNING", 0.01)
+    engine = reconciler.engine._engine
+    start()
+    await peer.until(lambda: reconciler.actions.phase == "ready" and CLUSTERS in buckets(peer))
+    cluster_id = reconciler.actions.decision.cluster_id
+    assert reconciler.vault.open(cluster_id, "join-token", [peer.id]) == engine.cluster.token
+    for number, token in ((1, "once"), (2, "twice")):
+        engine.cluster.token = token
+        shared = JoinToken(SecretStr(token), number).encode()
+        await peer.until(lambda shared=shared: reconciler.vault.open(cluster_id, "join-token", [peer.id]) == shared)
+        await world.until(lambda token=token: engine.plans[-1].cluster_token.get_secret_value() == token)
 
 
 @pytest.mark.parametrize("votes", [True, False])

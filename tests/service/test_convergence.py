@@ -63,6 +63,29 @@ async def test_it_is_started_afresh_only_where_it_runs_from_other_files(
     assert supervisor.orders() == [f"start {wanted.name}"]
 
 
+async def test_what_is_left_out_of_the_comparison_is_written_and_starts_nothing(
+    disk: Disk, supervisor: FakeSupervisor
+) -> None:
+    steady = (replace(UNIT, content="run"),)
+    await converge_service(supervisor, disk, replace(WANTED, compared=steady))
+    supervisor.orders()
+    changed = replace(WANTED, read_at_start=(replace(UNIT, content="run --other"),), compared=steady)
+    await converge_service(supervisor, disk, changed)
+    assert supervisor.orders() == ["start example"]
+    assert disk.read(UNIT.path) == "run --other"
+    await converge_service(supervisor, disk, replace(changed, compared=(replace(UNIT, content="walk"),)))
+    assert supervisor.orders() == ["restart example"]
+
+
+async def test_leaving_something_out_for_the_first_time_starts_nothing(disk: Disk, supervisor: FakeSupervisor) -> None:
+    await converge_service(supervisor, disk, WANTED)
+    supervisor.orders()
+    steady = replace(WANTED, compared=(replace(UNIT, content="run"),))
+    for content in ("run --all", "run --other"):
+        await converge_service(supervisor, disk, replace(steady, read_at_start=(replace(UNIT, content=content),)))
+        assert supervisor.orders() == ["start example"]
+
+
 async def test_a_start_that_failed_is_tried_again_although_the_files_are_written(
     disk: Disk, supervisor: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

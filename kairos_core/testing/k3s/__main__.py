@@ -1,4 +1,4 @@
-"""The program `k3s`, as far as the stand-in goes: server, agent, kubectl, --version."""
+"""The program `k3s`, as far as the stand-in goes: server, agent, token rotate, kubectl, --version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from kairos_core.testing.k3s import VERSION
-from kairos_core.testing.k3s.flags import FLAGS, Options, UsageError
+from kairos_core.testing.k3s.flags import Options, UsageError
 from kairos_core.testing.k3s.log import Fatal, log
 
 _USAGE = f"""NAME:
@@ -17,6 +17,7 @@ _USAGE = f"""NAME:
 
 USAGE:
    k3s server|agent [OPTIONS]
+   k3s token rotate [--token TOKEN] [--new-token TOKEN]
    k3s kubectl get nodes [-o json|wide|name] | drain NAME | delete node NAME | get --raw PATH
    k3s --version
 
@@ -36,7 +37,9 @@ def main() -> int:
 
         root = Path(os.environ.get("KAIROS_STAND_IN_ROOT") or "/")
         return kubectl(argv, root / "etc/rancher/k3s/k3s.yaml")
-    if command not in FLAGS:
+    if [command, *argv[:1]] == ["token", "rotate"]:
+        command, argv = "rotate", argv[1:]
+    elif command not in ("server", "agent"):
         print(_USAGE)
         return 0 if command in ("help", "--help", "-h") else 1
     try:
@@ -57,6 +60,10 @@ def _run(command: str, options: Options) -> int:
             from kairos_core.testing.k3s.server import Server
 
             Server(options, os.environ).run(stop)
+        elif command == "rotate":
+            from kairos_core.testing.k3s.rotation import rotate
+
+            rotate(options, os.environ)
         else:
             from kairos_core.testing.k3s.agent import run_agent
 

@@ -83,6 +83,10 @@ class Access:
             raise Refusal(f"CA cert validation failed: {error}") from None
         return access
 
+    def certified(self, user: str, password: str) -> Access:
+        """Return access with what was handed out at the join, in the place of the token."""
+        return Access(self.url, password, user, self._authority)
+
     def at(self, url: str) -> Access:
         """Return access to another server of the same cluster."""
         return self if url == self.url else Access(url, self._password, self._user, self._authority)

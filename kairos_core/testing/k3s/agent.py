@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kairos_core.testing.k3s import VERSION
 from kairos_core.testing.k3s.access import Access, Refusal, Unreachable
@@ -52,20 +53,24 @@ def join(server: str, token: str, heartbeat: Heartbeat, stop: threading.Event) -
             log("error", f"Failed to validate connection to cluster at {server}: {error}")
         else:
             try:
-                _beat(access, heartbeat, is_first=True)
-                return access
+                answer = _beat(access, heartbeat, is_first=True)
+                # From here on k3s shows the kubelet's certificate, and not the token: that may be rotated meanwhile.
+                return access.certified("kubelet", answer["certificate"])
             except (Refusal, Unreachable) as error:
                 log("info", f"Waiting to retrieve agent configuration; server is not ready: {error}")
         stop.wait(BEAT)
     return None
 
 
-def _beat(access: Access, heartbeat: Heartbeat, *, is_first: bool = False) -> list[str]:
-    """Say that this node lives; return the addresses of all servers. The first of a process registers the node."""
+def _beat(access: Access, heartbeat: Heartbeat, *, is_first: bool = False) -> dict[str, Any]:
+    """Say that this node lives; return the addresses of all servers, and what stands for a client certificate.
+
+    The first of a process registers the node.
+    """
     body = {"ip": heartbeat.ip, "labels": heartbeat.labels, "first": is_first}
     headers = {"k3s-Node-Name": heartbeat.name, "k3s-Node-Password": heartbeat.password}
-    servers: list[str] = json.loads(access.ask("POST", "/v1-k3s/node", body, headers))
-    return servers
+    answer: dict[str, Any] = json.loads(access.ask("POST", "/v1-k3s/node", body, headers))
+    return answer
 
 
 def keep_alive(access: Access, heartbeat: Heartbeat, stop: threading.Event) -> None:
@@ -75,7 +80,7 @@ def keep_alive(access: Access, heartbeat: Heartbeat, stop: threading.Event) -> N
     while not stop.wait(BEAT):
         for url in list(known):
             try:
-                answered = _beat(access.at(url), heartbeat)
+                answered = _beat(access.at(url), heartbeat)["servers"]
             except (Refusal, Unreachable) as error:
                 if not failing:
                     log("error", f"Remote server {url} is unavailable: {error}")

@@ -2,7 +2,9 @@
 
 Open: /ping, /cacerts. With the administrator's certificate: /readyz and its kin, /version, /api/v1/nodes, and what k3s
 has not, /stand-in/members. With the token, by HTTP basic authentication as in k3s (user `node` or `server`):
-/v1-k3s/…. All else is 401, as k3s has no anonymous access.
+/v1-k3s/…. The token is that of the start, also when it has been rotated since, as k3s reads its password file once. In
+the place of the certificates that k3s hands out to nodes and to etcd's members stand passwords that follow from the
+cluster's authority: those who have joined need no token. All else is 401, as k3s has no anonymous access.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import base64
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -38,27 +40,34 @@ class Api:
     def __init__(self, store: Store, name: str, passwords: tuple[str, str], *, grace: float) -> None:
         """Answer as the server `name`; `passwords` are that of servers and that of agents."""
         self.store, self._name, self._grace = store, name, grace
-        self.members_are_nodes = True
+        self.is_member, self.members_are_nodes = True, True
+        self.rotate: Callable[[str], None] = lambda new: None  # raises Answer
         self._passwords = {"server": passwords[:1], "node": passwords}
         self.heard: dict[str, float] = {}
 
     def has_quorum(self) -> bool:
         """Say whether more than half of the servers answer, which etcd needs."""
         members = self.store.members()
+        if not self.is_member:
+            return False
         if self.store.kind != "etcd":
             return True
         recent = time.monotonic() - 3.0
         alive = sum(name == self._name or self.heard.get(name, recent) > recent for name in members)
         return alive * 2 > len(members)
 
-    def is_admitted(self, user: str, login: str) -> bool:
-        """Check an Authorization header against the token."""
+    def is_admitted(self, user: str, login: str, node: str = "") -> bool:
+        """Check an Authorization header against the token, or what was handed out to this node."""
         scheme, _, encoded = login.partition(" ")
         try:
             name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
         except ValueError:
             return False
         known = self._passwords[user] if name in (user, "server") else ()
+        if user == "node" and name == "kubelet":
+            known = (self.store.certificate(node),)
+        elif name == "member":
+            known = (self.store.certificate(""),)
         return scheme == "Basic" and any(hmac.compare_digest(password.encode(), p.encode()) for p in known)
 
     def health(self, path: str) -> str:
@@ -85,8 +94,11 @@ class Api:
         self.heard[name] = time.monotonic()
         self.store.add_member(name, url)
 
-    def beat(self, headers: Mapping[str, str], body: Mapping[str, Any]) -> list[str]:
-        """Take an agent's heartbeat (header names in lower case); return all servers. Raises Answer."""
+    def beat(self, headers: Mapping[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
+        """Take an agent's heartbeat (header names in lower case); return all servers, and its certificate.
+
+        Raises Answer.
+        """
         if not self.has_quorum():
             raise Answer(HTTPStatus.SERVICE_UNAVAILABLE, "etcdserver: no leader")
         name, password = headers.get("k3s-node-name", ""), headers.get("k3s-node-password", "")
@@ -102,7 +114,7 @@ class Api:
         except PermissionError:
             log("error", f"Node password validation failed for '{name}'")
             raise Answer(HTTPStatus.FORBIDDEN, _REJECTED) from None
-        return list(self.store.members().values())
+        return {"servers": list(self.store.members().values()), "certificate": self.store.certificate(name)}
 
 
 def _node(name: str, node: Mapping[str, Any], ready: bool) -> dict[str, Any]:

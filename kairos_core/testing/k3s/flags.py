@@ -1,7 +1,7 @@
-"""The command line of `k3s server` and `k3s agent`, as a table, and a parser that refuses what k3s refuses.
+"""The command line of `k3s server`, `agent` and `token rotate`, as a table, and a parser that refuses what k3s refuses.
 
-Source: docs.k3s.io, pages cli/server and cli/agent (k3s-io/docs at 0243496 and 1f023c0), and for the kind of
-each flag k3s-io/k3s pkg/cli/cmds/{server,agent,log}.go at 005499a and 00cc29b. Hidden and deprecated flags
+Source: docs.k3s.io, pages cli/server, cli/agent and cli/token (k3s-io/docs at 0243496, 1f023c0 and 01f91e0), and for
+the kind of each flag k3s-io/k3s pkg/cli/cmds/{server,agent,log}.go at 005499a and 00cc29b. Hidden and deprecated flags
 that k3s still takes are in the table too. Parsing is that of urfave/cli over Go's flag package: one dash or
 two, `-f=v` or `-f v`, the first argument that is no flag ends the flags.
 
@@ -135,6 +135,11 @@ supervisor-metrics                 switch  -                           server
 system-default-registry            value   K3S_SYSTEM_DEFAULT_REGISTRY server
 secrets-encryption                 switch  -                           server
 secrets-encryption-provider        value   -                           server
+kubeconfig                         value   KUBECONFIG                  rotate
+data-dir,d                         value   K3S_DATA_DIR                rotate
+server,s                           value   K3S_URL                     rotate
+token,t                            value   K3S_TOKEN                   rotate
+new-token                          value   -                           rotate
 """
 
 
@@ -157,12 +162,14 @@ def _flags(command: str) -> dict[str, Flag]:
     for line in TABLE.strip().splitlines():
         names, kind, variable, where = line.split()
         name, _, short = names.partition(",")
-        if where in ("both", command):
+        if where == command or (where == "both" and command != "rotate"):
             flags[name] = Flag(name, short, kind, "" if variable == "-" else variable)
     return flags
 
 
-FLAGS = {command: _flags(command) for command in ("server", "agent")}
+FLAGS = {command: _flags(command) for command in ("server", "agent", "rotate")}
+"""The flags of each command; `rotate` is `k3s token rotate`."""
+
 _TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
 

@@ -91,8 +91,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return json.dumps(self.api.store.members())
 
     def _supervisor(self, path: str, body: Mapping[str, Any]) -> str:
-        user = "node" if path == "node" else "server"
-        if not self.api.is_admitted(user, self.headers.get("Authorization", "")):
+        user, name = "node" if path == "node" else "server", self.headers.get("k3s-Node-Name", "")
+        if not self.api.is_admitted(user, self.headers.get("Authorization", ""), name):
             log(
                 "error",
                 f"Failed to authenticate request from {self.client_address[0]}: invalid username/password",
@@ -106,6 +106,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if path == "member" and self.command == "POST":
             self.api.add_member(str(body.get("name")), str(body.get("url")))
             return json.dumps(self.api.store.copy())
+        if path == "token" and self.command == "PUT":
+            self.api.rotate(str(body.get("newToken", "")))
+            return ""
         raise Answer(HTTPStatus.NOT_FOUND)
 
     def _body(self) -> Mapping[str, Any]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import secrets
 import threading
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from kairos_core.testing.k3s import VERSION
 from kairos_core.testing.k3s.access import Access, Refusal, Unreachable
 from kairos_core.testing.k3s.agent import BEAT, join_token
-from kairos_core.testing.k3s.api import Api
+from kairos_core.testing.k3s.api import Answer, Api
 from kairos_core.testing.k3s.authority import Pair, authority_hash, issue, new_authority, write_private
 from kairos_core.testing.k3s.flags import Options
 from kairos_core.testing.k3s.kubeconfig import format_kubeconfig
@@ -21,6 +25,7 @@ from kairos_core.testing.k3s.log import Fatal, log
 from kairos_core.testing.k3s.node import Places, heartbeat_of, notify_systemd, serve_kubelet_health
 from kairos_core.testing.k3s.store import Store
 
+_BOOTSTRAP_TOKEN = re.compile(r"[a-z0-9]{6}\.[a-z0-9]{16}")
 _PREPARING = "starting kubernetes: preparing server: "
 _REMOVED = "etcd: the member has been permanently removed from the cluster; the data-dir used by it must be removed"
 
@@ -50,18 +55,26 @@ class Server:
 
     def run(self, stop: threading.Event) -> None:
         """Serve until `stop`. Raises Fatal."""
+        if self._options.is_set("cluster-reset"):
+            self._reset()
+            return
+        (self._directory / "db" / "reset-flag").unlink(missing_ok=True)
         self._password = self._enter_cluster()
         self._issue_certificates()
         agent_password = _agent_password(self._options) or self._password
         api = Api(self._store, self._me.name, (self._password, agent_password), grace=_grace(self._options))
         api.members_are_nodes = self.MEMBERS_ARE_NODES
+        api.rotate = self._rotate
         listener = listen(self._options.value("bind-address"), self._port, api, self._tls)
         threading.Thread(target=listener.serve_forever, daemon=True).start()
-        self._become_member()
-        if self._kind == "etcd":
+        api.is_member = self._become_member()
+        if not api.is_member:
+            self._wait_for_membership(stop)
+        elif self._kind == "etcd":
             threading.Thread(target=self._replicate, args=(api, stop), daemon=True).start()
-        self._write_credentials()
-        self._be_node(stop)
+        if api.is_member:
+            self._write_credentials()
+            self._be_node(stop)
         listener.shutdown()
 
     def _enter_cluster(self) -> str:
@@ -112,47 +125,111 @@ class Server:
         administrator = issue(Pair.load(self._tls, "client-ca"), "system:admin", "system:masters")
         administrator.save(self._tls, "client-admin")
 
-    def _become_member(self) -> None:
-        """Be listed as a server, here and, when joining, at the one that we join. Raises Fatal."""
+    @property
+    def _url(self) -> str:
         host = self._options.value("advertise-address") or self._me.ip
-        url = f"https://{_bracketed(host)}:{self._port}"
-        if self._store.members().get(self._me.name) == url:
-            return
+        return f"https://{_bracketed(host)}:{self._port}"
+
+    def _become_member(self) -> bool:
+        """Be listed as a server, here and, when joining, at the one that we join; say whether we are. Raises Fatal.
+
+        A member of etcd that is listed under another address stays so, as in k3s (pkg/etcd/etcd.go, Test).
+        """
+        url = self._url
+        listed = self._store.members().get(self._me.name)
+        if listed is not None and self._kind == "etcd" and _peer_url(listed) != _peer_url(url):
+            return False
+        if listed == url:
+            return True
         self._store.add_member(self._me.name, url)
         if self._kind != "etcd" or not self._options.value("server"):
-            return
+            return True
         try:
             body = {"name": self._me.name, "url": url}
             self._access(self._options.value("server")).ask("POST", "/v1-k3s/member", body)
         except (Refusal, Unreachable) as error:
             raise Fatal(f"{_PREPARING}joining etcd cluster: {error}") from None
+        return True
+
+    def _wait_for_membership(self, stop: threading.Event) -> None:
+        """Complain until the end: k3s goes on testing, and nothing in it changes what etcd has."""
+        found = " ".join(_member(name, url) for name, url in sorted(self._store.members().items()))
+        while not stop.is_set():
+            log(
+                "info",
+                "Failed to test data store connection: this server is a not a member of the etcd cluster. "
+                f"Found [{found}], expect: {_member(self._me.name, self._url)}",
+            )
+            stop.wait(BEAT)
+
+    def _reset(self) -> None:
+        """Make this server the only member of its etcd, at its address of now. Raises Fatal."""
+        flag = self._directory / "db" / "reset-flag"
+        if self._kind != "etcd" or self._store.is_new:
+            raise Fatal("the stand-in k3s cannot reset what is no etcd")
+        if flag.exists():
+            raise Fatal(
+                "starting kubernetes: preparing server: start managed database: Managed etcd cluster membership was "
+                "previously reset, please remove the cluster-reset flag and start k3s normally. If you need to perform "
+                f"another cluster reset, you must first manually delete the {flag} file"
+            )
+        self._enter_cluster()
+        self._store.reset_members(self._me.name, self._url)
+        write_private(flag, "")
+        log(
+            "info",
+            "Managed etcd cluster membership has been reset, restart without --cluster-reset flag now. Backup and "
+            "delete ${datadir}/server/db on each peer etcd server and rejoin the nodes",
+        )
+
+    def _rotate(self, new: str) -> None:
+        """Take another token: it is written at once, and holds from the next start on. Raises Answer."""
+        new = new or secrets.token_hex(16)
+        try:
+            if _BOOTSTRAP_TOKEN.fullmatch(new):
+                full = "K10<CA-HASH>::<USERNAME>:<PASSWORD>"
+                raise ValueError(f"failed to normalize server token; must be in format {full} or <PASSWORD>")
+            # In this order, as k3s does it: where the second fails, the file is wrong already.
+            self._write_token(new)
+            self._store.rotate(self._password, new)
+        except ValueError as error:
+            log("error", f"token error ID 1: {error}")
+            raise Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "token error ID 1") from None
 
     def _is_removed(self) -> bool:
         """Say whether etcd has us no more: a server then ends, and does not start again with the data that it has."""
         return self._kind == "etcd" and self._store.was_removed(self._me.name)
 
     def _access(self, url: str) -> Access:
-        return Access(url, self._password, "server", (self._tls / "server-ca.crt").read_text())
+        # Members of etcd know each other by certificates, and not by the token.
+        return Access(url, self._store.certificate(""), "member", (self._tls / "server-ca.crt").read_text())
 
     def _replicate(self, api: Api, stop: threading.Event) -> None:
-        """Copy the other servers' state, several times a second, and note which of them answer."""
-        accesses: dict[str, Access] = {}
+        """Follow all other servers: each by itself, since one that is silent costs seconds."""
+        followed = {self._me.name}
         while not stop.wait(0.3):
-            for name, url in self._store.members().items():
-                if name == self._me.name:
-                    continue
-                access = accesses.get(url) or accesses.setdefault(url, self._access(url))
-                try:
-                    self._store.merge(json.loads(access.ask("GET", "/v1-k3s/state")))
-                except (Refusal, Unreachable):
-                    continue
-                api.heard[name] = time.monotonic()
+            for name in self._store.members().keys() - followed:
+                followed.add(name)
+                threading.Thread(target=self._follow, args=(name, api, stop), daemon=True).start()
+
+    def _follow(self, name: str, api: Api, stop: threading.Event) -> None:
+        """Copy another server's state, several times a second, and note when it answers."""
+        access: Access | None = None
+        while not stop.wait(0.3):
+            url = self._store.members().get(name)
+            if url is None:
+                continue
+            access = access if access and access.url == url else self._access(url)
+            try:
+                self._store.merge(json.loads(access.ask("GET", "/v1-k3s/state")))
+            except (Refusal, Unreachable):
+                continue
+            api.heard[name] = time.monotonic()
 
     def _write_credentials(self) -> None:
         """Write the join token and the administrator's kubeconfig where k3s writes them."""
         authority = (self._tls / "server-ca.crt").read_text()
-        full = f"K10{authority_hash(authority)}::server:{self._password}\n"
-        write_private(self._directory / "token", full)
+        self._write_token(self._password)
         link = self._directory / "node-token"  # a link in k3s too
         link.unlink(missing_ok=True)
         link.symlink_to(self._directory / "token")
@@ -162,6 +239,10 @@ class Server:
         text = format_kubeconfig(f"https://{host}:{self._port}", authority, administrator)
         file = Path(self._options.value("write-kubeconfig") or self._places.kubeconfig)
         write_private(file, text, int(self._options.value("write-kubeconfig-mode", "600"), 8))
+
+    def _write_token(self, password: str) -> None:
+        authority = (self._tls / "server-ca.crt").read_text()
+        write_private(self._directory / "token", f"K10{authority_hash(authority)}::server:{password}\n")
 
     def _be_node(self, stop: threading.Event) -> None:
         """Run the agent that every server contains, unless it is switched off."""
@@ -196,8 +277,8 @@ def _check(options: Options) -> None:
         )
     if options.value("cluster-reset-restore-path") and not resets:
         raise Fatal("invalid flag use; --cluster-reset required with --cluster-reset-restore-path")
-    if resets:
-        raise Fatal("the stand-in k3s cannot reset a cluster")
+    if options.value("cluster-reset-restore-path"):
+        raise Fatal("the stand-in k3s cannot restore a snapshot")
     mode = options.value("egress-selector-mode", "agent")
     if mode not in ("agent", "cluster", "pod", "disabled"):
         raise Fatal(f"invalid egress-selector-mode {mode}")
@@ -242,6 +323,16 @@ def _grace(options: Options) -> float:
     """Return seconds until a silent node is NotReady: 10, where Kubernetes takes 50, as labs are short."""
     text = options.component("kube-controller-manager-arg", "node-monitor-grace-period", "10s")
     return float(text.removesuffix("s"))
+
+
+def _member(name: str, url: str) -> str:
+    """Return a member as k3s shows it: its name in etcd, which has eight random digits at its end, and its address."""
+    return f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}={_peer_url(url)}"
+
+
+def _peer_url(url: str) -> str:
+    """Return the address of a member in etcd, by that of its API server: etcd's port is always the same."""
+    return f"https://{_bracketed(urlsplit(url).hostname or '')}:2380"
 
 
 def _bracketed(address: str) -> str:

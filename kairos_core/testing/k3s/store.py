@@ -68,6 +68,18 @@ class Store:
                 state["kind"] = kind
             return dict(state["secrets"])
 
+    def rotate(self, old: str, new: str) -> None:
+        """Encrypt the cluster's secrets with another token. Raises ValueError when they are not with the old one."""
+        with self._transaction() as state:
+            if not hmac.compare_digest(state["token"], _digest(old)):
+                raise ValueError("bootstrap data already found and encrypted with different token")
+            state |= {"token": _digest(new), "rotations": state.get("rotations", 0) + 1}
+
+    def certificate(self, node: str) -> str:
+        """Return what stands for the certificate of a node; of a server among etcd's members without a name."""
+        key = self._state["secrets"]["server-ca.key"].encode()
+        return hmac.new(key, node.encode(), "sha256").hexdigest()
+
     @property
     def kind(self) -> str:
         """Return how state is kept: etcd (copied between servers), sqlite (one server), or external."""
@@ -122,6 +134,14 @@ class Store:
             if "url" in old:
                 state["members"][name] = {"change": old["change"] + 1}
 
+    def reset_members(self, name: str, url: str) -> None:
+        """Make a server the only member."""
+        with self._transaction() as state:
+            for other, member in state["members"].items():
+                state["members"][other] = {"change": member["change"] + 1}
+            mine = state["members"].get(name, {})
+            state["members"][name] = {"url": url, "change": mine.get("change", 0) + 1}
+
     def members(self) -> dict[str, str]:
         """Return the servers: name to URL."""
         with self._lock:
@@ -143,6 +163,8 @@ class Store:
         with self._transaction() as state:
             for key in ("kind", "secrets", "token"):
                 state.setdefault(key, theirs.get(key))
+            if theirs.get("rotations", 0) > state.get("rotations", 0):
+                state |= {key: theirs[key] for key in ("token", "rotations")}
             for name, member in theirs["members"].items():
                 if member["change"] > state["members"].get(name, {}).get("change", 0):
                     state["members"][name] = member

@@ -18,6 +18,7 @@ from kairos_core.cluster.durable import Durable, Leaving, adopted, forgotten
 from kairos_core.cluster.election import Moment, Rules
 from kairos_core.cluster.quorum import Ballots, Decision, Recovery
 from kairos_core.cluster.reading import Reading
+from kairos_core.cluster.rotation import JoinToken, newest
 from kairos_core.cluster.view import GENERATION_BYTES, View
 from kairos_core.model import Address, Attachment, PeerId, Role
 from kairos_core.protocol.buckets import GENERATIONS, PEERS, REPORTS, Policy, policy_of
@@ -31,7 +32,6 @@ from kairos_core.runtime.node import FAREWELL, LOOK_AT_ADDRESSES
 from kairos_core.runtime.pump import HOUSEKEEPING, Errand
 from kairos_core.runtime.sessions import ENOUGH, OFFERED_UNASKED, WHOLE
 from kairos_core.runtime.vault import Vault
-from kairos_core.settings import SecretStr
 from kairos_core.testing.simulator.description import description_of
 from kairos_core.testing.simulator.disk import Disk
 from kairos_core.testing.simulator.kubernetes import SimulatedKubernetes
@@ -345,14 +345,15 @@ class SimulatedNode:
         token = self._join_token(view)
         return replace(before, join_token=token, engine=status, is_dismissed=kubernetes.is_dismissed)
 
-    def _join_token(self, view: View) -> SecretStr | None:
+    def _join_token(self, view: View) -> JoinToken | None:
         decision = self.actions.decision
         if decision is None:
             return None
-        others = roles.masters(view, decision) - {self.peer}
-        authors = sorted(others, key=lambda peer: (peer != decision.init, peer))
-        token = self.vault.open(decision.cluster_id, "join-token", authors)
-        return SecretStr(token) if token else None
+        opened = {
+            peer: self.vault.open(decision.cluster_id, "join-token", [peer]) for peer in roles.masters(view, decision)
+        }
+        tokens = {peer: JoinToken.decode(text) for peer, text in opened.items() if text}
+        return newest(tokens, self.peer, decision.init)
 
     def _publish(self, actions: Actions, view: View) -> None:
         for publication in actions.publish:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kairos_core import (
@@ -14,6 +15,7 @@ from kairos_core import (
     EngineError,
     EngineState,
     EngineStatus,
+    File,
     Finding,
     Kubectl,
     NodePlan,
@@ -28,15 +30,21 @@ from kairos_core import (
     server_health,
     with_server,
 )
+from kairos_engine_k3s.arguments import value_of
 from kairos_engine_k3s.examination import examine, examine_launches
 from kairos_engine_k3s.installer import Installer
 from kairos_engine_k3s.journal import JOURNAL
-from kairos_engine_k3s.launch import HOME, Launch, launch_of, launch_on
+from kairos_engine_k3s.launch import HOME, Launch, launch_of, launch_on, token_of, with_token
+from kairos_engine_k3s.membership import way_back
 from kairos_engine_k3s.part import remove_parts
 from kairos_engine_k3s.preview import preview_of
 from kairos_engine_k3s.program import PROGRAM, find_program, program_version
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
 from kairos_engine_k3s.teardown import tear_down
+from kairos_engine_k3s.tokens import Memory, authority, next_token, password, shared_token
+
+MEMORY = f"{HOME.state}/tokens.json"
+"""What we know of the cluster's token, to tell a later one from an earlier."""
 
 
 class K3sEngine(Engine):
@@ -61,16 +69,20 @@ class K3sEngine(Engine):
         self._changing = asyncio.Lock()
         self._launch: Launch | None = None
         self._host: str | None = None
+        self._memory = Memory()
 
     async def installed(self) -> str | None:
         program = await asyncio.to_thread(find_program, self._root)
         return await program_version(program) if program else None
 
     async def apply(self, plan: NodePlan) -> None:
-        launch = launch_of(plan, self._server, self._agent)
+        launch_of(plan, self._server, self._agent)  # an impossible plan changes nothing
         async with self._changing:
             program = await self._installer.provide_program()
+            launch, memory = await asyncio.to_thread(self._settle, plan)
+            await asyncio.to_thread(self._check_data, plan, launch)
             await self._installer.provide_images(launch.data_directory)
+            has_news = await self._has_news(launch, memory)
             state = await asyncio.to_thread(self._disk.state)
             if state.service and state.service != launch.service:
                 await self._supervisor.stop(state.service)
@@ -79,11 +91,15 @@ class K3sEngine(Engine):
                 name=launch.service,
                 read_at_start=self._supervisor.files(launch.definition, program),
                 read_later=launch.manifests,
+                compared=self._supervisor.files(launch.lasting, program),
+                has_news=has_news,
                 data_directory=launch.data_directory,
                 kubeconfig=launch.kubeconfig if launch.is_server else "",
                 health_port=launch.health_port,
             )
+            self._memory = memory
             await converge_service(self._supervisor, self._disk, wanted)
+            await asyncio.to_thread(self._remember, memory)
 
     async def status(self) -> EngineStatus:
         if self._installer.progress is not None:
@@ -157,16 +173,63 @@ class K3sEngine(Engine):
         )
         return service if service.name else None
 
+    def _settle(self, plan: NodePlan) -> tuple[Launch, Memory]:
+        """Return what to run, with the token that holds now, and what to remember of that."""
+        before = Memory.decode(self._disk.read(MEMORY))
+        launch, given = launch_of(plan, self._server, self._agent), token_of(plan)
+        found = (self._disk.read(f"{launch.data_directory}/server/token") or "").strip() if launch.is_server else ""
+        token = next_token(given, found, before)
+        if token != given:
+            launch = launch_of(with_token(plan, token), self._server, self._agent)
+        return launch, Memory(given, found, token, plan.join.server if plan.join else "")
+
+    def _check_data(self, plan: NodePlan, launch: Launch) -> None:
+        """Refuse to start the first master without its data: it would begin another, empty cluster of the same name."""
+        server = self._disk.path(f"{launch.data_directory}/server")
+        begins = launch.is_server and plan.join is None and plan.datastore is None
+        is_gone = not (server / "db").exists() or (server / "db/etcd/tombstone").exists()
+        if begins and is_gone and (server / "token").exists() and value_of(launch.arguments, "server") is None:
+            raise EngineError(
+                f"a cluster began on this machine, and its data in {server}/db is gone: started now, k3s would begin "
+                "another one. Bring it back, or let it join another master first: see docs/how-to/new-address.md"
+            )
+
+    async def _has_news(self, launch: Launch, memory: Memory) -> bool:
+        """Say whether k3s must be started afresh for its token, or for the server that it joins.
+
+        It must for another authority. Else it needs both until it has joined, and then at its next start.
+        """
+        before = Memory.decode(await asyncio.to_thread(self._disk.read, MEMORY))
+        authorities = {authority(before.written), authority(memory.written)} - {""}
+        if "K3S_TOKEN" in launch.passing and len(authorities) > 1:
+            return True
+        is_new = password(before.written) != password(memory.written)
+        if launch.is_server:
+            return not memory.found and (is_new or before.server != memory.server)
+        return is_new and not await ask_kubelet(launch.health_port)
+
+    def _remember(self, memory: Memory) -> None:
+        self._memory = memory
+        if Memory.decode(self._disk.read(MEMORY)) != memory:
+            self._disk.write(File(MEMORY, memory.encode()))
+
+    def _shared(self, found: str) -> str:
+        """Return what others are to join with; `found` in k3s' file."""
+        if found != self._memory.found and password(found) == password(self._memory.written):
+            self._remember(replace(self._memory, found=found))  # it has been started with what we wrote
+        return shared_token(found, self._memory)
+
     def _forget(self, state: DiskState) -> None:
         """Remove the rest of what we made: program, images and kubeconfig, the log, and the record itself."""
         remove_parts(self._disk.path(PROGRAM).parent)
-        for name in (state.program, state.images, state.kubeconfig):
+        for name in (state.program, state.images, state.kubeconfig, MEMORY):
             if name:
                 self._disk.remove(name)
         self._disk.forget()
 
     async def _server_status(self, launch: Launch) -> EngineStatus:
         token = await asyncio.to_thread(self._disk.read, f"{launch.data_directory}/server/node-token")
+        token = token and await asyncio.to_thread(self._shared, token.strip())
         kubeconfig = await asyncio.to_thread(self._disk.read, launch.kubeconfig)
         if not token or not kubeconfig:
             return await self._trouble(launch, EngineState.STARTING, "k3s is starting")
@@ -177,7 +240,7 @@ class K3sEngine(Engine):
         return EngineStatus(
             EngineState.READY,
             "k3s serves the cluster",
-            join_token=SecretStr(token.strip()),
+            join_token=SecretStr(token),
             kubeconfig=SecretStr(reachable),
             nodes=health.nodes,
         )
@@ -190,7 +253,9 @@ class K3sEngine(Engine):
     async def _trouble(self, launch: Launch, state: EngineState, message: str) -> EngineStatus:
         """Say what is amiss, in k3s' own words where its log has any; what no waiting mends is a failure."""
         secrets = [secret.get_secret_value() for secret in launch.environment.values()]
-        return JOURNAL.explained(EngineStatus(state, message), await self._supervisor.log(launch.service), secrets)
+        status = JOURNAL.explained(EngineStatus(state, message), await self._supervisor.log(launch.service), secrets)
+        advice = way_back(status.message, launch)
+        return replace(status, message=advice) if advice else status
 
 
 def _service_on(disk: Disk) -> str:

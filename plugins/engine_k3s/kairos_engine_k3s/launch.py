@@ -9,12 +9,15 @@ Decisions worth knowing:
   operator wrote as arguments.
 - `--cluster-init` only for `master/clusterinit`: a lone `master` keeps its state in SQLite, k3s' default.
 - Servers with an external datastore meet there: they get neither `--cluster-init` nor `--server`.
+- Whoever joins gets the full token, K10 and the hash of the cluster's authority: k3s then shows it to no other cluster.
+  The hash is that of the authority and not of an address, so it holds through the VPN and an elastic IP too. The
+  initialiser gets the password alone: at its first start there is no authority yet, and later it is on its own disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from kairos_core import Disk, EngineError, File, Home, NodePlan, Role, SecretStr, Service, ServiceSettings
@@ -27,6 +30,7 @@ from kairos_engine_k3s.arguments import (
     value_of,
 )
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
+from kairos_engine_k3s.tokens import password
 
 DATA_DIRECTORY = "/var/lib/rancher/k3s"
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
@@ -35,12 +39,17 @@ HOME = Home(state="/var/lib/kairos/engine_k3s", settings="/etc/rancher/k3s")
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to run. `arguments` start with server or agent; the program's path is not part of it."""
+    """What to run. `arguments` start with server or agent; the program's path is not part of it.
+
+    `passing` are arguments and variables that k3s needs only until it has joined, by their names: when one of them
+    changes, what runs may run on.
+    """
 
     service: str
     arguments: tuple[str, ...]
     environment: Mapping[str, SecretStr]
     manifests: tuple[File, ...] = ()
+    passing: frozenset[str] = frozenset()
 
     @property
     def is_server(self) -> bool:
@@ -64,6 +73,15 @@ class Launch:
             documentation="https://k3s.io",
             block="k3s",
             notifies=self.is_server,
+        )
+
+    @property
+    def lasting(self) -> Service:
+        """What decides whether it must be started afresh."""
+        return replace(
+            self.definition,
+            arguments=tuple(text for text in self.arguments if text.partition("=")[0] not in self.passing),
+            environment={name: value for name, value in self.environment.items() if name not in self.passing},
         )
 
     @property
@@ -100,6 +118,7 @@ def launch_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> L
         service="k3s" if plan.role.is_master else "k3s-agent",
         arguments=("server" if plan.role.is_master else "agent", *map(str, merged)),
         environment=MappingProxyType({name: SecretStr(environment[name]) for name in sorted(environment)}),
+        passing=_passing(plan, {str(argument) for argument in merged}, environment),
     )
     _check_join(plan, launch)
     return _with_manifests(launch, plan)
@@ -169,15 +188,36 @@ def _server_arguments(plan: NodePlan, server: ServerSettings) -> list[Argument]:
     return arguments
 
 
+def _passing(plan: NodePlan, arguments: set[str], environment: Mapping[str, str]) -> frozenset[str]:
+    """Name those of our settings that are about joining. What the operator set instead counts like all that he sets."""
+    token = _join_environment(plan).get("K3S_TOKEN")
+    server = plan.join is not None and f"--server={plan.join.server}" in arguments
+    names = {"K3S_TOKEN": token is not None and environment.get("K3S_TOKEN") == token, "--server": server}
+    return frozenset(name for name, is_ours in names.items() if is_ours)
+
+
 def _datastore(plan: NodePlan) -> dict[str, str]:
     if plan.datastore is None or not plan.role.is_master:
         return {}
     return {"K3S_DATASTORE_ENDPOINT": plan.datastore.get_secret_value()}
 
 
-def _join_environment(plan: NodePlan) -> dict[str, str]:
+def token_of(plan: NodePlan) -> str:
+    """Return the token of a plan as it stands there; nothing when it has none."""
     token = plan.join.token if plan.join else plan.cluster_token
-    environment = {"K3S_TOKEN": token.get_secret_value()} if token else {}
+    return token.get_secret_value() if token else ""
+
+
+def with_token(plan: NodePlan, token: str) -> NodePlan:
+    """Return the plan with another token in the place of its own."""
+    if plan.join:
+        return replace(plan, join=replace(plan.join, token=SecretStr(token)))
+    return replace(plan, cluster_token=SecretStr(token))
+
+
+def _join_environment(plan: NodePlan) -> dict[str, str]:
+    token = token_of(plan)
+    environment = {"K3S_TOKEN": token if plan.join else password(token)} if token else {}
     if plan.role is Role.WORKER and plan.join:
         environment["K3S_URL"] = plan.join.server
     return environment
@@ -196,4 +236,4 @@ def _with_manifests(launch: Launch, plan: NodePlan) -> Launch:
             )
         directory = "agent/pod-manifests" if manifest.static_pod else "server/manifests"
         files.append(File(f"{launch.data_directory}/{directory}/{manifest.name}", manifest.content))
-    return Launch(launch.service, launch.arguments, launch.environment, tuple(files))
+    return replace(launch, manifests=tuple(files))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -32,6 +34,7 @@ class Node:
     port: int = field(default_factory=free_port)
     health: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    address: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
@@ -43,7 +46,7 @@ class Node:
 
     def start(self, command: str, *argv: str, **environment: str) -> None:
         """Start it in the background; the log goes to a file."""
-        own = [f"--node-name={self.name}", "--node-ip=127.0.0.1", f"--kubelet-arg=healthz-port={self.health}"]
+        own = [f"--node-name={self.name}", f"--node-ip={self.address}", f"--kubelet-arg=healthz-port={self.health}"]
         own += [f"--https-listen-port={self.port}"] if command == "server" else []
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -271,6 +274,118 @@ def test_a_server_is_joined_only_under_a_name_of_its_certificate(server: Node, m
         "server", "--node-ip=127.0.0.1", K3S_URL=f"https://127.0.0.2:{server.port}", K3S_TOKEN="secret-token"
     )
     assert "CA cert validation failed" in done.stderr
+
+
+def has_heard_of_the_rotation(node: Node) -> bool:
+    return "rotations" in (node.root / "var/lib/rancher/k3s/server/db/state.json").read_text()
+
+
+def started_again(node: Node, *argv: str, **environment: str) -> None:
+    """Start a server again, and wait until it serves."""
+    times = (node.root / "log").read_text().count("k3s is up and running")
+    node.kill()
+    node.start("server", *argv, **environment)
+    node.wait("k3s is up and running", times + 1)
+
+
+def test_a_rotated_token_is_written_at_once_and_holds_from_the_next_start_on(
+    server: Node, make: Callable[[str], Node]
+) -> None:
+    second, agent, late = make("second"), make("agent"), make("late")
+    second.start("server", K3S_URL=server.url, K3S_TOKEN=server.token)
+    second.wait("k3s is up and running")
+    agent.start("agent", K3S_URL=server.url, K3S_TOKEN=server.token)
+    server.until(lambda: server.nodes() == {"first": True, "second": True, "agent": True})
+    old = server.token
+    wrong = server.run("token", "rotate", f"--server={server.url}", "--token=wrong", "--new-token=new-token")
+    assert (wrong.returncode, server.token) == (1, old)
+    assert "401 Unauthorized" in wrong.stderr
+    done = server.run("token", "rotate", f"--server={server.url}", "--new-token=new-token")
+    assert "Token rotated, restart k3s nodes with new token" in done.stdout
+    assert server.token == old.replace("secret-token", "new-token")
+    assert second.token == old, "the others know nothing of it"
+    # Nobody who runs takes the new one.
+    late.start("agent", K3S_URL=server.url, K3S_TOKEN=server.token)
+    late.wait("401 Unauthorized")
+    for node in (server, second):
+        node.until(functools.partial(has_heard_of_the_rotation, node))
+        node.kill()
+        refused = node.run("server", f"--node-name={node.name}", "--node-ip=127.0.0.1", K3S_TOKEN=old)
+        assert "encrypted with different token" in refused.stderr
+        started_again(node, K3S_TOKEN=server.token)
+    assert second.token == server.token
+    server.until(lambda: server.nodes() == {"first": True, "second": True, "agent": True, "late": True})
+    agent.kill()
+    agent.start("agent", K3S_URL=server.url, K3S_TOKEN=old)
+    agent.wait("401 Unauthorized")
+
+
+def test_a_server_needs_no_token_where_its_own_was_rotated_and_the_others_do(
+    server: Node, make: Callable[[str], Node]
+) -> None:
+    second = make("second")
+    second.start("server", K3S_URL=server.url, K3S_TOKEN=server.token)
+    second.wait("k3s is up and running")
+    server.run("token", "rotate", f"--server={server.url}")
+    assert len(server.token.rpartition(":")[2]) == 32
+    started_again(server)
+    second.until(lambda: has_heard_of_the_rotation(second))
+    second.kill()
+    done = second.run("server", "--node-name=second", "--node-ip=127.0.0.1")
+    assert "encrypted with different token" in done.stderr
+
+
+def test_a_token_in_the_form_of_a_bootstrap_token_is_refused(server: Node) -> None:
+    old = server.token
+    done = server.run("token", "rotate", f"--server={server.url}", "--new-token=abcdef.0123456789abcdef")
+    assert "500 Internal Server Error" in done.stderr
+    assert server.token == old
+
+
+def test_a_lone_server_without_etcd_comes_back_with_any_address(make: Callable[[str], Node]) -> None:
+    alone = make("alone")
+    alone.start("server", K3S_TOKEN="secret-token")
+    alone.wait("k3s is up and running")
+    alone.address = "127.0.0.9"
+    started_again(alone)
+    assert "127.0.0.9" in alone.run("kubectl", "get", "nodes", "-o", "wide").stdout
+
+
+def test_etcd_keeps_a_members_address_until_it_is_reset(server: Node) -> None:
+    server.kill()
+    server.address = "127.0.0.9"
+    server.start("server")
+    server.wait(
+        "this server is a not a member of the etcd cluster. "
+        "Found [first-a7937b64=https://127.0.0.1:2380], expect: first-a7937b64=https://127.0.0.9:2380"
+    )
+    assert server.nodes() == {}
+    server.kill()
+    reset = ("server", "--cluster-reset", "--node-name=first", "--node-ip=127.0.0.9")
+    done = server.run(*reset)
+    assert (done.returncode, "membership has been reset" in done.stderr) == (0, True)
+    assert "must first manually delete" in server.run(*reset).stderr
+    started_again(server)
+    assert server.nodes() == {"first": True}
+
+
+def test_one_of_several_members_with_a_new_address_is_deleted_and_joins_anew(
+    server: Node, make: Callable[[str], Node]
+) -> None:
+    second, third = make("second"), make("third")
+    for node in (second, third):
+        node.start("server", K3S_URL=server.url, K3S_TOKEN=server.token)
+        node.wait("k3s is up and running")
+    third.kill()
+    third.address = "127.0.0.9"
+    third.start("server", K3S_URL=server.url, K3S_TOKEN=server.token)
+    third.wait("not a member of the etcd cluster. Found [first-")
+    server.until(lambda: server.nodes() == {"first": True, "second": True, "third": False}, "the others go on")
+    third.kill()
+    assert server.run("kubectl", "delete", "node", "third").returncode == 0
+    shutil.rmtree(third.root / "var/lib/rancher/k3s/server/db")
+    started_again(third, K3S_URL=server.url, K3S_TOKEN=server.token)
+    server.until(lambda: server.nodes() == {"first": True, "second": True, "third": True})
 
 
 def test_a_name_that_is_taken_is_refused(server: Node, make: Callable[[str], Node]) -> None:
