@@ -78,7 +78,9 @@ def test_a_worker_stays_with_the_server_it_joined_through() -> None:
     state = local(decision, join_token=JoinToken(SecretStr("K10")))
     first = reconcile(view(B, servers=servers), spec(), state, MOMENT)
     lost = view(B, servers=servers, alive=frozenset((B, C)))
-    assert reconcile(lost, spec(), first.local, MOMENT).plan == first.plan
+    runs = replace(first.local, engine=EngineStatus(EngineState.READY))
+    assert reconcile(lost, spec(), runs, MOMENT).plan == first.plan
+    assert reconcile(lost, spec(), first.local, MOMENT).plan.join.server == "https://10.1.0.6:6443", "it never joined"
     assert reconcile(lost, spec(), state, MOMENT).plan.join.server == "https://10.1.0.6:6443"
 
 
@@ -102,7 +104,7 @@ def test_a_worker_stays_while_a_server_is_where_it_was_since_kubernetes_learns_t
     moved = replace(a, endpoint="10.1.0.9"), replace(c, endpoint="10.1.0.8")
     for servers in ((a, c), (moved[0], c), moved, (replace(a, endpoint="10.1.0.7"), replace(c, endpoint="10.1.0.4"))):
         actions = reconcile(view(B, servers=servers), spec(), state, MOMENT)
-        state = actions.local
+        state = replace(actions.local, engine=EngineStatus(EngineState.READY))
         plans.append(actions.plan.join.server)
     assert plans == ["https://10.1.0.5:6443"] * 3 + ["https://10.1.0.7:6443"]
 
