@@ -36,7 +36,7 @@ from kairos_engine_k0s.examination import examine_plans
 from kairos_engine_k0s.journal import JOURNAL
 from kairos_engine_k0s.launch import HOME, TOKEN, Launch, launch_of, launch_on
 from kairos_engine_k0s.members import CONTROL_NODE, member_of, members, remove_member
-from kairos_engine_k0s.preview import preview_of
+from kairos_engine_k0s.preview import preview_of, showable
 from kairos_engine_k0s.program import (
     MISSING,
     PLACES,
@@ -186,7 +186,7 @@ class K0sEngine(Engine):
         return found, *examine_kernel(self._root, {}), examine_plans(self._disk, plans, blocks)
 
     def preview(self, plan: NodePlan) -> Preview:
-        program = find_program(self._root) or PLACES[0]
+        program, plan = find_program(self._root) or PLACES[0], showable(plan)
         files = self._supervisor.files(launch_of(plan, self._controller, self._worker).definition, program)
         return preview_of(plan, (self._controller, self._worker), program, files)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from types import MappingProxyType
 
-from kairos_core import File, NodePlan, Preview, Step, StepKind
+from kairos_core import File, Join, NodePlan, Preview, Step, StepKind
 from kairos_engine_k0s.arguments import parse_arguments
 from kairos_engine_k0s.launch import Launch, launch_of
 from kairos_engine_k0s.settings import ControllerSettings, WorkerSettings
+from kairos_engine_k0s.tokens import sample_token
 
 _ARGUMENTS = MappingProxyType(
     {
@@ -19,6 +21,11 @@ _ARGUMENTS = MappingProxyType(
         "token-file": "the token of the cluster that is joined; in a file, since every user can read arguments",
     }
 )
+
+
+def showable(plan: NodePlan) -> NodePlan:
+    """Return a plan that can be launched on paper: only other machines know the token, so one like it stands for it."""
+    return plan if plan.join is None else replace(plan, join=Join("https://master.invalid:6443", sample_token()))
 
 
 def preview_of(

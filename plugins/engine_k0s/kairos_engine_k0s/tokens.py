@@ -41,6 +41,13 @@ def token_for(role: str, joined: SecretStr) -> str:
         raise EngineError(_DAMAGED.format(f"it has no part for a {role}")) from None
 
 
+def sample_token() -> SecretStr:
+    """Return a token of the right form that joins nothing, for a plan that is only to be shown."""
+    cluster = {"name": "k0s", "cluster": {"server": "https://master.invalid:6443"}}
+    text = yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "clusters": [cluster]})
+    return format_tokens(dict.fromkeys(ROLES, base64.b64encode(gzip.compress(text.encode())).decode()))
+
+
 def with_host(token: str, host: str) -> str:
     """Return the token with another host to join at; its ports stay. Raises EngineError."""
     try:
