@@ -25,6 +25,10 @@ from kairos_core.settings import SecretStr
 
 __all__ = ["Actions", "Durable", "Local", "Publication", "Spec", "reconcile"]
 
+TURN = 60.0
+"""Seconds that a further master waits for those before it to join. Raising it waits longer for one that never does;
+lowering it lets two join at once where images take long to load, of which etcd refuses one, and k3s tries again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -53,6 +57,7 @@ class Local:
     tls_names: tuple[str, ...] = ()  # further addresses of this machine under which an API server is reached
     joined: str | None = None  # the API server that this process joined through; kept, so nothing restarts
     known: frozenset[str] = frozenset()  # API servers that Kubernetes has learned of since
+    queued: float | None = None  # since when this master waits for its turn to join (monotonic)
     absent: Mapping[PeerId, float] = field(default_factory=dict)  # since when masters are silent (monotonic)
     engine: EngineStatus = field(default_factory=lambda: EngineStatus(EngineState.ABSENT))
     join_token: JoinToken | None = None  # the newest that masters share, ourselves among them
@@ -198,11 +203,25 @@ def _settle(base: Actions, view: View, spec: Spec, decision: Decision, moment: M
         base = _take_out(_share(base, view, spec, decision), view, decision)
     if view.me != decision.init and join is None:
         return replace(base, phase="waiting", message=missing)
+    if role is Role.HA and base.local.durable.served != decision.cluster_id and spec.datastore is None:
+        base = _take_turn(base, view, decision, moment)
+        if base.phase == "waiting":
+            return base
     if view.me == decision.init:
         base = _with_durable(base, intent=decision.cluster_id)
     base = _with_durable(base, runs=decision.cluster_id, serves=role is not Role.WORKER)
     join = join if view.me != decision.init else None
     return _run(replace(base, local=_joined(base.local, join, view, decision)), spec, decision, join)
+
+
+def _take_turn(base: Actions, view: View, decision: Decision, moment: Moment) -> Actions:
+    """Let further masters join one at a time, since etcd takes in one member at a time; for a while only."""
+    before = [view.nodes[peer].name for peer in roles.joining_before(view, decision, view.me) if peer in view.nodes]
+    since = moment.now if base.local.queued is None else base.local.queued
+    if not before or moment.now >= since + TURN:
+        return base
+    local, message = replace(base.local, queued=since), f"waiting for {before[0]}: masters join one at a time"
+    return replace(base, local=local, phase="waiting", message=message, wake_at=min(base.wake_at, since + TURN))
 
 
 def _is_other_disk(view: View, decision: Decision, durable: Durable) -> bool:

@@ -8,7 +8,10 @@ from functools import lru_cache
 
 from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.view import View
-from kairos_core.model import PeerId, Role
+from kairos_core.model import EngineState, PeerId, Role
+
+_SETTLED = frozenset((EngineState.READY, EngineState.FAILED))
+"""Of an engine that holds up nobody."""
 
 
 def order(peers: Iterable[PeerId], generation: int) -> list[PeerId]:
@@ -67,6 +70,17 @@ def is_gone(view: View, decision: Decision, peer: PeerId, lost: Collection[PeerI
     """Say whether a master does nothing for the cluster any more: lost, leaving, or the first one without its disk."""
     is_without_disk = peer == decision.init and _init_role(view, decision) is None
     return peer in lost or view.wish_of(peer) is Role.NONE or is_without_disk
+
+
+def joining_before(view: View, decision: Decision, me: PeerId) -> list[PeerId]:
+    """Return the further masters that are before this one in the list, live, and have not joined yet."""
+    ha = ha_masters(view, decision)
+    engines = {peer: report.engine for peer, report in view.reports.items()}
+    return [
+        peer
+        for peer in ha[: ha.index(me) if me in ha else 0]
+        if peer in view.alive and view.wish_of(peer) is not Role.NONE and engines.get(peer) not in _SETTLED
+    ]
 
 
 def masters(view: View, decision: Decision) -> set[PeerId]:

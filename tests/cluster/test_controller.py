@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kairos_core import SecretStr
-from kairos_core.cluster.controller import Durable, Local, Spec, reconcile
+from kairos_core.cluster.controller import TURN, Actions, Durable, Local, Spec, reconcile
 from kairos_core.cluster.election import Moment, Rules
 from kairos_core.cluster.fence import stronger
 from kairos_core.cluster.quorum import Ballots, Decision
@@ -149,6 +149,28 @@ def test_ha_masters_join_as_servers_and_a_newcomer_fills_a_free_place() -> None:
     assert (waiting.role, waiting.phase) == (None, "waiting")
     told = replace(state, me=D, assignments={("kairos-1", A): (B, D)}, epochs={("kairos-1", A): 1})
     assert reconcile(told, spec(), local(decision), MOMENT).role is Role.HA
+
+
+def test_further_masters_join_one_at_a_time_and_none_waits_for_ever() -> None:
+    decision = Decision("kairos-1", A, "1", (B, C), 2)
+    servers = (ApiServer(A, "kairos-1", "10.1.0.5"),)
+    state = local(decision, join_token=JoinToken(SecretStr("K10")))
+
+    def look(me: PeerId, local: Local = state, now: float = 100.0, **engines: str) -> Actions:
+        reports = {peer: Report(engine=engines.get(name, "")) for peer, name in ((A, "a"), (B, "b"), (C, "c"))}
+        return reconcile(view(me, servers=servers, reports=reports), spec(), local, Moment(now, lambda: 0.5))
+
+    assert look(B).plan is not None
+    waits = look(C, b="starting")
+    assert (waits.plan, waits.phase, waits.message) == (None, "waiting", "waiting for n1: masters join one at a time")
+    assert waits.local.durable.served == ""
+    assert waits.wake_at == 100.0 + TURN
+    for engine in ("ready", "failed"):
+        assert look(C, b=engine).plan is not None
+    later = look(C, waits.local, now=waits.wake_at, b="starting")
+    assert later.plan is not None
+    # Who serves already is no newcomer, whatever the others do.
+    assert look(C, replace(serving(decision, intent=None), join_token=state.join_token), b="starting").plan is not None
 
 
 def test_a_ready_master_shares_the_token_with_nodes_and_the_kubeconfig_with_masters_and_operators() -> None:
