@@ -124,7 +124,7 @@ class K3sEngine(Engine):
             if state.data_directory:
                 await tear_down(self._root, state.data_directory)
             await asyncio.to_thread(self._forget, state)
-            self._launch = None
+            self._launch, self._memory = None, Memory()
 
     async def expel(self, node_name: str) -> None:
         """Drain and delete the node; with it goes its member of etcd.

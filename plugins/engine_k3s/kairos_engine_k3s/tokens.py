@@ -15,9 +15,12 @@ _LENGTH = 64
 """Hexadecimal digits of the authority's SHA-256 in a full token: K10<hash>::<user>:<password>."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Memory:
-    """What the last plan gave, what was in k3s' own file then, what we wrote for the next start. All may be empty."""
+    """What the last plan gave, what was in k3s' own file then, what we wrote for the next start. All may be empty.
+
+    It is shown nowhere: three of these are tokens.
+    """
 
     given: str = ""
     found: str = ""

@@ -60,3 +60,7 @@ def test_a_memory_is_read_as_it_was_written_and_a_damaged_one_is_none() -> None:
     assert Memory.decode(memory.encode()) == memory
     for damaged in (None, "", "{", "[]", "{}", '{"given": "a"}', "null"):
         assert Memory.decode(damaged) == Memory()
+
+
+def test_no_token_is_shown() -> None:
+    assert "hush" not in repr(Memory("hush-1", "hush-2", "hush-3", "https://hush:6443"))

@@ -14,9 +14,10 @@ from choices import Choices
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from conftest import Wire
 from kairos_net_vpn import messages, rations, spec
 from kairos_net_vpn.noise import Remote
+
+from conftest import Wire
 
 
 class World:
