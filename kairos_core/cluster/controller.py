@@ -16,9 +16,10 @@ from kairos_core.cluster.departure import Expulsion
 from kairos_core.cluster.durable import Durable, fenced_off, in_generation, without_kubernetes
 from kairos_core.cluster.election import Candidacy, Moment, Rules, elect
 from kairos_core.cluster.fence import stronger
+from kairos_core.cluster.joining import find_join, remembered
 from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.rotation import JoinToken
-from kairos_core.cluster.view import GENERATION_BYTES, ApiServer, View
+from kairos_core.cluster.view import GENERATION_BYTES, View
 from kairos_core.model import Attachment, EngineState, EngineStatus, Join, NodePlan, PeerId, Role
 from kairos_core.protocol import buckets
 from kairos_core.settings import SecretStr
@@ -198,7 +199,7 @@ def _settle(base: Actions, view: View, spec: Spec, decision: Decision, moment: M
     if (base.local.durable.runs, base.local.durable.serves) != (decision.cluster_id, role is not Role.WORKER):
         # Whatever is ready here is what ran before: as an agent, or in the cluster of an earlier generation.
         base = replace(base, local=replace(base.local, engine=EngineStatus(EngineState.STARTING)))
-    join, missing = _join(view, decision, base.local)
+    join, missing = find_join(view, decision, base.local)
     if role is not Role.WORKER:
         base = _take_out(_share(base, view, spec, decision), view, decision)
     if view.me != decision.init and join is None:
@@ -211,7 +212,7 @@ def _settle(base: Actions, view: View, spec: Spec, decision: Decision, moment: M
         base = _with_durable(base, intent=decision.cluster_id)
     base = _with_durable(base, runs=decision.cluster_id, serves=role is not Role.WORKER)
     join = join if view.me != decision.init else None
-    return _run(replace(base, local=_joined(base.local, join, view, decision)), spec, decision, join)
+    return _run(replace(base, local=remembered(base.local, join, view, decision)), spec, decision, join)
 
 
 def _take_turn(base: Actions, view: View, decision: Decision, moment: Moment) -> Actions:
@@ -337,42 +338,6 @@ def _take_out(base: Actions, view: View, decision: Decision) -> Actions:
     is_ready = base.local.engine.state is EngineState.READY
     expel = departure.expulsions(view, decision) if is_ready else ()
     return replace(base, publish=(*base.publish, *said), expel=expel)
-
-
-def _join(view: View, decision: Decision, local: Local) -> tuple[Join | None, str]:
-    """Return how to join, or what is missing."""
-    masters = roles.masters(view, decision) - {view.me}
-    servers = [s for s in view.servers if s.cluster_id == decision.cluster_id and s.peer in masters]
-    first = view.nodes.get(decision.init)
-    name = first.name if first else decision.init.short
-    if not servers:
-        return None, f"waiting until the first master, {name}, is up"
-    if local.join_token is None:
-        return None, f"waiting for the join token, which {name} has not sealed to this node yet"
-    # The initialiser while it lives, else any living master: all serve the same API. k3s balances its load by
-    # itself once it has joined, so a choice stays as long as the process lives, and one of the servers that k3s
-    # can know of by now is where it was: it learns from that of those that have moved.
-    best = min(servers, key=lambda s: (s.peer not in view.alive, s.peer != decision.init, s.peer))
-    # What does not run yet, as after another role was given, is not held to a server that is gone.
-    is_up = local.engine.state is EngineState.READY or local.joined in {
-        _url(s) for s in servers if s.peer in view.alive
-    }
-    stays = local.joined is not None and is_up and not local.known.isdisjoint(map(_url, servers))
-    return Join(local.joined if local.joined and stays else _url(best), local.join_token.text), ""
-
-
-def _url(server: ApiServer) -> str:
-    host = f"[{server.endpoint}]" if ":" in server.endpoint else server.endpoint
-    return f"https://{host}:6443"
-
-
-def _joined(local: Local, join: Join | None, view: View, decision: Decision) -> Local:
-    """Remember through which API server this node joins, and of which others Kubernetes learns there."""
-    if join is None:
-        return replace(local, joined=None, known=frozenset())
-    offered = frozenset(_url(s) for s in view.servers if s.cluster_id == decision.cluster_id)
-    known = local.known | offered if join.server == local.joined else offered | {join.server}
-    return replace(local, joined=join.server, known=known)
 
 
 def _name_node(base: Actions, view: View, spec: Spec) -> Actions:
