@@ -123,6 +123,36 @@ async def test_with_an_elastic_ip_and_no_vpn_workers_join_through_it(lab: Lab) -
     assert f"https://{EIP}:6443" in (await master.machine.run("kairos", "get-kubeconfig")).stdout
 
 
+async def test_another_elastic_ip_is_taken_by_all_at_the_next_start(lab: Lab) -> None:
+    other, network = "192.168.77.201", Network.new(2)
+    agents = await started(lab, 2, network, yaml.safe_dump({"kubevip": {"eip": EIP}}))
+
+    def has_master(seen: list[Status]) -> bool:
+        return any(status["me"]["role"] == "master" and status["me"]["engine"] == "ready" for status in seen)
+
+    seen = await until(agents, has_master, FORMED, "a master")
+    [master] = [agent for agent, status in zip(agents, seen, strict=True) if status["me"]["role"] == "master"]
+    await master.machine.run("ip", "address", "add", f"{EIP}/32", "dev", "eth0")
+    await until(agents, all_ready, FORMED, "a cluster behind the first elastic IP")
+    await master.machine.run("ip", "address", "delete", f"{EIP}/32", "dev", "eth0")
+    for agent in agents:
+        await agent.stop()
+        agent.configure(network.cloud_config() + yaml.safe_dump({"kubevip": {"eip": other}}))
+        await agent.start()
+    await until([master], has_master, FORMED, "the master again")
+    await master.machine.run("ip", "address", "add", f"{other}/32", "dev", "eth0")
+    await until(agents, all_ready, FORMED, "a cluster behind the second")
+    assert f"--tls-san={other}" in await k3s_arguments(master)
+    assert f"--tls-san={EIP}" not in await k3s_arguments(master)
+    manifest = (master.machine.path("/var/lib/rancher/k3s/server/manifests") / "kubevip.yaml").read_text()
+    assert other in manifest
+    assert EIP not in manifest
+    assert f"https://{other}:6443" in (await master.machine.run("kairos", "get-kubeconfig")).stdout
+    [worker] = [agent for agent in agents if agent is not master]
+    environment = worker.machine.path("/etc/rancher/k3s").glob("*.env")
+    assert any(f"K3S_URL=https://{other}:6443" in file.read_text().replace('"', "") for file in environment)
+
+
 async def test_all_machines_that_lose_power_at_once_are_what_they_were(lab: Lab) -> None:
     agents = await started(lab, 4, Network.new(4, 1))
     before = await until(agents, all_ready, FORMED, "a cluster")
