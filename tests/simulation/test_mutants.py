@@ -18,7 +18,7 @@ from kairos_core.cluster.quorum import Ballots, Decision, Register, Round
 from kairos_core.cluster.view import View
 from kairos_core.model import PeerId, Role
 from kairos_core.protocol import ledger
-from kairos_core.testing.simulator.node import SimulatedNode
+from kairos_core.testing.simulator import node
 from kairos_core.testing.simulator.notary import SharedNotary
 from kairos_core.testing.simulator.scenarios import SCENARIOS, Scenario
 from kairos_core.testing.simulator.trial import play
@@ -45,10 +45,10 @@ def caught_after(scenario: Scenario, seeds: int) -> int | None:
 def forget_innocently(patch: Patch) -> None:
     """Let a machine that lost its promises begin as if it had never made any."""
 
-    def fresh(node: SimulatedNode, *, is_new: bool) -> Durable:
-        return Durable(f"{'new' if is_new else 'wiped'}-{node.world.random.randbytes(8).hex()}")
+    def fresh(incarnation: str, *, is_new: bool) -> Durable:
+        return Durable(f"{'new' if is_new else 'wiped'}-{incarnation}")
 
-    patch.setattr(SimulatedNode, "_durable_after_loss", fresh)
+    patch.setattr(node, "after_loss", fresh)
     patch.setattr(election, "is_outranked", lambda *_: False, raising=False)
 
 

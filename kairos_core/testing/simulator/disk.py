@@ -7,12 +7,18 @@ from dataclasses import dataclass, field
 from random import Random
 
 from kairos_core.cluster.durable import Durable
+from kairos_core.cluster.quorum import Ballots, Recovery
 from kairos_core.protocol.identity import Identity
 from kairos_core.protocol.ledger import Change, Ledger
 
 SAVE_LAG = 0.05
 """Seconds until a change of the ledger is on disk: the store works in a thread of its own. What is younger at a crash
 is there or not, by chance. The election's promises are saved before they take effect, and never lag."""
+
+
+def after_loss(incarnation: str, *, is_new: bool) -> Durable:
+    """Return what a machine begins with that has lost its promises: as runtime.state makes it."""
+    return Durable(incarnation) if is_new else Durable(incarnation, Ballots(recovery=Recovery()), generation=0)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from kairos_core.cluster.addresses import renewed
 from kairos_core.cluster.controller import Actions, Local, Spec, reconcile
 from kairos_core.cluster.durable import Durable, Leaving, adopted, forgotten
 from kairos_core.cluster.election import Moment, Rules
-from kairos_core.cluster.quorum import Ballots, Decision, Recovery
+from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.reading import Reading
 from kairos_core.cluster.rotation import JoinToken, newest
 from kairos_core.cluster.view import GENERATION_BYTES, View
@@ -33,7 +33,7 @@ from kairos_core.runtime.pump import HOUSEKEEPING, Errand
 from kairos_core.runtime.sessions import ENOUGH, OFFERED_UNASKED, WHOLE
 from kairos_core.runtime.vault import Vault
 from kairos_core.testing.simulator.description import description_of
-from kairos_core.testing.simulator.disk import Disk
+from kairos_core.testing.simulator.disk import Disk, after_loss
 from kairos_core.testing.simulator.kubernetes import SimulatedKubernetes
 
 if TYPE_CHECKING:
@@ -107,9 +107,7 @@ class SimulatedNode:
         """Crash and lose the disk; without its identity the machine comes back as a new one."""
         self.crash()
         identity = None if keep_identity else Identity(self.world.random.randbytes(32))
-        fresh = Durable(self.world.random.randbytes(8).hex())
-        lost = replace(fresh, ballots=Ballots(recovery=Recovery()), generation=0)  # as runtime.state makes it
-        self.disk.wipe(lost if keep_identity else fresh, identity)
+        self.disk.wipe(after_loss(self.world.random.randbytes(8).hex(), is_new=not keep_identity), identity)
         self.world.note(self, "loses its disk" + ("" if keep_identity else " and its identity"))
 
     def _restore(self, raws: list[bytes]) -> None:
