@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import stat
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ from kairos_core.model import EngineState, EngineStatus, Join, NodePlan, Role
 
 PATIENCE = 30.0
 """Seconds until an engine must have reached a state; more costs time only where a test fails."""
+
+WRITTEN = 5.0
+"""Seconds until a process that was started must have written its number."""
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
@@ -65,7 +69,13 @@ class EngineMachine(ABC):
 
     def pid(self, service: str = "") -> int:
         """Return the process of a service, that of a master unless it is named. Raises FileNotFoundError."""
-        return int((self.root / f"run/kairos/{service or self.SERVICE}.pid").read_text().split()[0])
+        file = self.root / f"run/kairos/{service or self.SERVICE}.pid"
+        deadline = time.monotonic() + WRITTEN
+        while not (words := file.read_text().split()):  # the process that was started writes it, a moment later
+            if time.monotonic() > deadline:
+                raise OSError(f"{file} stays empty")
+            time.sleep(0.01)
+        return int(words[0])
 
     def argv(self, service: str = "") -> str:
         """Return the arguments with which it runs, as every user of the machine sees them."""
