@@ -1,4 +1,7 @@
-"""The stand-in k3s as a program: what it writes, whom it admits, what it refuses, what it survives."""
+"""The stand-in k3s as a program: what it writes, whom it admits, what it refuses, what it survives.
+
+Longer than other files: all of it runs the same processes, whose fixtures and helpers are here.
+"""
 
 from __future__ import annotations
 
