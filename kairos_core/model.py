@@ -166,8 +166,10 @@ class NodePlan:
     """All that an engine needs to run Kubernetes on this node; equal plans mean nothing to do.
 
     `cluster_token` is the secret that the initialising master starts the cluster with (None: the engine makes one).
-    `join` is None for that master and set for everyone else. `tls_names` are further names and addresses under
-    which the API server is reached. What the operator overrides is in the engine's own settings.
+    `join` is None for that master and set for everyone else. `rejoin` is the API server of another master that is up
+    (a URL, as in `Join`), which that master has once there is one: should its data be gone when Kubernetes starts
+    again, it joins there and begins no second cluster. `tls_names` are further names and addresses under which the API
+    server is reached. What the operator overrides is in the engine's own settings.
     """
 
     role: Role
@@ -175,6 +177,7 @@ class NodePlan:
     attachment: Attachment
     cluster_token: SecretStr | None = None
     join: Join | None = None
+    rejoin: str | None = None
     datastore: SecretStr | None = None
     tls_names: tuple[str, ...] = ()
 

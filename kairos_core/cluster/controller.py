@@ -16,7 +16,7 @@ from kairos_core.cluster.departure import Expulsion
 from kairos_core.cluster.durable import Durable, fenced_off, in_generation, without_kubernetes
 from kairos_core.cluster.election import Candidacy, Moment, Rules, elect
 from kairos_core.cluster.fence import stronger
-from kairos_core.cluster.joining import find_join, remembered
+from kairos_core.cluster.joining import find_join, find_rejoin, remembered
 from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.rotation import JoinToken
 from kairos_core.cluster.view import GENERATION_BYTES, View
@@ -121,17 +121,17 @@ def _leave(base: Actions, view: View, spec: Spec, moment: Moment) -> Actions:
     """Have this node taken out of the cluster that it runs, then remove Kubernetes, then take no role."""
     durable = base.local.durable
     is_dismissed = base.local.is_dismissed or not spec.has_engine
-    if is_dismissed and durable.runs is not None:
+    if is_dismissed and durable.runs is not None and departure.is_over(view, base.decision, durable):
         durable = without_kubernetes(durable, moment.draw)
     base = replace(base, role=Role.NONE, local=replace(base.local, durable=durable))
-    asked = tuple(Publication(*entry) for entry in departure.request(view, durable))
+    asked = tuple(Publication(*entry) for entry in departure.request(view, durable, stopped=is_dismissed))
     base = replace(base, publish=(*base.publish, *asked))
     if durable.runs is None and (spec.automatic or is_dismissed):
         if durable.leaving:
             return replace(base, phase="left", message="has left the network")
         why = "its role is set to none" if spec.has_engine else "no Kubernetes engine is installed"
         return replace(base, phase="ready", message=f"takes no role: {why}")
-    if not departure.is_out(view, base.decision, durable):
+    if is_dismissed or not departure.is_out(view, base.decision, durable):
         return replace(base, phase="leaving", message=departure.what_holds(view, base.decision, durable))
     return replace(base, dismiss=True, phase="leaving", message="leaving: Kubernetes is being removed")
 
@@ -211,8 +211,7 @@ def _settle(base: Actions, view: View, spec: Spec, decision: Decision, moment: M
     if view.me == decision.init:
         base = _with_durable(base, intent=decision.cluster_id)
     base = _with_durable(base, runs=decision.cluster_id, serves=role is not Role.WORKER)
-    join = join if view.me != decision.init else None
-    return _run(replace(base, local=remembered(base.local, join, view, decision)), spec, decision, join)
+    return _run(base, view, spec, decision, join if view.me != decision.init else None)
 
 
 def _take_turn(base: Actions, view: View, decision: Decision, moment: Moment) -> Actions:
@@ -247,16 +246,20 @@ def _why_held(decision: Decision, role: Role, durable: Durable) -> str:
     )
 
 
-def _run(base: Actions, spec: Spec, decision: Decision, join: Join | None) -> Actions:
+def _run(base: Actions, view: View, spec: Spec, decision: Decision, join: Join | None) -> Actions:
     attachment, role = base.local.attachment, base.role
     assert attachment is not None
     assert role is not None
+    rejoin = find_rejoin(view, decision, base.local) if role is Role.CLUSTER_INIT else None
+    server = join.server if join else rejoin
+    base = replace(base, local=remembered(base.local, server, view, decision))
     plan = NodePlan(
         role=role,
         node_name=base.local.durable.node_name or spec.name,
         attachment=attachment if role.is_master else replace(attachment, manifests=()),
         cluster_token=None if join else _cluster_token(base.local, spec, decision),
         join=join,
+        rejoin=rejoin,
         datastore=spec.datastore if role.is_master else None,
         tls_names=base.local.tls_names if role.is_master else (),
     )

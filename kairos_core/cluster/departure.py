@@ -1,7 +1,10 @@
 """How a node leaves the cluster: it asks, a master takes it out, and only then its Kubernetes ends. Pure.
 
-    departures/<cluster id>/<who leaves>              I leave; this is my name in the cluster
-    farewells/<cluster id>/<who leaves>/<a master>    it is out (or why it is not yet)
+    departures/<cluster id>/<who leaves>              I leave; this is my name in the cluster; my Kubernetes has ended
+    farewells/<cluster id>/<who leaves>/<a master>    it is out (or why it is not yet); its Kubernetes had ended
+
+A master takes it out, then its Kubernetes ends, then a master makes sure: a node that was taken out may join anew by
+itself when its Kubernetes is started again in between (by its init system, say), and would leave a dead member behind.
 
 One ready master drains the node and deletes it, and with it its member of the datastore: so a quorum is not lost by a
 member that is gone, and the work of the node is elsewhere before it ends. That master is the same for all who see the
@@ -20,7 +23,7 @@ from typing import Any
 from kairos_core.cluster import roles
 from kairos_core.cluster.durable import Durable, Leaving
 from kairos_core.cluster.quorum import Decision
-from kairos_core.cluster.view import Farewell, View
+from kairos_core.cluster.view import Departure, Farewell, View
 from kairos_core.model import EngineState, PeerId
 from kairos_core.protocol import buckets
 
@@ -35,14 +38,20 @@ class Expulsion:
     cluster_id: str
     peer: PeerId
     node_name: str
+    stopped: bool = False
+    """Whether its Kubernetes has ended."""
 
 
-def request(view: View, durable: Durable) -> tuple[Entry, ...]:
-    """Return what a node says that leaves the cluster it runs: that it does, and that it serves nobody any more."""
+def request(view: View, durable: Durable, *, stopped: bool = False) -> tuple[Entry, ...]:
+    """Return what a node says that leaves the cluster it runs: that it does, and that it serves nobody any more.
+
+    `stopped` once its Kubernetes has ended.
+    """
     if durable.runs is None:
         return tuple(_withdrawn(view))
     place = f"{durable.runs}/{view.me}"
-    entries: list[Entry] = [(buckets.DEPARTURES, place, {"node": durable.node_name or ""})]
+    said = {"node": durable.node_name or ""} | ({"stopped": True} if stopped else {})
+    entries: list[Entry] = [(buckets.DEPARTURES, place, said)]
     if any((server.cluster_id, server.peer) == (durable.runs, view.me) for server in view.servers):
         entries.append((buckets.CLUSTERS, place, None))
     return tuple(entries)
@@ -61,6 +70,13 @@ def is_out(view: View, decision: Decision | None, durable: Durable) -> bool:
     if decision is None or decision.cluster_id != durable.runs:
         return bool(durable.leaving)  # given up by the network: nobody is left who could, and its data is nobody's
     return any(farewell.is_done for farewell in _farewells(view, decision))
+
+
+def is_over(view: View, decision: Decision | None, durable: Durable) -> bool:
+    """Say whether a node whose Kubernetes has ended is out of the cluster for good."""
+    if durable.leaving is Leaving.AT_ONCE or decision is None or decision.cluster_id != durable.runs:
+        return True
+    return any(farewell.is_done and farewell.stopped for farewell in _farewells(view, decision))
 
 
 def what_holds(view: View, decision: Decision | None, durable: Durable) -> str:
@@ -104,9 +120,10 @@ def expulsions(view: View, decision: Decision) -> tuple[Expulsion, ...]:
     if _takers(view, decision)[:1] != [view.me]:
         return ()
     return tuple(
-        Expulsion(cluster_id, peer, name)
-        for (cluster_id, peer), name in sorted(view.departures.items())
-        if cluster_id == decision.cluster_id and _is_its_name(view, peer, name) and not _is_done(view, cluster_id, peer)
+        Expulsion(cluster_id, peer, asked.node, asked.stopped)
+        for (cluster_id, peer), asked in sorted(view.departures.items(), key=lambda item: item[0])
+        if cluster_id == decision.cluster_id and _is_its_name(view, peer, asked.node)
+        if not _is_done(view, cluster_id, peer, asked)
     )
 
 
@@ -115,8 +132,9 @@ def _is_its_name(view: View, peer: PeerId, name: str) -> bool:
     return [other for other, node in view.nodes.items() if node.node == name] == [peer]
 
 
-def _is_done(view: View, cluster_id: str, peer: PeerId) -> bool:
-    return any(f.is_done for place, f in view.farewells.items() if place[:2] == (cluster_id, peer))
+def _is_done(view: View, cluster_id: str, peer: PeerId, asked: Departure) -> bool:
+    said = (farewell for place, farewell in view.farewells.items() if place[:2] == (cluster_id, peer))
+    return any(farewell.is_done and farewell.stopped >= asked.stopped for farewell in said)
 
 
 def forgotten(view: View) -> tuple[Entry, ...]:

@@ -36,15 +36,25 @@ def find_join(view: View, decision: Decision, local: Local) -> tuple[Join | None
     return Join(local.joined if local.joined and stays else _url(best), local.join_token.text), ""
 
 
+def find_rejoin(view: View, decision: Decision, local: Local) -> str | None:
+    """Return the API server of another living master, for the first one; None while it is the only one.
+
+    It stays the same as long as that master is up, so that the plan does.
+    """
+    masters = (roles.masters(view, decision) & view.alive) - {view.me}
+    up = sorted(_url(s) for s in view.servers if s.cluster_id == decision.cluster_id and s.peer in masters)
+    return local.joined if local.joined in up else next(iter(up), None)
+
+
 def _url(server: ApiServer) -> str:
     host = f"[{server.endpoint}]" if ":" in server.endpoint else server.endpoint
     return f"https://{host}:6443"
 
 
-def remembered(local: Local, join: Join | None, view: View, decision: Decision) -> Local:
+def remembered(local: Local, server: str | None, view: View, decision: Decision) -> Local:
     """Remember through which API server this node joins, and of which others Kubernetes learns there."""
-    if join is None:
+    if server is None:
         return replace(local, joined=None, known=frozenset())
     offered = frozenset(_url(s) for s in view.servers if s.cluster_id == decision.cluster_id)
-    known = local.known | offered if join.server == local.joined else offered | {join.server}
-    return replace(local, joined=join.server, known=known)
+    known = local.known | offered if server == local.joined else offered | {server}
+    return replace(local, joined=server, known=known)

@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import Any
 
 from kairos_core.cluster.quorum import Ballot, Decision, Register
-from kairos_core.cluster.view import GENERATION_BYTES, MAX_SENTENCE, ApiServer, Farewell, Node, Report, View
+from kairos_core.cluster.view import GENERATION_BYTES, MAX_SENTENCE, ApiServer, Departure, Farewell, Node, Report, View
 from kairos_core.model import PeerId, Role
 from kairos_core.protocol import buckets
 from kairos_core.protocol.entry import Entry
@@ -231,7 +231,8 @@ def _read_departure(entry: Entry, _: str) -> Row | None:
     cluster_id = entry.key.partition("/")[0]
     if not _is_of(entry, cluster_id):
         return None
-    return (cluster_id, entry.author), str(entry.content["node"])[:MAX_NAME]
+    name, stopped = str(entry.content["node"])[:MAX_NAME], entry.content.get("stopped") is True
+    return (cluster_id, entry.author), Departure(name, stopped)
 
 
 def _read_farewell(entry: Entry, _: str) -> Row | None:
@@ -239,7 +240,8 @@ def _read_farewell(entry: Entry, _: str) -> Row | None:
     if author != str(entry.author):
         return None
     message = str(entry.content.get("message", ""))[:MAX_SENTENCE]
-    return (cluster_id, PeerId.parse(who), entry.author), Farewell(entry.content["done"] is True, message)
+    farewell = Farewell(entry.content["done"] is True, message, entry.content.get("stopped") is True)
+    return (cluster_id, PeerId.parse(who), entry.author), farewell
 
 
 def _read_override(entry: Entry, _: str) -> Row | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
+from typing import Any
 
 from kairos_core.cluster.quorum import Ballot, Decision, Register
 from kairos_core.model import PeerId, Role
@@ -55,11 +56,28 @@ class ApiServer:
 
 
 @dataclass(frozen=True, slots=True)
+class Departure:
+    """What a node says that leaves a cluster: under which name it is there, and whether its Kubernetes has ended."""
+
+    node: str
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Farewell:
-    """What a master says of a node that leaves: it is out of the cluster, or why it is not yet."""
+    """What a master says of a node that leaves: it is out of the cluster, or why it is not yet.
+
+    `stopped` if its Kubernetes had ended before: it cannot have come back since.
+    """
 
     is_done: bool
     message: str = ""
+    stopped: bool = False
+
+    @property
+    def content(self) -> Mapping[str, Any]:
+        """The value to publish."""
+        return {"done": self.is_done, "message": self.message, "stopped": self.stopped}
 
 
 @dataclass(frozen=True)
@@ -79,7 +97,7 @@ class View:
     epochs: Mapping[tuple[str, PeerId], int] = field(default_factory=dict)  # how often each of those has changed
     overrides: Mapping[PeerId, Role] = field(default_factory=dict)
     reports: Mapping[PeerId, Report] = field(default_factory=dict)
-    departures: Mapping[tuple[str, PeerId], str] = field(default_factory=dict)  # who leaves which cluster: node name
+    departures: Mapping[tuple[str, PeerId], Departure] = field(default_factory=dict)  # who leaves which cluster
     farewells: Mapping[tuple[str, PeerId, PeerId], Farewell] = field(default_factory=dict)  # of whom, by which master
 
     def wish_of(self, peer: PeerId) -> Role | None:

@@ -152,7 +152,7 @@ class Reconciler:
     def bid_farewell(self, who: Expulsion, farewell: Farewell) -> None:
         """Tell a node that leaves how it went."""
         key = f"{who.cluster_id}/{who.peer}/{self._pump.me}"
-        self._say(FAREWELLS, key, {"done": farewell.is_done, "message": farewell.message})
+        self._say(FAREWELLS, key, farewell.content)
         self._pump.wake()
 
     async def leave(self, how: Leaving) -> None:

@@ -55,6 +55,6 @@ class Expeller:
             logger.exception("the engine failed")
             reason = f"the engine failed with {error!r}; see the master's log"
         else:
-            return Farewell(is_done=True)
+            return Farewell(is_done=True, stopped=each.stopped)
         logger.error("%s", reason)
         return Farewell(is_done=False, message=reason[:MAX_SENTENCE])

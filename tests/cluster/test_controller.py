@@ -116,6 +116,26 @@ def test_the_initialiser_starts_with_the_token_that_took_the_place_of_the_derive
         assert (plan.join, plan.cluster_token.get_secret_value()) == (None, token)
 
 
+def test_the_initialiser_of_several_masters_knows_a_living_one_that_it_would_join() -> None:
+    decision = Decision("kairos-1", A, "1", (B, C), 1)
+    b, c = ApiServer(B, "kairos-1", "10.1.0.5"), ApiServer(C, "kairos-1", "10.1.0.6")
+    alone = reconcile(view(A), spec(), local(decision), MOMENT)
+    assert (alone.plan.role, alone.plan.rejoin) == (Role.CLUSTER_INIT, None)
+    state, plans = alone.local, []
+    for seen in (view(A, servers=(c,)), view(A, servers=(b, c)), view(A, servers=(b, c), alive=frozenset((A, B)))):
+        actions = reconcile(seen, spec(), state, MOMENT)
+        state = actions.local
+        plans.append(actions.plan)
+    servers = ["https://10.1.0.6:6443"] * 2 + ["https://10.1.0.5:6443"]
+    assert [plan.rejoin for plan in plans] == servers, "it stays with the first one while that lives"
+    assert {replace(plan, rejoin=None) for plan in plans} == {alone.plan}, "and it joins nobody while it runs"
+
+
+def test_a_lone_master_has_nobody_to_join() -> None:
+    servers = (ApiServer(C, "kairos-1", "10.6.6.6"),)
+    assert reconcile(view(A, servers=servers), spec(), local(DECISION), MOMENT).plan.rejoin is None
+
+
 def test_nobody_believes_an_api_server_that_is_no_master() -> None:
     servers = (ApiServer(C, "kairos-1", "10.6.6.6"),)
     state = local(DECISION, join_token=JoinToken(SecretStr("K10")))

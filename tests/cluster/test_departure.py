@@ -10,7 +10,7 @@ from kairos_core.cluster.durable import Leaving
 from kairos_core.cluster.election import Moment, Rules
 from kairos_core.cluster.quorum import Ballots, Decision
 from kairos_core.cluster.roles import assigned, ha_masters
-from kairos_core.cluster.view import ApiServer, Farewell, Node, Report, View
+from kairos_core.cluster.view import ApiServer, Departure, Farewell, Node, Report, View
 from kairos_core.model import Attachment, EngineState, EngineStatus, PeerId, Role
 
 A, B, C, D, E = (PeerId(bytes([n]) * 32) for n in range(1, 6))
@@ -19,6 +19,8 @@ MOMENT = Moment(100.0, lambda: 0.5)
 ID = "kairos-1"
 HA = Decision(ID, A, "1", (B, C), 2)
 ONE = Decision(ID, A, "1")
+OUT = {(ID, B, A): Farewell(is_done=True, stopped=True)}
+"""The last farewell, of a master to another one."""
 
 
 def view(me: PeerId, **changes: object) -> View:
@@ -57,7 +59,7 @@ def test_who_leaves_says_so_serves_nobody_any_more_and_waits_for_a_master() -> N
 
 
 def test_one_ready_master_takes_out_who_leaves() -> None:
-    departures = {(ID, A): "a", (ID, D): "d"}
+    departures = {(ID, A): Departure("a"), (ID, D): Departure("d")}
     wanted = (Expulsion(ID, A, "a"), Expulsion(ID, D, "d"))
     assert look(view(B, departures=departures), running(B)).expel == wanted
     assert look(view(C, departures=departures), running(C)).expel == ()
@@ -65,22 +67,22 @@ def test_one_ready_master_takes_out_who_leaves() -> None:
     assert look(view(B, departures=departures), starting).expel == ()
     reports = {**view(B).reports, B: Report(role="master/ha", engine="starting")}
     assert look(view(C, departures=departures, reports=reports), running(C)).expel == wanted
-    assert look(view(D, departures={(ID, E): "e"}), running(D)).expel == (), "a worker takes nobody out"
+    assert look(view(D, departures={(ID, E): Departure("e")}), running(D)).expel == (), "a worker takes nobody out"
 
 
 def test_a_master_that_leaves_takes_nobody_out() -> None:
-    departures = {(ID, A): "a", (ID, B): "b"}
+    departures = {(ID, A): Departure("a"), (ID, B): Departure("b")}
     assert look(view(B, departures=departures), running(B, leaving=Leaving.ORDERLY)).expel == ()
     assert [each.peer for each in look(view(C, departures=departures), running(C)).expel] == [A, B]
 
 
 def test_nobody_has_another_one_taken_out() -> None:
-    state = view(B, departures={(ID, E): "d"})
+    state = view(B, departures={(ID, E): Departure("d")})
     assert look(state, running(B)).expel == ()
     twins = {**state.nodes, E: replace(state.nodes[E], node="d")}
     assert look(replace(state, nodes=twins), running(B)).expel == (), "two of one name"
-    assert look(view(B, departures={(ID, E): "x"}), running(B)).expel == ()
-    assert look(view(B, departures={(ID, E): ""}), running(B)).expel == ()
+    assert look(view(B, departures={(ID, E): Departure("x")}), running(B)).expel == ()
+    assert look(view(B, departures={(ID, E): Departure("")}), running(B)).expel == ()
 
 
 def test_kubernetes_ends_only_after_a_master_has_said_farewell() -> None:
@@ -94,13 +96,26 @@ def test_kubernetes_ends_only_after_a_master_has_said_farewell() -> None:
         ({(ID, E, B): done}, False),
         ({(ID, D, B): done}, True),
     ):
-        actions = look(view(D, departures={(ID, D): "d"}, farewells=farewells), leaving)
+        actions = look(view(D, departures={(ID, D): Departure("d")}, farewells=farewells), leaving)
         assert actions.dismiss is dismissed, farewells
         assert ("drain is blocked" in actions.message) == (failed in farewells.values())
 
 
+def test_when_kubernetes_has_ended_a_master_makes_sure_that_it_has_not_come_back_meanwhile() -> None:
+    said_once = {(ID, B, A): Farewell(is_done=True)}
+    ended = running(B, leaving=Leaving.ORDERLY, is_dismissed=True)
+    asking = look(view(B, departures={(ID, B): Departure("b")}, farewells=said_once), ended)
+    assert (asking.phase, asking.dismiss, asking.local.durable.runs) == ("leaving", False, ID)
+    assert said(asking, "departures") == {f"{ID}/{B}": {"node": "b", "stopped": True}}
+    state = view(A, departures={(ID, B): Departure("b", stopped=True)}, farewells=said_once)
+    assert look(state, running(A)).expel == (Expulsion(ID, B, "b", stopped=True),)
+    told = replace(state, farewells=said_once | OUT)
+    assert look(told, running(A)).expel == ()
+    assert look(replace(told, me=B), ended).phase == "left"
+
+
 def test_who_is_out_and_without_kubernetes_has_left_and_forgets_the_cluster() -> None:
-    out = view(B, departures={(ID, B): "b"}, farewells={(ID, B, A): Farewell(is_done=True)})
+    out = view(B, departures={(ID, B): Departure("b", stopped=True)}, farewells=OUT)
     removed = look(out, running(B, leaving=Leaving.ORDERLY, is_dismissed=True))
     assert removed.phase == "left"
     durable = removed.local.durable
@@ -115,7 +130,7 @@ def test_at_once_waits_for_nobody() -> None:
 
 
 def test_the_only_master_waits_since_nobody_could_take_it_out() -> None:
-    actions = look(view(A, departures={(ID, A): "a"}), running(A, ONE, Leaving.ORDERLY))
+    actions = look(view(A, departures={(ID, A): Departure("a")}), running(A, ONE, Leaving.ORDERLY))
     assert not actions.dismiss
     assert "no other master is ready" in actions.message
 
@@ -140,14 +155,16 @@ def test_a_node_whose_role_is_set_to_none_is_taken_out_too_and_stays() -> None:
     asking = look(view(D, **none), running(D))
     assert (asking.phase, asking.dismiss) == ("leaving", False)
     assert said(asking, "departures") == {f"{ID}/{D}": {"node": "d"}}
-    out = view(D, departures={(ID, D): "d"}, farewells={(ID, D, B): Farewell(is_done=True)}, **none)
+    out = view(D, departures={(ID, D): Departure("d")}, farewells={(ID, D, B): Farewell(is_done=True)}, **none)
     assert look(out, running(D)).dismiss
+    out = replace(out, farewells={(ID, D, B): Farewell(is_done=True, stopped=True)})
     after = look(out, running(D, is_dismissed=True))
     assert (after.phase, after.role, after.local.durable.runs) == ("ready", Role.NONE, None)
 
 
 def test_a_first_master_that_was_taken_out_never_initialises_its_cluster_again() -> None:
-    out = view(A, departures={(ID, A): "a"}, farewells={(ID, A, B): Farewell(is_done=True)}, overrides={A: Role.NONE})
+    farewells = {(ID, A, B): Farewell(is_done=True, stopped=True)}
+    out = view(A, departures={(ID, A): Departure("a", stopped=True)}, farewells=farewells, overrides={A: Role.NONE})
     gone = look(out, running(A, is_dismissed=True))
     incarnation = gone.local.durable.incarnation
     assert incarnation != "1"
@@ -172,13 +189,13 @@ def test_what_is_left_of_a_cluster_that_was_given_up_is_removed_only_when_its_ma
 def test_farewells_of_who_is_gone_are_taken_back() -> None:
     done = Farewell(is_done=True)
     farewells = {(ID, D, A): done, (ID, E, A): done, (ID, E, B): done}
-    actions = look(view(A, departures={(ID, D): "d"}, farewells=farewells), running(A))
+    actions = look(view(A, departures={(ID, D): Departure("d")}, farewells=farewells), running(A))
     assert said(actions, "farewells") == {f"{ID}/{E}/{A}": None}
     assert actions.expel == ()
 
 
 def test_a_leaving_node_counts_for_nothing_in_the_eyes_of_others() -> None:
-    state = view(A, departures={(ID, C): "c"})
+    state = view(A, departures={(ID, C): Departure("c")})
     assert C not in state.candidates()
     actions = look(state, running(A))
     [(key, value)] = said(actions, "assignments").items()
@@ -211,7 +228,7 @@ def test_when_the_first_master_is_lost_another_replaces_it_after_a_while() -> No
 
 
 def test_a_first_master_that_leaves_or_lost_its_disk_is_replaced_at_once() -> None:
-    left = view(B, departures={(ID, A): "a"})
+    left = view(B, departures={(ID, A): Departure("a")})
     wiped = view(B, nodes={**view(B).nodes, A: Node(A, "a", incarnation="2")})
     for state in (left, wiped):
         [value] = said(look(state, running(B)), "assignments").values()

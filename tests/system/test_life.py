@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Sequence
 
@@ -82,6 +83,26 @@ async def test_three_masters_and_two_workers_survive_the_loss_of_a_master(lab: L
     kubeconfig = (await other.machine.run("kairos", "get-kubeconfig")).stdout
     assert begun[0].name not in kubeconfig
     assert all_ready([status for status in await statuses(left) if status])
+
+
+async def test_a_first_master_whose_node_is_deleted_by_hand_joins_again_and_begins_nothing(lab: Lab) -> None:
+    agents = await started(lab, 3, Network.new(3, 2))
+    seen = await until(agents, all_ready, FORMED, "a cluster with three masters")
+    by_role = {status["me"]["role"]: agent for agent, status in zip(agents, seen, strict=True)}
+    first, other = by_role["master/clusterinit"], by_role["master/ha"]
+    await until_listed(other, agents)
+    assert "--cluster-init" in await k3s_arguments(first), "what runs was not started afresh"
+    pid = await k3s_pid(first)
+    await other.machine.run("k3s", "kubectl", "delete", "node", first.name)
+    deadline = asyncio.get_running_loop().time() + FORMED
+    while await k3s_pid(first) == pid:  # its supervisor starts it again
+        assert asyncio.get_running_loop().time() < deadline, "k3s went on without its node"
+        await asyncio.sleep(0.2)
+    await until(agents, all_ready, FORMED, "it is back")
+    assert "--server=" in await k3s_arguments(first)
+    for master in agents:
+        members = await master.machine.run("k3s", "kubectl", "get", "--raw", "/stand-in/members")
+        assert sorted(json.loads(members.stdout)) == sorted(agent.name for agent in agents)
 
 
 async def test_masters_meet_in_an_external_database(lab: Lab) -> None:

@@ -27,14 +27,14 @@ from kairos_core.testing.k3s.store import Store
 
 _BOOTSTRAP_TOKEN = re.compile(r"[a-z0-9]{6}\.[a-z0-9]{16}")
 _PREPARING = "starting kubernetes: preparing server: "
-_REMOVED = "etcd: the member has been permanently removed from the cluster; the data-dir used by it must be removed"
+_REMOVED = "this node has been removed from the cluster, please restart k3s to rejoin the cluster"
 
 
 class Server:
     """One server, from its options to its end."""
 
     MEMBERS_ARE_NODES = True
-    """Whether a node that is deleted is a member of etcd no more, as in k3s."""
+    """Whether a node that is deleted is a member of etcd no more, as in k3s, and joins anew at its next start."""
 
     def __init__(self, options: Options, environment: Mapping[str, str]) -> None:
         """Check the options and open the state. Raises Fatal."""
@@ -44,6 +44,7 @@ class Server:
         self._places = Places.of(options, environment)
         self._directory = self._places.data / "server"
         self._tls = self._directory / "tls"
+        self._forget_membership()
         self._store = _store(options, self._directory)
         self._kind = self._store.kind or _kind(options)
         if self._kind == "sqlite" and options.is_set("cluster-init"):
@@ -79,14 +80,13 @@ class Server:
 
     def _enter_cluster(self) -> str:
         """Start a cluster, find the one that is there, or join one; return the server password."""
-        if self._is_removed():
-            raise Fatal(f"{_PREPARING}{_REMOVED}")  # k3s waits here, and does not come up either (k3s#13498)
+        self._end_if_removed()
         token = join_token(self._options) or _saved_token(self._directory)
         if self._store.is_new and self._options.value("server") and self._kind == "etcd":
             self._fetch_state(token)
         password = token.rpartition(":")[2] if token.startswith("K10") else token
         password = password or secrets.token_hex(16)
-        fresh = _new_authorities() if self._store.is_new else {}
+        fresh = self._authorities() if self._store.is_new else {}
         kept = self._store.initialise(self._kind, password, fresh)
         for name, text in kept.items():
             write_private(self._tls / name, text)
@@ -196,9 +196,33 @@ class Server:
             log("error", f"token error ID 1: {error}")
             raise Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "token error ID 1") from None
 
-    def _is_removed(self) -> bool:
-        """Say whether etcd has us no more: a server then ends, and does not start again with the data that it has."""
-        return self._kind == "etcd" and self._store.was_removed(self._me.name)
+    @property
+    def _tombstone(self) -> Path:
+        return self._directory / "db" / "etcd" / "tombstone"
+
+    def _end_if_removed(self) -> None:
+        """End when etcd has us no more, and leave the mark by which the next start knows it. Raises Fatal."""
+        if self._kind == "etcd" and self._store.was_removed(self._me.name):
+            if self.MEMBERS_ARE_NODES:
+                write_private(self._tombstone, "")
+            raise Fatal(_REMOVED)
+
+    def _forget_membership(self) -> None:
+        """Put the data of a member that was removed away, as k3s does before it joins, or begins, a cluster.
+
+        So v1.21 and the releases since January 2026 (k3s#4002, k3s#13623); those between do not start at all
+        (k3s#13498), which does less harm.
+        """
+        if self._tombstone.exists():
+            log("info", "tombstone file has been detected, removing data dir to rejoin the cluster")
+            state = self._directory / "db" / "state.json"
+            state.rename(state.with_name(f"etcd-old-{time.time_ns()}"))
+            self._tombstone.unlink()
+
+    def _authorities(self) -> dict[str, str]:
+        """Return the authorities of a new cluster: those on the disk, which outlast the data, or new ones."""
+        fresh = _new_authorities()
+        return {name: file.read_text() for name in fresh if (file := self._tls / name).exists()} or fresh
 
     def _access(self, url: str) -> Access:
         # Members of etcd know each other by certificates, and not by the token.
@@ -253,8 +277,7 @@ class Server:
         log("info", "k3s is up and running")
         notify_systemd()
         while not stop.wait(BEAT):
-            if self._is_removed():
-                raise Fatal(_REMOVED)
+            self._end_if_removed()
             if is_node:
                 self._beat()
 

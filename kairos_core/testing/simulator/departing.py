@@ -38,7 +38,7 @@ def departures(world: World) -> None:
             here = world.up()
             if world.random.random() < 0.5 and len(here) > 2:
                 split(world, here)
-            if world.random.random() < 0.3:
+            if here and world.random.random() < 0.3:
                 victim = world.random.choice(here)
                 victim.crash()
                 world.run(until=world.now + world.random.uniform(0.1, 8.0))

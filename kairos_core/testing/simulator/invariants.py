@@ -39,6 +39,7 @@ class Watch:
         self.allows_rivals = False
         """Whether two clusters may be decided: only where more than 2q - 1 vote, which the fence is for."""
         self._expelled: set[tuple[str, PeerId]] = set()
+        self._members: set[tuple[str, PeerId]] = set()
         self._votes: dict[tuple[Generation, Ballot], Decision] = {}
 
     def looked(self, node: SimulatedNode, before: Actions, after: Actions) -> None:
@@ -58,6 +59,7 @@ class Watch:
 
     def started(self, node: SimulatedNode, actions: Actions) -> None:
         """Check the start of Kubernetes on a node: without an API server to join it initialises a cluster."""
+        self.joined(node)
         if actions.plan is None or actions.plan.join is not None or actions.decision is None:
             return
         durable = actions.local.durable
@@ -79,6 +81,18 @@ class Watch:
             raise self._violation(f"{master.name} takes out {node.name}, which does not leave")
         self._world.note(master, f"takes {who.node_name} out of {who.cluster_id}")
         self._expelled.add((who.cluster_id, who.peer))
+        self._members.discard((who.cluster_id, who.peer))
+        node.kubernetes.was_expelled()
+
+    def joined(self, node: SimulatedNode) -> None:
+        """Note that a node is in a cluster."""
+        if node.durable.runs is not None:
+            self._members.add((node.durable.runs, node.peer))
+
+    def left(self, node: SimulatedNode, decision: Decision | None) -> None:
+        """Check that nothing of a node that has left is in the cluster."""
+        if decision is not None and (decision.cluster_id, node.peer) in self._members:
+            raise self._violation(f"{node.name} has left, and is still in {decision.cluster_id}")
 
     def ended(self, node: SimulatedNode) -> None:
         """Check that Kubernetes ends only on a node that is out of the cluster."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kairos_core.cluster.controller import Actions
 from kairos_core.cluster.departure import Expulsion
+from kairos_core.cluster.view import Farewell
 from kairos_core.model import EngineState, EngineStatus, Role
 from kairos_core.protocol.buckets import FAREWELLS
 from kairos_core.settings import SecretStr
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 START, END, EXPULSION = 1.0, 0.5, 0.8
 """Virtual seconds until it is ready, until it is removed, until a node is out of the cluster."""
+
+RETURNS = 0.3
+"""The share of nodes that come back by themselves after they were taken out, while their Kubernetes runs."""
 
 SECRET = SecretStr("simulated")
 READY_MASTER = EngineStatus(EngineState.READY, join_token=SECRET, kubeconfig=SECRET)
@@ -68,5 +72,16 @@ class SimulatedKubernetes:
         node = self._node
         self._expelling.discard(who)
         node.world.watch.expelled(node, who)
-        node.publish(FAREWELLS, f"{who.cluster_id}/{who.peer}/{node.peer}", {"done": True, "message": ""})
+        farewell = Farewell(is_done=True, stopped=who.stopped)
+        node.publish(FAREWELLS, f"{who.cluster_id}/{who.peer}/{node.peer}", farewell.content)
         node.look_soon()
+
+    def was_expelled(self) -> None:
+        """Join anew now and then, as where its init system starts it again before the node has heard that it is out."""
+        random = self._node.world.random
+        if self._runs is not None and random.random() < RETURNS:
+            self._node.later(random.uniform(0.0, 2 * END), self._return)
+
+    def _return(self) -> None:
+        if self._runs is not None:
+            self._node.world.watch.joined(self._node)

@@ -81,7 +81,7 @@ class SimulatedNode:
         self.actions = Actions(Local(self.durable, attachment=Attachment("eth0", self.address.host)))
         self._offset, self._poll_at, self._look_at, self._wake_at = 0.0, NEVER, NEVER, NEVER
         self._dialling: set[Address] = set()
-        self._kubernetes = SimulatedKubernetes(self)
+        self.kubernetes = SimulatedKubernetes(self)
         self._is_introduced = False
         self._restore(self.disk.entries)
         self._recall()
@@ -332,13 +332,13 @@ class SimulatedNode:
             self._introduce()
         self.world.watch.looked(self, before, actions)
         self._publish(actions, view)
-        self._kubernetes.carry_out(actions)
+        self.kubernetes.carry_out(actions)
         if actions.phase == "left" and not self.has_left:
             self._go()
         self._wake(actions.wake_at)
 
     def _local(self, view: View) -> Local:
-        kubernetes, before = self._kubernetes, self.actions.local
+        kubernetes, before = self.kubernetes, self.actions.local
         status = kubernetes.status(before.engine, self.role)
         token = self._join_token(view)
         return replace(before, join_token=token, engine=status, is_dismissed=kubernetes.is_dismissed)
@@ -369,6 +369,7 @@ class SimulatedNode:
     def _go(self) -> None:
         """Leave for good, as a node does: take back what we have said, forget who we were, and end."""
         self.has_left = True
+        self.world.watch.left(self, self.actions.decision)
         for entry in sorted(self.ledger.read(self.unix_now()), key=lambda entry: entry.bucket == PEERS):
             if entry.author == self.peer and policy_of(entry.bucket) is Policy.OWN:
                 self.publish(entry.bucket, entry.key, None)

@@ -131,8 +131,8 @@ class K3sEngine(Engine):
 
         That is a finalizer of k3s (pkg/etcd/member_controller.go, `managed-etcd-controller`), for which the deletion
         waits; there is nothing to do for a worker, SQLite or an external database. The server that is no member any
-        more ends, and cannot start again with the data that it has (k3s#13498); `remove` deletes that. The password
-        of the node's name goes with the node, as a Secret that it owns (pkg/nodepassword/controller.go).
+        more ends; what its init system starts again then fails, or joins anew (k3s#13498, k3s#13623), until `remove`.
+        The password of the node's name goes with the node, as a Secret that it owns (pkg/nodepassword/controller.go).
         """
         kubectl = await self._kubectl()
         node = await kubectl.node(node_name)
@@ -179,6 +179,8 @@ class K3sEngine(Engine):
         launch, given = launch_of(plan, self._server, self._agent), token_of(plan)
         found = (self._disk.read(f"{launch.data_directory}/server/token") or "").strip() if launch.is_server else ""
         token = next_token(given, found, before)
+        if plan.rejoin and password(token) == password(found):
+            token = found  # in full, so that k3s shows it to no other cluster should it join anew
         if token != given:
             launch = launch_of(with_token(plan, token), self._server, self._agent)
         return launch, Memory(given, found, token, plan.join.server if plan.join else "")
@@ -191,7 +193,7 @@ class K3sEngine(Engine):
         if begins and is_gone and (server / "token").exists() and value_of(launch.arguments, "server") is None:
             raise EngineError(
                 f"a cluster began on this machine, and its data in {server}/db is gone: started now, k3s would begin "
-                "another one. Bring it back, or let it join another master first: see docs/how-to/new-address.md"
+                "another one. Bring it back, or start another master, which it joins: see docs/how-to/new-address.md"
             )
 
     async def _has_news(self, launch: Launch, memory: Memory) -> bool:

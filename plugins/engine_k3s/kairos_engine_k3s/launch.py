@@ -8,6 +8,8 @@ Decisions worth knowing:
 - No secret is in argv: join token and datastore go through the environment file, and so do secrets that the
   operator wrote as arguments.
 - `--cluster-init` only for `master/clusterinit`: a lone `master` keeps its state in SQLite, k3s' default.
+- Once another master is up, `--server` takes its place: k3s removes the data of a server whose node was deleted, and
+  would then begin another, empty cluster of the same name (k3s#13623). Where its data is, k3s reads neither of them.
 - Servers with an external datastore meet there: they get neither `--cluster-init` nor `--server`.
 - Whoever joins gets the full token, K10 and the hash of the cluster's authority: k3s then shows it to no other cluster.
   The hash is that of the authority and not of an address, so it holds through the VPN and an elastic IP too. The
@@ -34,6 +36,7 @@ from kairos_engine_k3s.tokens import password
 
 DATA_DIRECTORY = "/var/lib/rancher/k3s"
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
+_INITIALISES = "--cluster-init"
 HOME = Home(state="/var/lib/kairos/engine_k3s", settings="/etc/rancher/k3s")
 
 
@@ -42,7 +45,7 @@ class Launch:
     """What to run. `arguments` start with server or agent; the program's path is not part of it.
 
     `passing` are arguments and variables that k3s needs only until it has joined, by their names: when one of them
-    changes, what runs may run on.
+    changes, what runs may run on. So does the first master when `rejoins` stands in the place of `--cluster-init`.
     """
 
     service: str
@@ -50,6 +53,7 @@ class Launch:
     environment: Mapping[str, SecretStr]
     manifests: tuple[File, ...] = ()
     passing: frozenset[str] = frozenset()
+    rejoins: str = ""
 
     @property
     def is_server(self) -> bool:
@@ -59,7 +63,7 @@ class Launch:
     def has_etcd(self) -> bool:
         """Whether it is a server that keeps the cluster's state in an etcd of its own."""
         is_shared = bool(self._variable("K3S_DATASTORE_ENDPOINT"))
-        joins = "--cluster-init" in self.arguments or value_of(self.arguments, "server") is not None
+        joins = _INITIALISES in self.arguments or value_of(self.arguments, "server") is not None
         return self.is_server and joins and not is_shared
 
     @property
@@ -80,7 +84,11 @@ class Launch:
         """What decides whether it must be started afresh."""
         return replace(
             self.definition,
-            arguments=tuple(text for text in self.arguments if text.partition("=")[0] not in self.passing),
+            arguments=tuple(
+                _INITIALISES if text == self.rejoins else text
+                for text in self.arguments
+                if text.partition("=")[0] not in self.passing
+            ),
             environment={name: value for name, value in self.environment.items() if name not in self.passing},
         )
 
@@ -119,6 +127,7 @@ def launch_of(plan: NodePlan, server: ServerSettings, agent: AgentSettings) -> L
         arguments=("server" if plan.role.is_master else "agent", *map(str, merged)),
         environment=MappingProxyType({name: SecretStr(environment[name]) for name in sorted(environment)}),
         passing=_passing(plan, {str(argument) for argument in merged}, environment),
+        rejoins=f"--server={plan.rejoin}" if plan.rejoin else "",
     )
     _check_join(plan, launch)
     return _with_manifests(launch, plan)
@@ -184,7 +193,7 @@ def _server_arguments(plan: NodePlan, server: ServerSettings) -> list[Argument]:
     if plan.datastore is None and plan.join is not None:
         arguments.append(Argument("server", plan.join.server))
     if plan.datastore is None and plan.role is Role.CLUSTER_INIT:
-        arguments.append(Argument("cluster-init"))
+        arguments.append(Argument("server", plan.rejoin) if plan.rejoin else Argument("cluster-init"))
     return arguments
 
 
@@ -217,7 +226,8 @@ def with_token(plan: NodePlan, token: str) -> NodePlan:
 
 def _join_environment(plan: NodePlan) -> dict[str, str]:
     token = token_of(plan)
-    environment = {"K3S_TOKEN": token if plan.join else password(token)} if token else {}
+    joins = plan.join is not None or plan.rejoin is not None
+    environment = {"K3S_TOKEN": token if joins else password(token)} if token else {}
     if plan.role is Role.WORKER and plan.join:
         environment["K3S_URL"] = plan.join.server
     return environment

@@ -52,6 +52,8 @@ def _operators(text: str, theirs: Sequence[Argument], ours: Sequence[Argument], 
 
 
 def _why(argument: Argument, plan: NodePlan) -> str:
+    if argument.name == "server" and plan.rejoin:
+        return "another master, which this first one joins should its data be gone: it begins no second cluster"
     if argument.name != "tls-san":
         return _ARGUMENTS[argument.name]
     place = plan.attachment

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,20 +105,79 @@ async def _members(machine: Any) -> list[str]:
     return sorted(json.loads(output))
 
 
-@pytest.mark.system
-async def test_a_server_that_was_taken_out_is_no_member_and_does_not_start_again(machine: Make) -> None:
-    first, second = machine("first"), machine("second")
+async def _pair(first: Any, second: Any) -> tuple[K3sEngine, K3sEngine]:
+    """Start a first master and one that joins it."""
     engine, joining = first.engine(), second.engine()
     await engine.apply(first.plan(Role.CLUSTER_INIT))
     await joining.apply(second.plan(Role.HA, first.join(await reached(engine, EngineState.READY))))
     await reached(joining, EngineState.READY)
     assert await _members(first) == ["first", "second"]
+    return engine, joining
+
+
+@pytest.mark.system
+async def test_a_server_that_was_taken_out_is_no_member_and_is_removed_with_its_data(machine: Make) -> None:
+    first, second = machine("first"), machine("second")
+    engine, joining = await _pair(first, second)
     await engine.expel("second")
     assert await _members(first) == ["first"]
-    assert "permanently removed" in (await reached(joining, EngineState.FAILED)).message
+    await joining.remove()
     assert (await reached(engine, EngineState.READY)).nodes == ("first",)
-    await second.engine().remove()
     assert not (second.root / "var/lib/rancher/k3s").exists()
+
+
+async def _nodes(engine: K3sEngine, *names: str) -> None:
+    async with asyncio.timeout(20):
+        while (await engine.status()).nodes != names:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+
+
+def _begun(machine: Any) -> int:
+    """Return how often k3s has put the data of a member away that was removed."""
+    return len(list((machine.root / "var/lib/rancher/k3s/server/db").glob("etcd-old-*")))
+
+
+@pytest.mark.system
+async def test_a_first_master_whose_node_was_deleted_joins_the_others_again_by_itself(machine: Make) -> None:
+    first, second = machine("first"), machine("second")
+    engine, joining = await _pair(first, second)
+    pid = first.pid()
+    safe = replace(first.plan(Role.CLUSTER_INIT), rejoin=f"https://127.0.0.1:{second.port}")
+    await engine.apply(safe)
+    assert first.pid() == pid, "nothing is started afresh for it"
+    await joining.expel("first")
+    await _nodes(joining, "first", "second")  # its supervisor has started it again, and nobody has told it anything
+    assert _begun(first) == 1
+    assert await _members(second) == ["first", "second"]
+    assert (await reached(engine, EngineState.READY)).nodes == ("first", "second"), "it is the same cluster"
+    token = (first.root / "var/lib/rancher/k3s/server/token").read_text().strip()
+    environment = (first.root / "etc/rancher/k3s/k3s.env").read_text()
+    assert token.startswith("K10")
+    assert token in environment, "it shows the token to this cluster alone"
+    pid = first.pid()
+    await first.engine().apply(first.plan(Role.CLUSTER_INIT))  # a restarted agent that sees nobody yet
+    await first.engine().apply(safe)
+    assert first.pid() == pid
+
+
+@pytest.mark.system
+async def test_a_first_master_that_knew_of_no_other_begins_anew_and_is_not_started_so_by_the_engine(
+    machine: Make,
+) -> None:
+    """Why it must know of the others: this is what k3s does (k3s#13623)."""
+    first, second = machine("first"), machine("second")
+    engine, joining = await _pair(first, second)
+    await joining.expel("first")
+    await _nodes(engine, "first")
+    assert await _members(first) == ["first"], "a second cluster"
+    assert await _members(second) == ["second"]
+    await (await engine.service()).stop()
+    (first.root / "var/lib/rancher/k3s/server/db/state.json").rename(first.root / "elsewhere")
+    shutil.rmtree(first.root / "var/lib/rancher/k3s/server/db")
+    with pytest.raises(EngineError, match=r"its data in .* is gone"):
+        await engine.apply(first.plan(Role.CLUSTER_INIT))
+    await engine.apply(replace(first.plan(Role.CLUSTER_INIT), rejoin=f"https://127.0.0.1:{second.port}"))
+    await _nodes(joining, "first", "second")
 
 
 @pytest.mark.system

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from kairos_engine_k3s.launch import HOME, launch_of
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
@@ -63,6 +65,23 @@ def test_servers_and_agents_are_services_of_their_own_and_only_servers_tell_when
 
 def test_what_an_earlier_version_has_written_is_looked_for_where_it_is() -> None:
     assert Home("/var/lib/kairos/engine_k3s", "/etc/rancher/k3s") == HOME
+
+
+def test_a_first_master_that_may_join_another_runs_on_as_it_is() -> None:
+    first = NodePlan(Role.CLUSTER_INIT, "a", Attachment(node_ip="10.1.0.1"), cluster_token=SecretStr("t"))
+    alone, safe, elsewhere = (
+        launch_of(replace(first, rejoin=server), ServerSettings(), AgentSettings())
+        for server in (None, "https://10.1.0.2:6443", "https://10.1.0.3:6443")
+    )
+    assert alone.arguments[-1] == "--cluster-init"
+    assert safe.arguments[-1] == "--server=https://10.1.0.2:6443"
+    assert "--cluster-init" not in safe.arguments
+    assert alone.lasting == safe.lasting == elsewhere.lasting
+    sqlite = launch_of(replace(first, role=Role.MASTER), ServerSettings(), AgentSettings())
+    assert sqlite.lasting != alone.lasting, "a move from SQLite to etcd is a start"
+    joins = Join("https://10.1.0.2:6443", SecretStr("t"))
+    joined = launch_of(replace(first, role=Role.HA, join=joins), ServerSettings(), AgentSettings())
+    assert joined.lasting != safe.lasting, "another role is a start"
 
 
 def test_files_follow_the_operators_directories() -> None:

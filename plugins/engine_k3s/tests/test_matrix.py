@@ -50,6 +50,9 @@ def cases() -> Iterator[tuple[str, NodePlan, ServerSettings, AgentSettings]]:
     for name, plan in plans(PLACES, JOIN, DATASTORE):
         yield name, plan, *nothing
     yield "master joining another master", plan_of(Role.MASTER, VPN, JOIN), *nothing
+    first = replace(plan_of(Role.CLUSTER_INIT, VPN), rejoin=JOIN.server)
+    yield "master/clusterinit with others", first, *nothing
+    yield "master/clusterinit with others external_db", replace(first, datastore=DATASTORE), *nothing
     for name, given in OVERRIDES.items():
         server = ServerSettings.checked(given)
         yield f"master/ha vpn k3s {name}", plan_of(Role.HA, VPN, JOIN), server, AgentSettings()

@@ -391,6 +391,26 @@ def test_one_of_several_members_with_a_new_address_is_deleted_and_joins_anew(
     server.until(lambda: server.nodes() == {"first": True, "second": True, "third": True})
 
 
+def test_a_server_whose_node_is_deleted_joins_anew_with_a_server_and_else_begins_another_cluster(
+    server: Node, make: Callable[[str], Node]
+) -> None:
+    second = make("second")
+    second.start("server", K3S_URL=server.url, K3S_TOKEN=server.token)
+    second.wait("k3s is up and running")
+    for again, everybody in (
+        (["server", f"--server={second.url}"], {"first": True, "second": True}),
+        (["server", "--cluster-init"], {"first": True}),
+    ):
+        second.until(lambda: second.run("kubectl", "delete", "node", "first").returncode == 0, "it has a leader")
+        assert server.process
+        assert server.process.wait(15) != 0
+        second.until(lambda: second.nodes() == {"second": True})
+        server.start(*again, K3S_TOKEN=server.token)
+        server.until(lambda nodes=everybody: server.nodes() == nodes)
+    log = (server.root / "log").read_text()
+    assert log.count("please restart k3s to rejoin the cluster") == log.count("tombstone file has been detected") == 2
+
+
 def test_a_name_that_is_taken_is_refused(server: Node, make: Callable[[str], Node]) -> None:
     other = make("other")
     other.name = "first"
