@@ -164,9 +164,9 @@ async def test_masters_that_are_killed_for_good_are_replaced_and_the_first_is_ta
         return all_ready(seen) and [status["me"]["role"] for status in seen].count("master/ha") == 3
 
     seen = await until(rest, three_masters, FORMED, "a worker takes its place")
-    [new, *_] = [agent for agent in rest if agent is by_role["worker"]] or rest
+    masters = [agent for agent, status in zip(rest, seen, strict=True) if status["me"]["role"] == "master/ha"]
     assert {status["cluster_id"] for status in seen} == {seen[0]["cluster_id"]}
-    await new.machine.run("k3s", "kubectl", "delete", "node", first.name)
-    for master in (agent for agent, status in zip(rest, seen, strict=True) if status["me"]["role"] == "master/ha"):
+    await masters[0].machine.run("k3s", "kubectl", "delete", "node", first.name)
+    for master in masters:
         await eventually(master, [agent.name for agent in rest])
         assert "server: https://" in (await master.machine.run("kairos", "get-kubeconfig")).stdout
