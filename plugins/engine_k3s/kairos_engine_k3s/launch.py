@@ -75,7 +75,7 @@ class Launch:
             self.environment,
             title=f"Lightweight Kubernetes ({self.arguments[0]})",
             documentation="https://k3s.io",
-            block="k3s",
+            block="k3s" if self.is_server else "k3s-agent",
             notifies=self.is_server,
         )
 

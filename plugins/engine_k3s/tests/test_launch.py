@@ -59,7 +59,7 @@ def test_servers_and_agents_are_services_of_their_own_and_only_servers_tell_when
     )  # fmt: skip
     assert agent.definition == Service(
         "k3s-agent", agent.arguments, agent.environment,
-        title="Lightweight Kubernetes (agent)", documentation="https://k3s.io", block="k3s", notifies=False,
+        title="Lightweight Kubernetes (agent)", documentation="https://k3s.io", block="k3s-agent", notifies=False,
     )  # fmt: skip
 
 
