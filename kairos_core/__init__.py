@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from kairos_core.protocol.drops import Drop
     from kairos_core.protocol.identity import Identity
     from kairos_core.protocol.otp import NetworkKey
+    from kairos_core.service.arguments import Argument, CommandLine, argument_value
     from kairos_core.service.convergence import WantedService, converge_service
     from kairos_core.service.definition import File, Home, Service
     from kairos_core.service.detection import detect_supervisor
@@ -83,11 +84,13 @@ __all__ = [
     "Address",
     "After",
     "ApiClient",
+    "Argument",
     "Attachment",
     "Beacon",
     "BeaconNames",
     "Before",
     "ClusterNode",
+    "CommandLine",
     "ConfigError",
     "ControlError",
     "Discovery",
@@ -141,6 +144,7 @@ __all__ = [
     "WantedService",
     "__version__",
     "api_option",
+    "argument_value",
     "ask_kubelet",
     "converge_service",
     "detect_supervisor",
@@ -175,6 +179,7 @@ _HOMES = (
     "service.disk",
     "service.convergence",
     "service.detection",
+    "service.arguments",
     "service.journal",
     "service.program",
     "service.settings",

@@ -5,48 +5,13 @@ k0s reads its command line with spf13/pflag: two dashes for long names, one for 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from kairos_core import Argument, CommandLine, argument_value
 from kairos_engine_k0s.flags import ADDING, SHORT, SWITCHES
 
 KUBELET = "kubelet-extra-args"
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """One flag by its long name, with its value if it has one; a word that is no flag has no name."""
-
-    name: str
-    value: str | None = None
-
-    def __str__(self) -> str:
-        if not self.name:
-            return self.value or ""
-        return f"--{self.name}" if self.value is None else f"--{self.name}={self.value}"
-
-
-def parse_arguments(items: Iterable[str]) -> tuple[Argument, ...]:
-    """Read an operator's arguments: `--flag=value`, `--flag value` in one item or two, `-c value`, `-d`, `--switch`.
-
-    Items are split into words as a shell does. Raises ValueError for an unclosed quote.
-    """
-    words = [word for item in items for word in shlex.split(item)]
-    arguments = []
-    while words:
-        word = words.pop(0)
-        if not word.startswith("-") or word.strip("-") == "":
-            arguments.append(Argument("", word))
-            continue
-        name, equals, value = _split(word)
-        if equals:
-            arguments.append(Argument(name, value))
-        elif name not in SWITCHES and words:  # pflag takes the next word, whatever it looks like
-            arguments.append(Argument(name, words.pop(0)))
-        else:
-            arguments.append(Argument(name))
-    return tuple(arguments)
 
 
 def _split(word: str) -> tuple[str, str, str]:
@@ -59,15 +24,24 @@ def _split(word: str) -> tuple[str, str, str]:
     return name, "=", rest.removeprefix("=")  # -cVALUE and -c=VALUE are the same
 
 
+_COMMAND_LINE = CommandLine(SWITCHES, ADDING, _split)  # pflag takes the next word, whatever it looks like
+
+
+def parse_arguments(items: Iterable[str]) -> tuple[Argument, ...]:
+    """Read an operator's arguments: `--flag=value`, `--flag value` in one item or two, `-c value`, `-d`, `--switch`.
+
+    Items are split into words as a shell does. Raises ValueError for an unclosed quote.
+    """
+    return _COMMAND_LINE.parse(items)
+
+
 def merge_arguments(ours: Sequence[Argument], theirs: Sequence[Argument]) -> tuple[Argument, ...]:
     """Merge flag by flag: one that the operator gives replaces ours, except where values add up.
 
     The kubelet's arguments, all in one flag of k0s, are merged in the same way among themselves.
     """
-    given = {argument.name for argument in theirs if argument.name not in ADDING}
-    kept = [argument for argument in ours if argument.name not in given]
     kubelet = next((argument.value or "" for argument in ours if argument.name == KUBELET), "")
-    return tuple(dict.fromkeys([*kept, *(_with_kubelet(argument, kubelet) for argument in theirs)]))
+    return _COMMAND_LINE.merge(ours, [_with_kubelet(argument, kubelet) for argument in theirs])
 
 
 def _with_kubelet(argument: Argument, kubelet: str) -> Argument:
@@ -82,12 +56,6 @@ def _merge_kubelet(ours: str, theirs: str) -> str:
     return " ".join([*kept, *theirs.split()])
 
 
-def value_of(arguments: Iterable[str], name: str) -> str | None:
-    """Return the last value of `--name=value` among formatted arguments."""
-    values = [text.partition("=")[2] for text in arguments if text.startswith(f"--{name}=")]
-    return values[-1] if values else None
-
-
 def is_on(arguments: Iterable[str], name: str) -> bool:
     """Say whether a switch is on among formatted arguments; the last word counts."""
     found = [text for text in arguments if text == f"--{name}" or text.startswith(f"--{name}=")]
@@ -96,4 +64,4 @@ def is_on(arguments: Iterable[str], name: str) -> bool:
 
 def kubelet_value(arguments: Iterable[str], name: str) -> str | None:
     """Return the last value of `--name=value` among the arguments for the kubelet."""
-    return value_of((value_of(arguments, KUBELET) or "").split(), name)
+    return argument_value((argument_value(arguments, KUBELET) or "").split(), name)

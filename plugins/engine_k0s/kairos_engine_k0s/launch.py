@@ -16,16 +16,20 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from kairos_core import Disk, EngineError, File, Home, NodePlan, Role, SecretStr, Service, ServiceSettings
-from kairos_engine_k0s.arguments import (
-    KUBELET,
+from kairos_core import (
     Argument,
-    is_on,
-    kubelet_value,
-    merge_arguments,
-    parse_arguments,
-    value_of,
+    Disk,
+    EngineError,
+    File,
+    Home,
+    NodePlan,
+    Role,
+    SecretStr,
+    Service,
+    ServiceSettings,
+    argument_value,
 )
+from kairos_engine_k0s.arguments import KUBELET, is_on, kubelet_value, merge_arguments, parse_arguments
 from kairos_engine_k0s.configuration import cluster_config
 from kairos_engine_k0s.flags import TOKEN_VARIABLES
 from kairos_engine_k0s.settings import ControllerSettings, WorkerSettings
@@ -72,7 +76,7 @@ class Launch:
 
     @property
     def data_directory(self) -> str:
-        return value_of(self.arguments, "data-dir") or DATA_DIRECTORY
+        return argument_value(self.arguments, "data-dir") or DATA_DIRECTORY
 
     @property
     def node_name(self) -> str | None:
@@ -113,7 +117,7 @@ def launch_of(plan: NodePlan, controller: ControllerSettings, worker: WorkerSett
         environment=MappingProxyType({name: block.env[name] for name in sorted(block.env)}),
         configuration=_configuration(plan, block) if f"--config={CONFIG}" in ours else None,
         token=token,
-        manifests=_manifests(plan, value_of(arguments, "data-dir") or DATA_DIRECTORY),
+        manifests=_manifests(plan, argument_value(arguments, "data-dir") or DATA_DIRECTORY),
     )
 
 
@@ -187,7 +191,7 @@ def _check_join(plan: NodePlan, block: ServiceSettings, arguments: tuple[str, ..
     """Refuse to join nothing. Without automatic roles the operator's own arguments may say what to join."""
     if plan.role not in (Role.WORKER, Role.HA) or plan.join is not None:
         return  # whoever replaces our arguments knows why
-    if value_of(arguments, "token-file") is None and not _has_token(block):
+    if argument_value(arguments, "token-file") is None and not _has_token(block):
         raise EngineError(
             f"{plan.role} needs a join token; neither the plan nor the operator's arguments have one. Wait for a "
             f"master, or set --token-file in the args of {'k0s-worker' if plan.role is Role.WORKER else 'k0s'}."

@@ -19,6 +19,7 @@ from kairos_core.testing.k0s.flags import FLAGS
         (["-c /a.yaml -d"], "--config=/a.yaml --debug"),
         (["-c/a.yaml"], "--config=/a.yaml"),
         (["-c=/a.yaml"], "--config=/a.yaml"),
+        (["-x=1"], "-x=1"),
         (["--enable-worker=false"], "--enable-worker=false"),
         (["--kubelet-extra-args='--max-pods=50 --v=2'"], "--kubelet-extra-args=--max-pods=50 --v=2"),
         (["--kubelet-extra-args --max-pods=50"], "--kubelet-extra-args=--max-pods=50"),

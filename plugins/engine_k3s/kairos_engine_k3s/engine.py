@@ -24,13 +24,13 @@ from kairos_core import (
     SupervisedService,
     Supervisor,
     WantedService,
+    argument_value,
     ask_kubelet,
     converge_service,
     detect_supervisor,
     server_health,
     with_server,
 )
-from kairos_engine_k3s.arguments import value_of
 from kairos_engine_k3s.examination import examine, examine_launches
 from kairos_engine_k3s.installer import Installer
 from kairos_engine_k3s.journal import JOURNAL
@@ -190,7 +190,7 @@ class K3sEngine(Engine):
         server = self._disk.path(f"{launch.data_directory}/server")
         begins = launch.is_server and plan.join is None and plan.datastore is None
         is_gone = not (server / "db").exists() or (server / "db/etcd/tombstone").exists()
-        if begins and is_gone and (server / "token").exists() and value_of(launch.arguments, "server") is None:
+        if begins and is_gone and (server / "token").exists() and argument_value(launch.arguments, "server") is None:
             raise EngineError(
                 f"a cluster began on this machine, and its data in {server}/db is gone: started now, k3s would begin "
                 "another one. Bring it back, or start another master, which it joins: see docs/how-to/new-address.md"

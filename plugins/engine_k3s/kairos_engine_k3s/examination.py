@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kairos_core import Finding, Port, Verdict, examine_kernel, examine_ports
-from kairos_engine_k3s.arguments import component_value, value_of
+from kairos_core import Finding, Port, Verdict, argument_value, examine_kernel, examine_ports
+from kairos_engine_k3s.arguments import component_value
 from kairos_engine_k3s.launch import Launch
 
 _MODULES = {"vxlan": "flannel"}
@@ -35,11 +35,11 @@ def ports_of(launch: Launch) -> Iterator[Port]:
     kubelet = _number(component_value(launch.arguments, "kubelet-arg", "port"), 10250)
     yield Port("tcp", kubelet, "the kubelet", f"set --kubelet-arg=port=NUMBER in {block}")
     if launch.is_server:
-        server = _number(value_of(launch.arguments, "https-listen-port"), 6443)
+        server = _number(argument_value(launch.arguments, "https-listen-port"), 6443)
         yield Port("tcp", server, "the Kubernetes API", "set --https-listen-port in k3s.args of all masters")
         yield Port("tcp", server + 1, "the API server behind it", "set --https-listen-port in k3s.args of all masters")
     else:
-        balancer = _number(value_of(launch.arguments, "lb-server-port"), 6444)
+        balancer = _number(argument_value(launch.arguments, "lb-server-port"), 6444)
         yield Port("tcp", balancer, "the way to the API servers", "set --lb-server-port in k3s-agent.args")
     if launch.has_etcd:
         yield from (Port("tcp", number, "etcd") for number in (2379, 2380))

@@ -22,15 +22,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from kairos_core import Disk, EngineError, File, Home, NodePlan, Role, SecretStr, Service, ServiceSettings
-from kairos_engine_k3s.arguments import (
+from kairos_core import (
     Argument,
-    component_value,
-    merge_arguments,
-    parse_arguments,
-    take_secrets,
-    value_of,
+    Disk,
+    EngineError,
+    File,
+    Home,
+    NodePlan,
+    Role,
+    SecretStr,
+    Service,
+    ServiceSettings,
+    argument_value,
 )
+from kairos_engine_k3s.arguments import component_value, merge_arguments, parse_arguments, take_secrets
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings
 from kairos_engine_k3s.tokens import password
 
@@ -63,7 +68,7 @@ class Launch:
     def has_etcd(self) -> bool:
         """Whether it is a server that keeps the cluster's state in an etcd of its own."""
         is_shared = bool(self._variable("K3S_DATASTORE_ENDPOINT"))
-        joins = _INITIALISES in self.arguments or value_of(self.arguments, "server") is not None
+        joins = _INITIALISES in self.arguments or argument_value(self.arguments, "server") is not None
         return self.is_server and joins and not is_shared
 
     @property
@@ -94,11 +99,11 @@ class Launch:
 
     @property
     def data_directory(self) -> str:
-        return value_of(self.arguments, "data-dir") or self._variable("K3S_DATA_DIR") or DATA_DIRECTORY
+        return argument_value(self.arguments, "data-dir") or self._variable("K3S_DATA_DIR") or DATA_DIRECTORY
 
     @property
     def kubeconfig(self) -> str:
-        given = value_of(self.arguments, "write-kubeconfig") or self._variable("K3S_KUBECONFIG_OUTPUT")
+        given = argument_value(self.arguments, "write-kubeconfig") or self._variable("K3S_KUBECONFIG_OUTPUT")
         return given or KUBECONFIG
 
     @property
@@ -162,8 +167,8 @@ def _check_join(plan: NodePlan, launch: Launch) -> None:
     """Refuse to join nothing. Without automatic roles the operator's own arguments may say what to join."""
     if plan.join is not None:
         return  # whoever replaces our arguments or environment knows why
-    server = value_of(launch.arguments, "server") or launch.environment.get("K3S_URL")
-    token = value_of(launch.arguments, "token-file") or launch.environment.get("K3S_TOKEN")
+    server = argument_value(launch.arguments, "server") or launch.environment.get("K3S_URL")
+    token = argument_value(launch.arguments, "token-file") or launch.environment.get("K3S_TOKEN")
     needs_server = plan.role is Role.WORKER or (plan.role is Role.HA and plan.datastore is None)
     if needs_server and not server:
         alternative = " or an external database" if plan.role is Role.HA else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from kairos_engine_k3s.arguments import value_of
+from kairos_core import argument_value
 from kairos_engine_k3s.launch import Launch
 
 _STRANGER = re.compile(r"not a member of the etcd cluster\. Found \[(.*)\], expect: (\S+=\S+)")
@@ -32,12 +32,12 @@ def way_back(complaint: str, launch: Launch) -> str:
     if not old:
         return f"this machine is no member of the etcd on its disk any more: see {_PAGE}"
     if len(members) > 1:
-        node = value_of(launch.arguments, "node-name") or name.rpartition("-")[0]  # etcd's has a random end
+        node = argument_value(launch.arguments, "node-name") or name.rpartition("-")[0]  # etcd's has a random end
         return f"{what}let it join anew: first, on another master, kubectl delete node {node}; then see {_PAGE}"
     flags = " ".join(
         f"--{flag}={value}"
         for flag in ("data-dir", "node-name", "node-ip")
-        if (value := value_of(launch.arguments, flag))
+        if (value := argument_value(launch.arguments, flag))
     )
     return f"{what}run: kairos engine stop; k3s server --cluster-reset {flags}; kairos engine start"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from types import MappingProxyType
 
-from kairos_core import File, NodePlan, Preview, Role, Step, StepKind
-from kairos_engine_k3s.arguments import Argument, parse_arguments, take_secrets
+from kairos_core import Argument, File, NodePlan, Preview, Role, Step, StepKind
+from kairos_engine_k3s.arguments import parse_arguments, take_secrets
 from kairos_engine_k3s.flags import ADDING
 from kairos_engine_k3s.launch import Launch, block_of, launch_of, our_arguments
 from kairos_engine_k3s.settings import AgentSettings, ServerSettings

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kairos_engine_k3s.arguments import Argument, merge_arguments, parse_arguments, take_secrets
+from kairos_engine_k3s.arguments import merge_arguments, parse_arguments, take_secrets
 from kairos_engine_k3s.flags import ADDING, SECRET, SHORT, SWITCHES
 
+from kairos_core import Argument
 from kairos_core.testing.k3s.flags import FLAGS
 
 ONE_PER_FAMILY = {"node-ip", "node-external-ip", "cluster-cidr", "service-cidr", "cluster-dns"}
