@@ -3,118 +3,37 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kairos_core.model import Attachment, EngineState, EngineStatus, Join, NodePlan, Role
+from kairos_core.model import EngineState, EngineStatus, Role
 from kairos_core.settings import SecretStr
-from kairos_core.testing import machines as kit
-from kairos_core.testing.engines import FakeCluster, FakeEngine
 from kairos_core.testing.machines import (
     EngineMachine,
+    begun,
     check_adoption,
     check_cluster,
-    check_expulsion,
-    check_expulsion_of_strangers,
+    check_kubeconfig,
+    check_removal,
     check_revival,
     check_secrets,
+    check_unknown_flag,
+    formed,
     free_port,
+    in_directories,
+    joined,
     machines,
     reached,
 )
 
-FIRST_PID = 4000
+OWN = "etc/fake.conf"  # a file that the fake engine writes where there is none
 SECRET = "my-own-secret"
 
-
-class Process:
-    """What runs on a machine: a number, and whether it was killed and not yet started again."""
-
-    def __init__(self) -> None:
-        self.pid, self.is_dead, self.removals = FIRST_PID, False, 0
-
-
-class Watched(FakeEngine):
-    """A fake whose process can be killed; `fault` is what it does wrong."""
-
-    def __init__(self, cluster: FakeCluster, process: Process, fault: str) -> None:
-        super().__init__(cluster)
-        self.process, self.fault = process, fault
-
-    async def apply(self, plan: NodePlan) -> None:
-        await super().apply(plan)
-        if self.fault == "restarts what runs":
-            self.process.pid += 1
-
-    async def status(self) -> EngineStatus:
-        status = await super().status()
-        if self.process.is_dead and self.fault != "tells no death":
-            self.process.is_dead = self.fault == "stays dead"
-            self.process.pid += self.fault != "never died"
-            return EngineStatus(EngineState.FAILED, "it has ended")
-        if status.join_token and self.fault == "another cluster each time":
-            return replace(status, join_token=SecretStr(f"{id(self)} {self.process.pid}"))
-        if self.fault == "sees itself alone":
-            return replace(status, nodes=status.nodes[:1])
-        return status
-
-    async def remove(self) -> None:
-        await super().remove()
-        self.process.removals += 1
-
-    async def expel(self, node_name: str) -> None:
-        if self.fault == "expels anybody" and not node_name:
-            self.cluster.nodes.clear()
-            self.cluster.expelled.add("a")
-        elif self.fault != "expels nobody":
-            await super().expel(node_name)
-
-
-class Machine(EngineMachine):
-    """A machine with such a fake."""
-
-    SERVICE = "fake"
-    cluster: FakeCluster
-    process: Process
-    fault = ""
-
-    def engine(self, *arguments: str) -> Watched:
-        return Watched(self.cluster, self.process, self.fault)
-
-    def plan(self, role: Role, join: Join | None = None) -> NodePlan:
-        return NodePlan(role, self.name, Attachment(), cluster_token=None if join else SecretStr("t"), join=join)
-
-    def pid(self, service: str = "") -> int:
-        return self.process.pid
-
-
-Make = Callable[..., Machine]
-
-
-@pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Make machines of one cluster; to kill a process of theirs marks it as dead. Nothing is waited for long."""
-    cluster, made = FakeCluster(), []
-
-    def machine(name: str, fault: str = "") -> Machine:
-        one = Machine(name, tmp_path / name)
-        one.cluster, one.process, one.fault = cluster, Process(), fault
-        made.append(one)
-        return one
-
-    def kill(pid: int, number: int) -> None:
-        assert number == signal.SIGKILL
-        for each in made:
-            each.process.is_dead |= each.process.pid == pid
-
-    monkeypatch.setattr(kit, "PATIENCE", 0.2)
-    monkeypatch.setattr(os, "kill", kill)
-    return machine
+Make = Callable[..., Any]  # a Machine of conftest.py
 
 
 async def test_what_is_right_passes(make: Make) -> None:
@@ -122,27 +41,10 @@ async def test_what_is_right_passes(make: Make) -> None:
     assert first.join_token == second.join_token
     await check_adoption(make("adopts"))
     await check_revival(make("revives"))
-
-
-async def test_who_takes_out_the_right_ones_passes(make: Make) -> None:
-    await check_expulsion(make)
-
-
-async def test_an_engine_that_expels_nobody_is_found(make: Make) -> None:
-    with pytest.raises(AssertionError, match=r"'third'., not .'first', 'second'"):
-        await check_expulsion(lambda name: make(name, "expels nobody"))
-
-
-async def test_strangers_change_nothing(make: Make) -> None:
-    await check_expulsion_of_strangers(make("a"))
-
-
-@pytest.mark.parametrize(
-    ("fault", "what"), [("expels nobody", "must be refused where no master"), ("expels anybody", "knows .., not")]
-)
-async def test_an_engine_that_expels_without_asking_who_is_found(make: Make, fault: str, what: str) -> None:
-    with pytest.raises(AssertionError, match=what):
-        await check_expulsion_of_strangers(make("a", fault))
+    await check_kubeconfig(make("writes"))
+    await check_unknown_flag(make("says"), "unknown flag")
+    await check_removal(make("goes"), {OWN: "theirs"}, meanwhile={"etc/other": "b"}, left=[])
+    await check_removal(make("goes too"), {}, meanwhile={}, left=[])
 
 
 async def test_a_cluster_that_does_not_see_its_nodes_is_found(make: Make) -> None:
@@ -173,6 +75,61 @@ async def test_a_death_that_is_not_told_or_not_mended_is_found(make: Make, fault
         await check_revival(make("a", fault))
 
 
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [("names itself", "must name https://localhost:6443"), ("needs a file", "must need no other file")],
+)
+async def test_a_kubeconfig_that_others_cannot_use_is_found(make: Make, fault: str, what: str) -> None:
+    with pytest.raises(AssertionError, match=what):
+        await check_kubeconfig(make("a", fault))
+
+
+async def test_a_failure_that_hides_what_the_program_said_is_found(make: Make) -> None:
+    with pytest.raises(AssertionError, match="in the words of the program: it has ended"):
+        await check_unknown_flag(make("a", "says nothing"), "unknown flag")
+
+
+@pytest.mark.parametrize("fault", ["leaves a file", "takes what is not its own"])
+async def test_a_removal_of_too_little_or_too_much_is_found(make: Make, fault: str) -> None:
+    before = {OWN: "theirs"} if fault.startswith("takes") else {}
+    with pytest.raises(AssertionError, match="must leave what it did not make, and nothing else"):
+        await check_removal(make("a", fault), before, meanwhile={}, left=[])
+
+
+async def test_a_removal_that_spoils_a_file_or_lets_the_process_run_is_found(make: Make) -> None:
+    with pytest.raises(AssertionError, match=f"{OWN} must be as it was"):
+        await check_removal(make("a", "spoils what is not its own"), {OWN: "theirs"}, meanwhile={}, left=[])
+    runs_on = make("b")
+    runs_on.process.pid = os.getpid()
+    with pytest.raises(AssertionError, match="nothing must run"):
+        await check_removal(runs_on, {}, meanwhile={}, left=[])
+
+
+async def test_a_cluster_is_formed_of_those_who_join_the_first(make: Make) -> None:
+    trio, engines, join = await formed(make)
+    assert [machine.name for machine in trio] == ["first", "second", "worker"]
+    assert (await engines[0].status()).nodes == ("first", "second", "worker")
+    assert [engine.plan.join for engine in engines] == [None, join, join]
+
+
+async def test_who_begins_and_who_joins_is_ready_with_the_arguments_that_it_was_given(make: Make) -> None:
+    first, other = make("first"), make("other")
+    engine, join = await begun(first, "--a", role=Role.MASTER)
+    joining = await joined(other, Role.WORKER, join, "--b")
+    assert (engine.arguments, engine.plan.role) == (("--a",), Role.MASTER)
+    assert (joining.arguments, joining.plan.role, joining.plan.join) == (("--b",), Role.WORKER, join)
+    assert (await joining.status()).state is EngineState.READY
+
+
+def test_machines_have_directories_and_addresses_of_their_own(make: Make, tmp_path: Path) -> None:
+    installed = []
+    add = in_directories(tmp_path, type(make("a")), lambda directory, root: installed.append((directory, root)))
+    one, two = add("one"), add("two")
+    assert (one.root, two.root) == (tmp_path / "one", tmp_path / "two")
+    assert (one.address, two.address) == ("127.0.0.1", "127.0.0.2")
+    assert installed == [(each.root / "usr/local/bin", each.root) for each in (one, two)]
+
+
 async def test_what_runs_is_removed_from_every_machine_at_the_end(make: Make) -> None:
     async with machines(make) as add:
         made = [add("one"), add("two")]
@@ -187,36 +144,32 @@ async def test_a_state_that_does_not_come_is_told_with_the_one_that_there_is(mak
 
 
 @pytest.fixture
-def with_files(tmp_path: Path) -> Machine:
+def with_files(make: Make) -> Any:
     """A machine whose service is this process, with a key and a token in files."""
-    for name, text in (("run/kairos/fake.pid", f"{os.getpid()} ()"), ("key", "PRIVATE KEY"), ("env", f"a {SECRET} c")):
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        file.chmod(0o600)
-    machine = Machine("a", tmp_path)
-    machine.process = Process()
+    machine = make("a")
+    files = {"run/kairos/fake.pid": f"{os.getpid()} ()", "key": "PRIVATE KEY", "env": f"a {SECRET} c"}
+    machine.write(files)
+    for name in files:
+        (machine.root / name).chmod(0o600)
     machine.process.pid = os.getpid()
     return machine
 
 
-def test_files_with_secrets_are_found_and_must_be_for_their_owner_alone(with_files: Machine) -> None:
+def test_files_with_secrets_are_found_and_must_be_for_their_owner_alone(with_files: Any) -> None:
     assert check_secrets(with_files, SECRET) == {"key", "env"}
     (with_files.root / "env").chmod(0o640)
     with pytest.raises(AssertionError, match=r"env holds a secret, and has the mode 0640"):
         check_secrets(with_files, SECRET)
 
 
-def test_a_secret_among_the_arguments_is_found(with_files: Machine) -> None:
+def test_a_secret_among_the_arguments_is_found(with_files: Any) -> None:
     with pytest.raises(AssertionError, match="arguments must hold no secret"):
         check_secrets(with_files, Path("/proc/self/cmdline").read_text().partition("\0")[0])
 
 
-def test_a_service_is_known_by_its_pid_file_and_how_others_join_by_its_status(tmp_path: Path) -> None:
-    machine = Machine("a", tmp_path)
-    for service, text in (("fake", f"{os.getpid()} (python) S"), ("other", "1 (init) S")):
-        (tmp_path / "run/kairos").mkdir(parents=True, exist_ok=True)
-        (tmp_path / f"run/kairos/{service}.pid").write_text(text)
+def test_a_service_is_known_by_its_pid_file_and_how_others_join_by_its_status(make: Make) -> None:
+    machine = make("a")
+    machine.write({"run/kairos/fake.pid": f"{os.getpid()} (python) S", "run/kairos/other.pid": "1 (init) S"})
     assert EngineMachine.pid(machine) == os.getpid()
     assert EngineMachine.pid(machine, "other") == 1
     token = SecretStr("t")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 from collections.abc import AsyncIterator, Callable
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from kairos_engine_k0s.launch import HOME
 from kairos_core import Attachment, Join, NodePlan, Role
 from kairos_core.service.child import Child
 from kairos_core.testing.k0s import install_stand_in
-from kairos_core.testing.machines import EngineMachine, machines
+from kairos_core.testing.machines import EngineMachine, in_directories, machines
 
 
 def make_token(user: str, server: str, secret: str = "abcdef.0123456789abcdef", authority: str = "PEM\n") -> str:
@@ -64,12 +63,5 @@ class Machine(EngineMachine):
 @pytest.fixture
 async def machine(tmp_path: Path) -> AsyncIterator[Callable[[str], Machine]]:
     """Make machines; whatever k0s they run is ended with the test."""
-    numbers = count(1)
-
-    def make(name: str) -> Machine:
-        root = tmp_path / name
-        install_stand_in(root / "usr/local/bin", root)
-        return Machine(name, root, address=f"127.0.0.{next(numbers)}")
-
-    async with machines(make) as add:
-        yield add
+    async with machines(in_directories(tmp_path, Machine, install_stand_in)) as make:
+        yield make

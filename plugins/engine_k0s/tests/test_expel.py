@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +14,14 @@ from kairos_engine_k0s.launch import DATA_DIRECTORY, HOME
 from kairos_engine_k0s.members import Member, member_of, members
 
 from kairos_core import ClusterNode, Disk, EngineError, EngineState, Kubectl, Role
+from kairos_core.testing.expulsions import (
+    check_budget,
+    check_expulsion,
+    check_expulsion_of_strangers,
+    check_expulsion_of_the_dead,
+)
 from kairos_core.testing.k3s.kubectl import BUDGET
-from kairos_core.testing.machines import check_expulsion, check_expulsion_of_strangers, reached
+from kairos_core.testing.machines import begun, joined, reached
 
 Make = Callable[[str], Any]  # a Machine of conftest.py
 
@@ -160,10 +165,8 @@ async def _members(machine: Any) -> list[str]:
 @pytest.mark.parametrize("arguments", [(), ("--enable-worker=false",)], ids=["with a kubelet", "without one"])
 async def test_a_controller_that_was_taken_out_is_no_member(arguments: tuple[str, ...], machine: Make) -> None:
     first, second = machine("first"), machine("second")
-    engine, joining = first.engine(), second.engine(*arguments)
-    await engine.apply(first.plan(Role.CLUSTER_INIT))
-    await joining.apply(second.plan(Role.HA, first.join(await reached(engine, EngineState.READY))))
-    await reached(joining, EngineState.READY)
+    engine, join = await begun(first)
+    joining = await joined(second, Role.HA, join, *arguments)
     assert await _members(first) == ["first", "second"]
     await engine.expel("second")
     assert await _members(first) == ["first"]
@@ -175,29 +178,15 @@ async def test_a_controller_that_was_taken_out_is_no_member(arguments: tuple[str
 
 @pytest.mark.system
 async def test_a_drain_that_a_budget_holds_up_deletes_nothing(machine: Make) -> None:
-    first, second = machine("first"), machine("second")
-    engine, joining = first.engine(), second.engine(f"--labels={BUDGET}=web")
-    await engine.apply(first.plan(Role.CLUSTER_INIT))
-    await joining.apply(second.plan(Role.HA, first.join(await reached(engine, EngineState.READY))))
-    await reached(joining, EngineState.READY)
-    with pytest.raises(EngineError, match=r'second cannot be drained: evicting pods/"web".*disruption budget.*--force'):
-        await engine.expel("second")
-    assert (await engine.status()).nodes == ("first", "second")
+    first = await check_budget(machine, Role.HA, f"--labels={BUDGET}=web")
     assert await _members(first) == ["first", "second"]
 
 
 @pytest.mark.system
 async def test_a_dead_worker_is_taken_out_as_soon_as_the_cluster_knows_it(machine: Make) -> None:
-    first, worker = machine("first"), machine("worker")
-    engine, joining = first.engine(), worker.engine()
-    await engine.apply(first.plan(Role.CLUSTER_INIT))
-    await joining.apply(worker.plan(Role.WORKER, first.join(await reached(engine, EngineState.READY))))
-    await reached(joining, EngineState.READY)
-    await (await joining.service()).stop()
-    program, admin = first.root / "usr/local/bin/k0s", first.root / "var/lib/k0s/pki/admin.conf"
-    kubectl = Kubectl((str(program), "kubectl", f"--kubeconfig={admin}"))
-    async with asyncio.timeout(30):
-        while not (await kubectl.node("worker")).is_silent:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.5)
-    await engine.expel("worker")
-    assert (await engine.status()).nodes == ("first",)
+    await check_expulsion_of_the_dead(machine, _kubectl)
+
+
+def _kubectl(machine: Any) -> Kubectl:
+    program, admin = machine.root / "usr/local/bin/k0s", machine.root / "var/lib/k0s/pki/admin.conf"
+    return Kubectl((str(program), "kubectl", f"--kubeconfig={admin}"))

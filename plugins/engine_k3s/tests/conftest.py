@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ from kairos_engine_k3s.launch import HOME
 from kairos_core import Attachment, Join, NodePlan, Role, SecretStr
 from kairos_core.service.child import Child
 from kairos_core.testing.k3s import install_stand_in
-from kairos_core.testing.machines import EngineMachine, machines
+from kairos_core.testing.machines import EngineMachine, in_directories, machines
 
 
 class Machine(EngineMachine):
@@ -40,12 +39,5 @@ class Machine(EngineMachine):
 @pytest.fixture
 async def machine(tmp_path: Path) -> AsyncIterator[Callable[[str], Machine]]:
     """Make machines; whatever k3s they run is ended with the test."""
-    numbers = count(1)
-
-    def make(name: str) -> Machine:
-        root = tmp_path / name
-        install_stand_in(root / "usr/local/bin", root)
-        return Machine(name, root, address=f"127.0.0.{next(numbers)}")
-
-    async with machines(make) as add:
-        yield add
+    async with machines(in_directories(tmp_path, Machine, install_stand_in)) as make:
+        yield make

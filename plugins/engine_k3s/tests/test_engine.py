@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,12 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kairos_engine_k3s import K3sEngine, ServerSettings
 
 from kairos_core import Attachment, EngineError, EngineState, Join, Manifest, NodePlan, Role, SecretStr
 from kairos_core.testing.engines import check_engine
-from kairos_core.testing.machines import check_adoption, check_cluster, check_revival, check_secrets, reached
+from kairos_core.testing.machines import (
+    begun,
+    check_adoption,
+    check_cluster,
+    check_kubeconfig,
+    check_removal,
+    check_revival,
+    check_secrets,
+    check_unknown_flag,
+    joined,
+    reached,
+)
 
 pytestmark = pytest.mark.system
 Make = Callable[[str], Any]  # a Machine of conftest.py
@@ -32,9 +41,7 @@ async def test_a_master_a_second_master_and_a_worker_form_one_cluster_of_one_tok
 
 async def test_a_second_master_cannot_join_one_that_keeps_its_state_alone(machine: Make) -> None:
     alone, second = machine("alone"), machine("second")
-    engine = alone.engine()
-    await engine.apply(alone.plan(Role.MASTER))
-    join = alone.join(await reached(engine, EngineState.READY))
+    _, join = await begun(alone, role=Role.MASTER)
     joining = second.engine()
     await joining.apply(second.plan(Role.HA, join))
     assert "--cluster-init" in (await reached(joining, EngineState.FAILED)).message
@@ -43,9 +50,7 @@ async def test_a_second_master_cannot_join_one_that_keeps_its_state_alone(machin
 @pytest.mark.parametrize("role", [Role.WORKER, Role.HA])
 async def test_a_wrong_join_token_is_a_failure_that_says_so_and_shows_no_token(role: Role, machine: Make) -> None:
     master, other = machine("master"), machine("other")
-    engine = master.engine()
-    await engine.apply(master.plan(Role.CLUSTER_INIT))
-    await reached(engine, EngineState.READY)
+    await begun(master)
     joining = other.engine()
     wrong = Join(f"https://127.0.0.1:{master.port}", SecretStr("quite-another-token"))
     await joining.apply(other.plan(role, wrong))
@@ -57,9 +62,7 @@ async def test_a_wrong_join_token_is_a_failure_that_says_so_and_shows_no_token(r
 
 async def test_a_join_token_of_another_cluster_is_refused_before_it_is_sent(machine: Make) -> None:
     master, other = machine("master"), machine("other")
-    engine = master.engine()
-    await engine.apply(master.plan(Role.CLUSTER_INIT))
-    await reached(engine, EngineState.READY)
+    await begun(master)
     joining = other.engine()
     foreign = Join(f"https://127.0.0.1:{master.port}", SecretStr(f"K10{'0' * 64}::server:{master.TOKEN}"))
     await joining.apply(other.plan(Role.WORKER, foreign))
@@ -69,9 +72,7 @@ async def test_a_join_token_of_another_cluster_is_refused_before_it_is_sent(mach
 
 async def test_a_machine_under_a_name_that_is_taken_is_refused(machine: Make) -> None:
     master, other = machine("master"), machine("other")
-    engine = master.engine()
-    await engine.apply(master.plan(Role.CLUSTER_INIT))
-    join = master.join(await reached(engine, EngineState.READY))
+    _, join = await begun(master)
     joining = other.engine()
     await joining.apply(replace(other.plan(Role.WORKER, join), node_name="master"))
     assert "joined under this node's name" in (await reached(joining, EngineState.FAILED)).message
@@ -87,9 +88,7 @@ async def test_a_k3s_that_dies_is_started_again(machine: Make) -> None:
 
 async def test_an_equal_plan_restarts_nothing_and_a_changed_argument_does(machine: Make) -> None:
     a = machine("a")
-    engine = a.engine()
-    await engine.apply(a.plan(Role.MASTER))
-    await reached(engine, EngineState.READY)
+    engine, _ = await begun(a, role=Role.MASTER)
     pid = a.pid()
     await engine.apply(a.plan(Role.MASTER))
     assert a.pid() == pid
@@ -102,9 +101,7 @@ async def test_an_equal_plan_restarts_nothing_and_a_changed_argument_does(machin
 
 async def test_no_secret_is_in_argv_and_files_with_secrets_are_for_their_owner_only(machine: Make) -> None:
     a = machine("a")
-    engine = a.engine("--agent-token=agents-only-secret")
-    await engine.apply(a.plan(Role.MASTER))
-    await reached(engine, EngineState.READY)
+    await begun(a, "--agent-token=agents-only-secret", role=Role.MASTER)
     for secret in (a.TOKEN, "agents-only-secret"):
         assert "etc/rancher/k3s/k3s.env" in check_secrets(a, secret)
 
@@ -131,23 +128,13 @@ async def test_manifests_come_and_go_with_the_plan(machine: Make) -> None:
 
 
 async def test_the_kubeconfig_names_the_endpoint_else_the_node(machine: Make) -> None:
-    a = machine("a")
-    engine = a.engine()
-    plan = replace(a.plan(Role.MASTER), attachment=Attachment(node_ip="127.0.0.1", endpoint="localhost"))
-    await engine.apply(plan)
-    status = await reached(engine, EngineState.READY)
-    assert status.kubeconfig
-    document = yaml.safe_load(status.kubeconfig.get_secret_value())
-    assert document["clusters"][0]["cluster"]["server"] == f"https://localhost:{a.port}"
+    await check_kubeconfig(machine("a"))
 
 
 async def test_a_node_that_changes_its_role_runs_one_service_only(machine: Make) -> None:
     master, other = machine("master"), machine("other")
-    engine, changing = master.engine(), other.engine()
-    await engine.apply(master.plan(Role.CLUSTER_INIT))
-    join = master.join(await reached(engine, EngineState.READY))
-    await changing.apply(other.plan(Role.WORKER, join))
-    await reached(changing, EngineState.READY)
+    _, join = await begun(master)
+    changing = await joined(other, Role.WORKER, join)
     await changing.apply(other.plan(Role.HA, join))
     await reached(changing, EngineState.READY)
     assert not (other.root / "run/kairos/k3s-agent.pid").exists()
@@ -155,26 +142,10 @@ async def test_a_node_that_changes_its_role_runs_one_service_only(machine: Make)
 
 
 async def test_removal_leaves_only_what_apply_did_not_make(machine: Make) -> None:
-    a = machine("a")
-    unit = a.root / "etc/rancher/k3s/k3s.env"
-    unit.parent.mkdir(parents=True)
-    unit.write_text("FROM_BEFORE=1\n")
-    registries = unit.with_name("registries.yaml")
-    engine = a.engine()
-    await engine.apply(a.plan(Role.MASTER))
-    await reached(engine, EngineState.READY)
-    pid = a.pid()
-    registries.write_text("mirrors: {}\n")
-    await engine.remove()
-    assert not os.path.exists(f"/proc/{pid}")
-    left = {str(file.relative_to(a.root)) for file in a.root.rglob("*") if file.is_file()}
-    assert left == {
-        "usr/local/bin/k3s",
-        "etc/rancher/node/password",
-        "etc/rancher/k3s/k3s.env",
-        "etc/rancher/k3s/registries.yaml",
-    }
-    assert unit.read_text() == "FROM_BEFORE=1\n"
+    before = {"etc/rancher/k3s/k3s.env": "FROM_BEFORE=1\n"}
+    meanwhile = {"etc/rancher/k3s/registries.yaml": "mirrors: {}\n"}
+    left = ["usr/local/bin/k3s", "etc/rancher/node/password"]
+    await check_removal(machine("a"), before, meanwhile=meanwhile, left=left)
 
 
 async def test_without_k3s_it_says_what_to_do(tmp_path: Path) -> None:
@@ -200,8 +171,4 @@ async def test_k3s_is_installed_from_a_directory_and_goes_with_the_engine(machin
 
 
 async def test_flags_that_k3s_does_not_know_end_in_its_own_words(machine: Make) -> None:
-    a = machine("a")
-    engine = a.engine("--no-such-flag=1")
-    await engine.apply(a.plan(Role.MASTER))
-    status = await reached(engine, EngineState.FAILED)
-    assert "flag provided but not defined: -no-such-flag" in status.message
+    await check_unknown_flag(machine("a"), "flag provided but not defined: -no-such-flag")

@@ -14,9 +14,15 @@ import pytest
 from kairos_engine_k3s import K3sEngine
 from kairos_engine_k3s.launch import HOME, KUBECONFIG
 
-from kairos_core import Disk, EngineError, EngineState, Role
+from kairos_core import Disk, Engine, EngineError, EngineState, Kubectl, Role
+from kairos_core.testing.expulsions import (
+    check_budget,
+    check_expulsion,
+    check_expulsion_of_strangers,
+    check_expulsion_of_the_dead,
+)
 from kairos_core.testing.k3s.kubectl import BUDGET
-from kairos_core.testing.machines import check_expulsion, check_expulsion_of_strangers, reached
+from kairos_core.testing.machines import begun, joined, knows, reached
 
 Make = Callable[[str], Any]  # a Machine of conftest.py
 
@@ -105,12 +111,10 @@ async def _members(machine: Any) -> list[str]:
     return sorted(json.loads(output))
 
 
-async def _pair(first: Any, second: Any) -> tuple[K3sEngine, K3sEngine]:
+async def _pair(first: Any, second: Any) -> tuple[Engine, Engine]:
     """Start a first master and one that joins it."""
-    engine, joining = first.engine(), second.engine()
-    await engine.apply(first.plan(Role.CLUSTER_INIT))
-    await joining.apply(second.plan(Role.HA, first.join(await reached(engine, EngineState.READY))))
-    await reached(joining, EngineState.READY)
+    engine, join = await begun(first)
+    joining = await joined(second, Role.HA, join)
     assert await _members(first) == ["first", "second"]
     return engine, joining
 
@@ -124,12 +128,6 @@ async def test_a_server_that_was_taken_out_is_no_member_and_is_removed_with_its_
     await joining.remove()
     assert (await reached(engine, EngineState.READY)).nodes == ("first",)
     assert not (second.root / "var/lib/rancher/k3s").exists()
-
-
-async def _nodes(engine: K3sEngine, *names: str) -> None:
-    async with asyncio.timeout(20):
-        while (await engine.status()).nodes != names:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.1)
 
 
 def _begun(machine: Any) -> int:
@@ -146,7 +144,7 @@ async def test_a_first_master_whose_node_was_deleted_joins_the_others_again_by_i
     await engine.apply(safe)
     assert first.pid() == pid, "nothing is started afresh for it"
     await joining.expel("first")
-    await _nodes(joining, "first", "second")  # its supervisor has started it again, and nobody has told it anything
+    await knows(joining, "first", "second")  # its supervisor has started it again, and nobody has told it anything
     assert _begun(first) == 1
     assert await _members(second) == ["first", "second"]
     assert (await reached(engine, EngineState.READY)).nodes == ("first", "second"), "it is the same cluster"
@@ -168,7 +166,7 @@ async def test_a_first_master_that_knew_of_no_other_begins_anew_and_is_not_start
     first, second = machine("first"), machine("second")
     engine, joining = await _pair(first, second)
     await joining.expel("first")
-    await _nodes(engine, "first")
+    await knows(engine, "first")
     assert await _members(first) == ["first"], "a second cluster"
     assert await _members(second) == ["second"]
     await (await engine.service()).stop()
@@ -177,51 +175,34 @@ async def test_a_first_master_that_knew_of_no_other_begins_anew_and_is_not_start
     with pytest.raises(EngineError, match=r"its data in .* is gone"):
         await engine.apply(first.plan(Role.CLUSTER_INIT))
     await engine.apply(replace(first.plan(Role.CLUSTER_INIT), rejoin=f"https://127.0.0.1:{second.port}"))
-    await _nodes(joining, "first", "second")
+    await knows(joining, "first", "second")
 
 
 @pytest.mark.system
 async def test_a_drain_that_a_budget_holds_up_deletes_nothing(machine: Make) -> None:
-    first, worker = machine("first"), machine("worker")
-    engine, joining = first.engine(), worker.engine(f"--node-label={BUDGET}=web")
-    await engine.apply(first.plan(Role.CLUSTER_INIT))
-    await joining.apply(worker.plan(Role.WORKER, first.join(await reached(engine, EngineState.READY))))
-    await reached(joining, EngineState.READY)
-    with pytest.raises(EngineError, match=r'worker cannot be drained: evicting pods/"web".*disruption budget.*--force'):
-        await engine.expel("worker")
-    assert (await engine.status()).nodes == ("first", "worker")
+    await check_budget(machine, Role.WORKER, f"--node-label={BUDGET}=web")
 
 
 @pytest.mark.system
 async def test_a_dead_node_is_taken_out_as_soon_as_the_cluster_knows_it(machine: Make) -> None:
-    first, worker = machine("first"), machine("worker")
-    engine = first.engine("--kube-controller-manager-arg=node-monitor-grace-period=1.5s")
-    joining = worker.engine()
-    await engine.apply(first.plan(Role.CLUSTER_INIT))
-    await joining.apply(worker.plan(Role.WORKER, first.join(await reached(engine, EngineState.READY))))
-    await reached(joining, EngineState.READY)
-    await (await joining.service()).stop()
-    kubectl = await engine._kubectl()
-    async with asyncio.timeout(20):
-        while not (await kubectl.node("worker")).is_silent:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.1)
-    await engine.expel("worker")
-    assert (await engine.status()).nodes == ("first",)
+    sooner = "--kube-controller-manager-arg=node-monitor-grace-period=1.5s"
+    await check_expulsion_of_the_dead(machine, _kubectl, sooner)
+
+
+def _kubectl(machine: Any) -> Kubectl:
+    program, admin = machine.root / "usr/local/bin/k3s", machine.root / KUBECONFIG.lstrip("/")
+    return Kubectl((str(program), "kubectl", f"--kubeconfig={admin}"))
 
 
 @pytest.mark.system
 async def test_a_node_that_runs_on_does_not_come_back_until_it_is_started_again(machine: Make) -> None:
     first, worker = machine("first"), machine("worker")
-    engine, joining = first.engine(), worker.engine()
-    await engine.apply(first.plan(Role.CLUSTER_INIT))
-    await joining.apply(worker.plan(Role.WORKER, first.join(await reached(engine, EngineState.READY))))
-    await reached(joining, EngineState.READY)
+    engine, join = await begun(first)
+    joining = await joined(worker, Role.WORKER, join)
     await engine.expel("worker")
     await asyncio.sleep(2.5)  # two heartbeats
     assert (await engine.status()).nodes == ("first",)
     service = await joining.service()
     await service.stop()
     await service.start()
-    async with asyncio.timeout(20):
-        while (await engine.status()).nodes != ("first", "worker"):  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.1)
+    await knows(engine, "first", "worker")

@@ -11,10 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from kairos_engine_k3s import K3sEngine
 
-from kairos_core import EngineError, EngineState, Join, Role, SecretStr
-from kairos_core.testing.machines import check_secrets, reached
+from kairos_core import Engine, EngineError, EngineState, Join, Role, SecretStr
+from kairos_core.testing.machines import begun, check_secrets, formed, joined, reached
 
 pytestmark = pytest.mark.system
 Make = Callable[[str], Any]  # a Machine of conftest.py
@@ -31,7 +30,7 @@ def given(machine: Any, service: str = "k3s") -> str:
     return next(line for line in lines if line.startswith("K3S_TOKEN")).partition("=")[2].strip("'\"")
 
 
-async def started_again(engine: K3sEngine) -> None:
+async def started_again(engine: Engine) -> None:
     """Start Kubernetes again as an operator does, and wait until it is ready."""
     service = await engine.service()
     assert service is not None
@@ -48,7 +47,7 @@ async def knows_the_rotation(machine: Any) -> None:
             await asyncio.sleep(0.05)
 
 
-async def all_told(engine: K3sEngine, secret: str) -> Join:
+async def all_told(engine: Engine, secret: str) -> Join:
     """Wait until a master tells others to join with this secret; return how. The port is for the caller to know."""
     async with asyncio.timeout(20):
         while True:
@@ -59,14 +58,7 @@ async def all_told(engine: K3sEngine, secret: str) -> Join:
 
 
 async def test_what_runs_goes_on_with_a_rotated_token_and_starts_again_with_the_new_one(machine: Make) -> None:
-    first, second, worker = machine("first"), machine("second"), machine("worker")
-    engines = first.engine(), second.engine(), worker.engine()
-    await engines[0].apply(first.plan(Role.CLUSTER_INIT))
-    join = first.join(await reached(engines[0], EngineState.READY))
-    await engines[1].apply(second.plan(Role.HA, join))
-    await engines[2].apply(worker.plan(Role.WORKER, join))
-    for engine in engines:
-        await reached(engine, EngineState.READY)
+    (first, second, worker), engines, join = await formed(machine)
     pids = first.pid(), second.pid(), worker.pid("k3s-agent")
     rotate(second, "rotated-token")
     told = replace(await all_told(engines[1], "rotated-token"), server=join.server)
@@ -88,16 +80,12 @@ async def test_what_runs_goes_on_with_a_rotated_token_and_starts_again_with_the_
     for engine in engines:
         await started_again(engine)
     late = machine("late")
-    joining = late.engine()
-    await joining.apply(late.plan(Role.HA, replace(told, server=f"https://127.0.0.1:{second.port}")))
-    await reached(joining, EngineState.READY)
+    await joined(late, Role.HA, replace(told, server=f"https://127.0.0.1:{second.port}"))
 
 
 async def test_a_master_that_was_off_is_not_started_with_the_token_from_before_its_rotation(machine: Make) -> None:
     a = machine("a")
-    before = a.engine()
-    await before.apply(a.plan(Role.CLUSTER_INIT))
-    await reached(before, EngineState.READY)
+    before, _ = await begun(a)
     rotate(a, "rotated-token")
     service = await before.service()
     assert service is not None
@@ -112,9 +100,7 @@ async def test_a_master_that_was_off_is_not_started_with_the_token_from_before_i
 
 async def test_a_k3s_that_dies_after_its_rotation_comes_back(machine: Make) -> None:
     a = machine("a")
-    engine = a.engine()
-    await engine.apply(a.plan(Role.CLUSTER_INIT))
-    await reached(engine, EngineState.READY)
+    engine, _ = await begun(a)
     rotate(a, "rotated-token")
     told = await all_told(engine, "rotated-token")
     await engine.apply(replace(a.plan(Role.CLUSTER_INIT), cluster_token=told.token))
@@ -126,9 +112,8 @@ async def test_a_k3s_that_dies_after_its_rotation_comes_back(machine: Make) -> N
 @pytest.mark.parametrize("role", [Role.WORKER, Role.HA])
 async def test_who_was_refused_with_an_old_token_is_started_again_with_the_new_one(role: Role, machine: Make) -> None:
     master, other = machine("master"), machine("other")
-    engine, joining = master.engine(), other.engine()
-    await engine.apply(master.plan(Role.CLUSTER_INIT))
-    join = master.join(await reached(engine, EngineState.READY))
+    _, join = await begun(master)
+    joining = other.engine()
     right = join.token.get_secret_value()
     old = replace(join, token=SecretStr(right.replace(master.TOKEN, "an-older-token")))
     await joining.apply(other.plan(role, old))
@@ -139,11 +124,8 @@ async def test_who_was_refused_with_an_old_token_is_started_again_with_the_new_o
 
 async def test_a_token_of_another_authority_starts_what_runs_again(machine: Make) -> None:
     master, worker = machine("master"), machine("worker")
-    engine, joining = master.engine(), worker.engine()
-    await engine.apply(master.plan(Role.CLUSTER_INIT))
-    join = master.join(await reached(engine, EngineState.READY))
-    await joining.apply(worker.plan(Role.WORKER, join))
-    await reached(joining, EngineState.READY)
+    _, join = await begun(master)
+    joining = await joined(worker, Role.WORKER, join)
     pid = worker.pid("k3s-agent")
     foreign = SecretStr(f"K10{'0' * 64}::server:{master.TOKEN}")
     await joining.apply(worker.plan(Role.WORKER, replace(join, token=foreign)))
@@ -168,14 +150,7 @@ async def test_token_and_kubeconfig_are_read_from_k3s_files_at_each_look(machine
 
 
 async def test_another_server_to_join_matters_to_a_worker_and_not_to_a_master_that_has_joined(machine: Make) -> None:
-    first, second, worker = machine("first"), machine("second"), machine("worker")
-    engines = first.engine(), second.engine(), worker.engine()
-    await engines[0].apply(first.plan(Role.CLUSTER_INIT))
-    join = first.join(await reached(engines[0], EngineState.READY))
-    await engines[1].apply(second.plan(Role.HA, join))
-    await engines[2].apply(worker.plan(Role.WORKER, join))
-    for engine in engines:
-        await reached(engine, EngineState.READY)
+    (first, second, worker), engines, join = await formed(machine)
     pids = second.pid(), worker.pid("k3s-agent")
     moved = replace(join, server=f"https://localhost:{first.port}")
     await engines[1].apply(second.plan(Role.HA, moved))
@@ -189,9 +164,7 @@ async def test_another_server_to_join_matters_to_a_worker_and_not_to_a_master_th
 
 async def test_the_first_master_begins_no_second_cluster_where_its_data_is_gone(machine: Make) -> None:
     a = machine("a")
-    engine = a.engine()
-    await engine.apply(a.plan(Role.CLUSTER_INIT))
-    await reached(engine, EngineState.READY)
+    engine, _ = await begun(a)
     service = await engine.service()
     assert service is not None
     await service.stop()
