@@ -18,9 +18,6 @@ PROJECTS = [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml
 PARTS = {"pydantic-core": "pydantic"}
 """Distributions of which one version belongs to one of another: that other is declared in their place."""
 
-TO_MEND = {"kairos-net-vpn": "pydantic, which it does not import, stands in the place of click, which it does"}
-"""What is known to be wrong, and why. What has been mended must go from here."""
-
 
 def normal(name: str) -> str:
     """Return the one form of a distribution's name. Source: PEP 503."""
@@ -60,11 +57,7 @@ def imported(project: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=name_of)
-def test_what_is_imported_is_declared_and_what_is_declared_is_imported(
-    project: Path, request: pytest.FixtureRequest
-) -> None:
-    if name_of(project) in TO_MEND:
-        request.applymarker(pytest.mark.xfail(reason=TO_MEND[name_of(project)], strict=True))
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported(project: Path) -> None:
     assert imported(project) - declared(project) == set(), f"{project}: imported, and not declared"
     assert declared(project) - imported(project) == set(), f"{project}: declared, and not imported"
 

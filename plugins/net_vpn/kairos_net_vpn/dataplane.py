@@ -134,7 +134,9 @@ class DataPlane:
         if tunnel.wake <= now:
             tunnel.handle_timer(now)
             self._flush_outbox()
-        wake = min(tunnel.wake, control.ends_at)
+        if self._inbound.wake <= now:
+            self._inbound.handle_timer(now)
+        wake = min(tunnel.wake, control.ends_at, self._inbound.wake)
         timeout = -1.0 if wake == NEVER else max(0.0, wake - now)
         for source, event in self._wait(timeout):
             if source == self._tun:

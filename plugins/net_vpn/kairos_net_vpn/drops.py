@@ -35,7 +35,8 @@ class VpnDrop(StrEnum):
     EXPIRED = "expired"  # under a session older than it may be
     REPLAYED = "replayed"  # this very datagram came before, or it is older than the window
     UNSEAL = "unseal"  # authentication failed: altered, forged, or under another token
-    INCOMPLETE = "incomplete"  # a datagram of the same group was lost
+    INCOMPLETE = "incomplete"  # a datagram of the same group was lost, and did not come again
+    NOT_KEPT = "not_kept"  # the peer asks for a datagram again that is not kept any more, or for too many
     # paths and relays
     PROBE_FLOOD = "probe_flood"  # a peer asks too often whether its path works
     UNASKED = "unasked"  # an answer to a question that was not asked, or is long forgotten

@@ -7,15 +7,17 @@ from collections.abc import Iterable
 from kairos_net_vpn import sides
 from kairos_net_vpn.batch import HEADER_SIZE, MAX_DATAGRAMS, Batch, Loose
 from kairos_net_vpn.carriage import Carriage
+from kairos_net_vpn.drops import Refused
 from kairos_net_vpn.opening import OUT_SIZE
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.pathmtu import CEILING
-from kairos_net_vpn.peer import Endpoint
+from kairos_net_vpn.peer import NEVER, Endpoint
 from kairos_net_vpn.records import CHACHA, LAST, MIN_INDEX, PACKETS
 from kairos_net_vpn.runs import Datagrams, Span
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
+from kairos_net_vpn.vnet import GSO_NONE, GSO_UDP_L4
 
 SINGLES = 32
 """Receives of one datagram before the other direction has its turn; of many, one. Raising it saves a call of epoll in
@@ -24,6 +26,9 @@ USUAL = 1472
 """Bytes in the datagrams of a peer reached over IPv4 by Ethernet."""
 _ALONE = frozenset(bytes((kind, 1, 0)) for kind in (PACKETS, PACKETS | LAST, PACKETS | CHACHA, PACKETS | LAST | CHACHA))
 """What kind, members and member are in a datagram that is a whole group of packets."""
+_REPAIR = bytes([sides.REPAIR])
+_UNORDERED = frozenset({GSO_NONE, GSO_UDP_L4})
+"""Kinds of frames that wait for nothing before them: what has no order, and what is alone."""
 SIZES = 4
 """Sizes of datagrams with buffers of their own, 190 KB for the usual one, 1.1 MB at most; others are copied once."""
 
@@ -37,6 +42,10 @@ class Inbound:
         self._batch = self._learn(USUAL)
         self._iov = self._batch.one  # as the last receive was, so will be the next
         self._expected = 1
+        self.wake = NEVER
+        """When to call `handle_timer` next."""
+        self._watched: set[Session] = set()
+        """Sessions that lack something that was asked for."""
         self._loose = Loose()
         self._relayed = Loose()
         self._out = memoryview(bytearray(OUT_SIZE))
@@ -119,14 +128,38 @@ class Inbound:
         if frame is None:
             return False
         if self._tunnel.has_arrived(session, length, source, now):
-            self._hand_over(frame, session)
+            self._hand_over(frame, session, now)
             self._exchange_reports(session, now)
+            if session.opener.waiting:
+                self._ask(session, now)
         return True
 
-    def _hand_over(self, frame: memoryview, session: Session) -> None:
+    def _hand_over(self, frame: memoryview, session: Session, now: float) -> None:
+        """Write a frame, if the peer may send it; part of a TCP stream in its order."""
         admitted = self._tunnel.admit(frame, session.peer)
-        if admitted is not None:
+        if admitted is None:
+            return
+        opener = session.opener
+        if (opener.waiting or opener.order) and admitted[1] not in _UNORDERED:
+            for each in opener.order.pass_on(admitted, opener.last, opener.first_awaited(now)):
+                self._tun.write(each)
+        else:
             self._tun.write(admitted)
+
+    def handle_timer(self, now: float) -> None:
+        """Ask again for what did not come, and let go what has waited for it too long. Sets `wake` anew."""
+        watched, self._watched, self.wake = self._watched, set(), NEVER
+        for session in watched:
+            self._ask(session, now)
+            for frame in session.opener.order.release(session.opener.first_awaited(now)):
+                self._tun.write(frame)
+            self._watch(session, now)
+
+    def _watch(self, session: Session, now: float) -> None:
+        due = session.opener.ask_again_at(now)
+        if due is not None:
+            self._watched.add(session)
+            self.wake = min(self.wake, due)
 
     def _take_plain(self, datagram: bytes, source: Endpoint, now: float) -> None:
         packet = self._tunnel.receive(datagram, source, now)
@@ -152,17 +185,26 @@ class Inbound:
                 opener.sides = []
                 return False
             is_ours = True
-            self._hand_over(frame, session)
+            self._hand_over(frame, session, now)
         said, opener.sides = opener.sides, []
         if not is_ours and opener.losses.opened != opened:
             is_data = any(map(sides.is_data, said))
-            is_probe = bool(said) and not is_data
+            is_probe = bool(said) and not is_data and said[0][:1] != _REPAIR
             if not self._tunnel.has_arrived(session, size, source, now, is_data=is_data, is_probe=is_probe):
                 return False
         for plain in said:
             self._take_side(session, plain, source, now)
         self._exchange_reports(session, now)
+        if opener.waiting or opener.repaired:
+            self._ask(session, now)
         return is_ours
+
+    def _ask(self, session: Session, now: float) -> None:
+        """Have the peer send again what groups of the session lack."""
+        wanted = session.opener.choose_wanted(now)
+        if wanted and session is session.peer.current and session.peer.endpoint is not None:
+            self._outbound.ask(session, wanted)
+            self._watch(session, now)
 
     def _take_side(self, session: Session, plain: bytes, source: Endpoint, now: float) -> None:
         """Take a side message; what is in a RELAYED as if it had come by itself."""
@@ -175,8 +217,18 @@ class Inbound:
                 tale, via = found
                 self._relayed.load(tale.wire, tale.size)
                 self._take(self._relayed, (len(tale.wire), tale.size), via, now)
+        elif kind == sides.REPAIR:
+            self._send_again(session, plain, now)
         else:
             self._tunnel.receive_side(session, plain, source, now)
+
+    def _send_again(self, session: Session, plain: bytes, now: float) -> None:
+        if session.peer.endpoint is None:
+            return
+        try:
+            self._outbound.send_again(session, sides.decode_repair(plain), now)
+        except Refused as refused:
+            self._tunnel.drops[refused.drop] += 1
 
     def _exchange_reports(self, session: Session, now: float) -> None:
         peer, opener = session.peer, session.opener
@@ -185,7 +237,7 @@ class Inbound:
             if opener.report[0] > opener.report[1]:
                 self._tunnel.paths.doubt_size(peer, now)
             opener.report = None
-        report = opener.losses.take(now)
+        report = opener.take_report(now)
         if report is not None and peer.current is not None and peer.endpoint is not None:
             self._outbound.send_report(peer.current, report, now)
 

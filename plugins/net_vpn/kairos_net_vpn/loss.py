@@ -18,6 +18,13 @@ START = 0.001
 STEPS = ((0.00002, 64), (0.0002, 16), (0.003, 8), (0.02, 4), (0.05, 2))
 """Datagrams in a group where less than this share of datagrams is lost; above all of these, 1. Lowering the numbers
 loses less and costs the processor more, which is what limits a stream at 1 % of loss: 4 were faster than 1, 2 and 8."""
+QUIET = 10
+"""Reports without a loss after which what is sent is kept no longer. Raising it is ready for the next loss for longer;
+keeping costs the processor a tenth."""
+AGAIN = 1 / 16
+"""Datagrams that are sent again at most, for each that is sent: twice what a receiver may ask for."""
+CREDIT = 256.0
+"""Of these at a moment."""
 MEMORY = 0.5
 """Weight of the past in the estimate. Raising it follows a change later, and is less moved by chance."""
 
@@ -25,30 +32,37 @@ MEMORY = 0.5
 class Losses:
     """What the receiver counts of one session."""
 
-    __slots__ = ("_arrived", "_due", "_highest", "_opened", "_reported", "_soonest", "opened")
+    __slots__ = ("_arrived", "_before", "_due", "_opened", "_reported", "_soonest", "highest", "opened")
 
     def __init__(self) -> None:
-        self._highest = self._reported = -1
-        self._opened = self._arrived = 0
+        self.highest = self._reported = -1
+        """The highest counter of an authentic group."""
+        self._opened = self._arrived = self._before = 0
         self._due = self._soonest = 0.0
         self.opened = 0
         """Authentic groups so far."""
 
     def note(self, counter: int, groups: int, datagrams: int) -> None:
         """Count authentic groups, of which the last has this counter."""
-        self._highest = max(self._highest, counter)
+        self.highest = max(self.highest, counter)
         self._opened += groups
         self.opened += groups
         self._arrived += datagrams
 
-    def take(self, now: float) -> tuple[int, int] | None:
-        """Return groups lost and datagrams arrived since the last report, if one is due and something came."""
-        if now < self._due and (self._arrived < ENOUGH or now < self._soonest):
-            return None
-        if not self._opened:
-            return None
-        report = max(0, self._highest - self._reported - self._opened), self._arrived
-        self._reported, self._opened, self._arrived = self._highest, 0, 0
+    @property
+    def datagrams(self) -> int:
+        """All that belonged to authentic groups."""
+        return self._before + self._arrived
+
+    def is_due(self, now: float) -> bool:
+        """Say whether to report: it is time, or much came; and something did."""
+        return self._arrived > 0 and (now >= self._due or (self._arrived >= ENOUGH and now >= self._soonest))
+
+    def take(self, now: float, waiting: int = 0) -> tuple[int, int]:
+        """Return groups lost and datagrams arrived since the last report; `waiting` groups may still become whole."""
+        report = max(0, self.highest - self._reported - self._opened - waiting), self._arrived
+        self._before += self._arrived
+        self._reported, self._opened, self._arrived = self.highest, -waiting, 0
         self._due, self._soonest = now + REPORT_EVERY, now + SOONEST
         return report
 
@@ -56,17 +70,40 @@ class Losses:
 class Members:
     """What the sender makes of the reports of one peer; outlives its sessions."""
 
-    __slots__ = ("count", "share")
+    __slots__ = ("_credit", "_quiet", "count", "share")
 
     def __init__(self) -> None:
         self.share = START
-        """Of the datagrams that is lost."""
+        """Of the datagrams that is lost for good."""
         self.count = _members_for(START)
+        self._quiet = 0
+        self._credit = 0.0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether to keep what is sent, since something was lost lately, or may be: nothing is known yet."""
+        return self._quiet < QUIET
+
+    def kept(self, datagrams: int) -> None:
+        """Note what was sent, and may be asked for again."""
+        self._credit = min(CREDIT, self._credit + datagrams * AGAIN)
+
+    def asked(self) -> None:
+        """Note that the peer lacks something."""
+        self._quiet = 0
+
+    def spend(self) -> bool:
+        """Say whether one datagram more may be sent again."""
+        if self._credit < 1:
+            return False
+        self._credit -= 1
+        return True
 
     def learn(self, lost: int, arrived: int) -> None:
         """Take a report. A short one moves the estimate by as much as it can know."""
         if not arrived:
             return
+        self._quiet = 0 if lost else self._quiet + 1
         share = lost / (lost + arrived)
         weight = (1 - MEMORY) * min(1.0, arrived / 256)
         self.share += (share - self.share) * weight

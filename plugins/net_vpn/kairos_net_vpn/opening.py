@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidTag
 from kairos_net_vpn.batch import HEADER_SIZE
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.loss import Losses
+from kairos_net_vpn.order import Order
 from kairos_net_vpn.records import (
     CHACHA,
     KIND,
@@ -29,9 +30,11 @@ from kairos_net_vpn.records import (
     derive_cipher,
     read_report,
 )
+from kairos_net_vpn.repairs import Repairs
 from kairos_net_vpn.replay import ReplayWindow
 from kairos_net_vpn.runs import Datagrams, Gatherer, Run, Span
 from kairos_net_vpn.shape import Shapes
+from kairos_net_vpn.sides import Wanted
 from kairos_net_vpn.vnet import VNET_HEADER, check_super, mend
 
 OUT_SIZE = 4 * MAX_GROUP
@@ -41,13 +44,34 @@ OUT_SIZE = 4 * MAX_GROUP
 class Opener:
     """Opens what the peer seals in one session; counts what it refuses in `drops`."""
 
-    __slots__ = ("_aes", "_chacha", "_gatherer", "_shapes", "_window", "drops", "losses", "report", "sides")
+    __slots__ = (
+        "_aes",
+        "_chacha",
+        "_gatherer",
+        "_repairs",
+        "_shapes",
+        "_window",
+        "drops",
+        "last",
+        "losses",
+        "order",
+        "repaired",
+        "report",
+        "sides",
+        "waiting",
+    )
 
     def __init__(self, key: bytes, drops: Counter[VpnDrop]) -> None:
         self._aes: Cipher = derive_cipher(key, chacha=False)
         self._chacha: Cipher = derive_cipher(key, chacha=True)
         self._window = ReplayWindow()
-        self._gatherer = Gatherer(drops)
+        self._gatherer = Gatherer(drops, self._window.is_fresh)
+        self._repairs = Repairs()
+        self.order = Order()
+        self.last = -1
+        """The counter of the group that was opened last."""
+        self.waiting, self.repaired = self._gatherer.waiting, self._gatherer.repaired
+        """Groups that lack datagrams, or did; while there are any, `choose_wanted` may have something to say."""
         self._shapes = Shapes()
         self.drops = drops
         self.losses = Losses()
@@ -55,6 +79,25 @@ class Opener:
         """What the peer last reported of our records; whoever reads it clears it."""
         self.sides: list[bytes] = []
         """Side messages; whoever reads them clears them after each call of `open`."""
+
+    def choose_wanted(self, now: float) -> list[Wanted]:
+        """Return what the peer is to send again; call it when something has come and there are groups in `waiting`."""
+        return self._repairs.choose(self._gatherer, self.losses, now)
+
+    def first_awaited(self, now: float) -> int | None:
+        """Return the counter of the first group that what came behind it should wait for; None without one."""
+        return self._repairs.first_awaited(self.waiting.values(), now) if self.waiting else None
+
+    def ask_again_at(self, now: float) -> float | None:
+        """Return when to look at what was asked for, should nothing come; None when nothing was."""
+        is_asked = self.order or any(parts.tries for parts in self.waiting.values())
+        return now + self._repairs.term if is_asked else None
+
+    def take_report(self, now: float) -> tuple[int, int] | None:
+        """Return groups lost and datagrams arrived since the last report, if one is due."""
+        if not self.losses.is_due(now):
+            return None
+        return self.losses.take(now, self._gatherer.count_before(self.losses.highest) if self.waiting else 0)
 
     def open(self, batch: Datagrams, span: Span, out: memoryview) -> Iterator[memoryview]:
         """Yield the frames in some datagrams of a batch; all of them carry this session's index. Never raises.
@@ -102,6 +145,7 @@ class Opener:
             return None
         self._window.accept_all(counter, groups)
         self.losses.note(counter + last, groups, count)
+        self.last = counter + last
         return out[:length]
 
     def open_alone(self, batch: Datagrams, at: int, size: int, out: memoryview) -> Sequence[memoryview]:
@@ -223,6 +267,7 @@ class Opener:
     def _accept(self, run: Run, first: int, end: int) -> None:
         """Remember authentic groups."""
         counter = run.counter
+        self.last = counter + end - 1
         self._window.accept_all(counter + first, end - first)
         self.losses.note(counter + end - 1, end - first, run.datagrams * (end - first) // run.groups)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kairos_net_vpn.batch import Batch
 from kairos_net_vpn.bundle import bundle
-from kairos_net_vpn.drops import Refused
+from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.kept import Kept
 from kairos_net_vpn.records import ALONE, TAG
 from kairos_net_vpn.session import Session
+from kairos_net_vpn.sides import Wanted, encode_repair
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
 from kairos_net_vpn.underlay import Underlay
@@ -30,6 +34,7 @@ class Outbound:
         self._expected = 1
         """Small frames to look for at once."""
         self._batches: dict[int, Batch] = {}
+        self._kept = Kept()
 
     def read(self, now: float) -> None:
         """Send what waits at the device, up to a bound. Raises OSError when the device is gone.
@@ -66,13 +71,15 @@ class Outbound:
         if not session.peer.records:
             self._send_plain(session, slot[:length], now)
             return
-        peer = session.peer
-        batch = self._batch(peer.datagram)
+        peer, members, number = session.peer, session.peer.members, session.sealer.counter
+        batch = self._kept.lend(peer.datagram) if members.keeps else self._batch(peer.datagram)
         try:
-            used = session.sealer.seal_super(slot, length, batch, peer.members.count)
+            used = session.sealer.seal_super(slot, length, batch, members.count)
         except Refused as refused:
             self._tunnel.drops[refused.drop] += 1
             return
+        if members.keeps:
+            members.kept(self._kept.keep(session.index, number, used))
         self._tunnel.has_sent(session, self._underlay.send_batch(batch, used, peer.endpoint), now)
 
     def _send_alone(self, frame: memoryview, now: float) -> None:
@@ -121,6 +128,27 @@ class Outbound:
         batch = self._batch(session.peer.datagram)
         iov = session.sealer.seal_report(*report, batch)
         self._underlay.send_uneven(iov, session.peer.endpoint)
+
+    def ask(self, session: Session, wanted: Sequence[Wanted]) -> None:
+        """Ask the peer to send something of a session again."""
+        peer = session.peer
+        iov = session.sealer.seal_side(encode_repair(wanted), peer.datagram)
+        self._underlay.send_uneven(iov, peer.endpoint)
+
+    def send_again(self, session: Session, wanted: Sequence[Wanted], now: float) -> None:
+        """Send what the peer lacks again, as far as it is there and the peer may ask."""
+        members = session.peer.members
+        members.asked()
+        iov: list[memoryview] = []
+        for each in wanted:
+            for member in each.members:
+                found = self._kept.find(session.index, each.number, each.group, member)
+                if found and members.spend():
+                    iov += found
+                else:
+                    self._tunnel.drops[VpnDrop.NOT_KEPT] += 1
+        if iov:
+            self._tunnel.has_sent(session, self._underlay.send_uneven(iov, session.peer.endpoint), now)
 
     def _batch(self, size: int) -> Batch:
         batch = self._batches.get(size)

@@ -1,21 +1,23 @@
 """Which datagrams of a batch make which groups. Pure.
 
 A *run* is what can be opened together: consecutive groups of one super-packet, all datagrams in order, or one group
-of any kind. A group whose datagrams come apart waits until it has all of them.
+of any kind. A group whose datagrams come apart waits until it has all of them; `repairs.py` has what is lost of it sent
+again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from kairos_net_vpn.batch import HEADER_SIZE
 from kairos_net_vpn.drops import Refused, VpnDrop
-from kairos_net_vpn.records import HEADER, KIND, LAST, MAX_GROUP, MAX_MEMBERS, SUPER, lay_headers
+from kairos_net_vpn.records import HEADER, KIND, LAST, MAX_COUNTER, MAX_GROUP, MAX_MEMBERS, SUPER, lay_headers
 
-MAX_WAITING = 16
-"""Groups of a session that wait for datagrams. Raising it tolerates more reordering, and lets whoever is on the
-path and forges datagrams make us hold more: 64 KiB each."""
+MAX_WAITING = 32
+"""Groups of a session that wait for datagrams. Raising it tolerates more reordering and repairs longer paths, and lets
+whoever is on the path and forges datagrams make us hold more: 64 KiB each."""
 
 
 class Datagrams(Protocol):
@@ -66,17 +68,54 @@ class Run(NamedTuple):
     nonce_step: int
 
 
+class Parts:
+    """What has come of a group: a piece for each member, empty for those that came within the piece before."""
+
+    __slots__ = ("asked_at", "counter", "first_asked_at", "group", "is_super", "pieces", "tries", "turn")
+
+    def __init__(self, head: Head) -> None:
+        self.pieces: list[bytes | None] = [None] * head.members
+        self.counter, self.group = _counter(head), head.group
+        self.is_super = head.kind & KIND == SUPER
+        self.tries = 0
+        """How often something of it was asked for again; the last time in this turn, and when."""
+        self.turn, self.asked_at, self.first_asked_at = 0, 0.0, 0.0
+
+    def missing(self, *, is_passed: bool) -> list[int]:
+        """Return the members that are lost: those before one that has come; all, if later groups have come."""
+        lacking = [member for member, piece in enumerate(self.pieces) if piece is None]
+        if is_passed or not lacking:
+            return lacking
+        last = max(member for member, piece in enumerate(self.pieces) if piece is not None)
+        return [member for member in lacking if member < last]
+
+
 class Gatherer:
-    """Finds the runs in what comes for one session, and keeps the parts of groups."""
+    """Finds the runs in what comes for one session, and keeps the parts of groups.
 
-    __slots__ = ("_drops", "_waiting")
+    `is_fresh` says whether a counter may still be accepted.
+    """
 
-    def __init__(self, drops: Counter[VpnDrop]) -> None:
-        self._drops = drops
-        self._waiting: dict[bytes, list[bytes | None]] = {}
+    __slots__ = ("_drops", "_is_fresh", "repaired", "waiting")
+
+    def __init__(self, drops: Counter[VpnDrop], is_fresh: Callable[[int], bool] = lambda _: True) -> None:
+        self._drops, self._is_fresh = drops, is_fresh
+        self.repaired: list[Parts] = []
+        """Groups that were asked for again and have become whole; whoever reads it clears it."""
+        self.waiting: dict[bytes, Parts] = {}
+        """Groups that lack datagrams, by the header of their first, the oldest first."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
+
+    def give_up(self, name: bytes) -> None:
+        """Wait for a group no longer."""
+        del self.waiting[name]
+        self._drops[VpnDrop.INCOMPLETE] += 1
+
+    def count_before(self, counter: int) -> int:
+        """Return how many groups wait that are not behind a counter."""
+        return sum(parts.counter <= counter for parts in self.waiting.values())
 
     def gather(self, batch: Datagrams, at: int, span: Span) -> tuple[Run | None, int]:
         """Return the run that begins at a datagram, and how many datagrams to go on; no run while it waits.
@@ -102,36 +141,40 @@ class Gatherer:
 
         Those that follow each other are kept as one piece: a receive often ends in the middle of a group.
         """
+        counter = _counter(head)
+        if counter >= MAX_COUNTER or not self._is_fresh(counter):
+            raise Refused(VpnDrop.REPLAYED)
         if (head.members - 1) * _size_of(batch, at, at + 1, span) > MAX_GROUP:
             raise Refused(VpnDrop.MALFORMED)
         header = batch.headers[HEADER_SIZE * at : HEADER_SIZE * (at + 1)]
         header[6] = 0
         name = bytes(header)
-        parts = self._waiting.get(name) or self._expect(name, head.members)
+        parts = self.waiting.get(name) or self._expect(name, head)
+        pieces = parts.pieces
         count = _count_members(batch, at, head, span.end)
-        if any(part is not None for part in parts[head.member : head.member + count]):
+        if any(piece is not None for piece in pieces[head.member : head.member + count]):
             count = 1  # some came before: one by one
-        if parts[head.member] is None:
+        if pieces[head.member] is None:
             start = at * batch.chunk
             piece = bytes(batch.body[start : start + _size_of(batch, at, at + count, span)])
-            parts[head.member : head.member + count] = [piece, *[b""] * (count - 1)]
-        have = [part for part in parts if part is not None]
+            pieces[head.member : head.member + count] = [piece, *[b""] * (count - 1)]
+        have = [piece for piece in pieces if piece is not None]
         if sum(map(len, have)) > MAX_GROUP:
-            del self._waiting[name]
+            del self.waiting[name]
             raise Refused(VpnDrop.MALFORMED)
         if len(have) < head.members:
             return None, count
-        del self._waiting[name]
+        del self.waiting[name]
+        if parts.tries:
+            self.repaired.append(parts)
         sealed = memoryview(b"".join(have))
         is_last = bool(head.kind & LAST)
-        return Run(head, _counter(head), 1, head.members, is_last, sealed, len(sealed), header, 4, 0), count
+        return Run(head, counter, 1, head.members, is_last, sealed, len(sealed), header, 4, 0), count
 
-    def _expect(self, name: bytes, members: int) -> list[bytes | None]:
-        if len(self._waiting) >= MAX_WAITING:
-            del self._waiting[next(iter(self._waiting))]
-            self._drops[VpnDrop.INCOMPLETE] += 1
-        parts: list[bytes | None] = [None] * members
-        self._waiting[name] = parts
+    def _expect(self, name: bytes, head: Head) -> Parts:
+        if len(self.waiting) >= MAX_WAITING:
+            self.give_up(next(iter(self.waiting)))
+        parts = self.waiting[name] = Parts(head)
         return parts
 
 

@@ -6,6 +6,8 @@ Each is the plaintext of a SIDE group (records.py), so nobody but the peer can h
     PONG     [2][token 8][text]               the answer, and the endpoint that the PING was seen to come from
     RELAY    [3][public key 32][u16 size][datagrams]   pass these on to the peer with this key
     RELAYED  [4][public key 32][u16 size][datagrams]   these are from the peer with this key
+    REPAIR   [5] and up to 16 times [number 6][group][u8 n][member, n times]   send these datagrams again, of the
+             record with this number under the session that this came in
 
 Relayed datagrams have `size` bytes each, little endian; the last may be shorter; there are at most 128. They are
 sealed end to end: a relay replaces the first 33 bytes and can read nothing behind them.
@@ -14,12 +16,13 @@ sealed end to end: a relay replaces the first 33 bytes and can read nothing behi
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kairos_net_vpn.batch import MAX_DATAGRAMS
 from kairos_net_vpn.drops import Refused, VpnDrop
 
-PING, PONG, RELAY, RELAYED = 1, 2, 3, 4
+PING, PONG, RELAY, RELAYED, REPAIR = 1, 2, 3, 4, 5
 TOKEN = 8
 _TALE = struct.Struct("<B32sH")
 TALE = _TALE.size
@@ -29,6 +32,10 @@ LEAST_PING = 80
 MAX_TEXT = LEAST_PING - 1 - TOKEN
 LEAST_SIZE = 17
 """Bytes of the smallest datagram: the last of a group may have one byte behind its header."""
+MOST_WANTED = 16
+"""Groups in a REPAIR."""
+NUMBER = 6
+"""Bytes of a record's number."""
 MOST_DATAGRAMS = MAX_DATAGRAMS
 """Datagrams in a RELAY or RELAYED: what one send has. Bounds the work that 64 KiB can ask for: each is compared with
 those that follow it."""
@@ -42,9 +49,17 @@ class Tale(NamedTuple):
     wire: bytes
 
 
+class Wanted(NamedTuple):
+    """Datagrams of one group: the number of its record, which group of it, which members."""
+
+    number: int
+    group: int
+    members: bytes
+
+
 def kind_of(plain: bytes) -> int:
     """Return the type of a side message. Raises Refused (malformed) for one that does not exist."""
-    if not plain or not PING <= plain[0] <= RELAYED:
+    if not plain or not PING <= plain[0] <= REPAIR:
         raise Refused(VpnDrop.MALFORMED)
     return plain[0]
 
@@ -89,3 +104,27 @@ def decode_tale(plain: bytes) -> Tale:
     if not LEAST_SIZE <= size <= len(wire) <= size * MOST_DATAGRAMS:
         raise Refused(VpnDrop.MALFORMED)
     return Tale(key, size, wire)
+
+
+def encode_repair(wanted: Sequence[Wanted]) -> bytes:
+    """Write a REPAIR of at most MOST_WANTED groups."""
+    plain = bytearray([REPAIR])
+    for number, group, members in wanted:
+        plain += number.to_bytes(NUMBER, "little") + bytes((group, len(members))) + members
+    return bytes(plain)
+
+
+def decode_repair(plain: bytes) -> list[Wanted]:
+    """Read a REPAIR. Raises Refused (malformed)."""
+    wanted: list[Wanted] = []
+    at = 1
+    while at < len(plain):
+        head, start = plain[at : at + NUMBER + 2], at + NUMBER + 2
+        if len(head) < NUMBER + 2 or len(wanted) == MOST_WANTED:
+            raise Refused(VpnDrop.MALFORMED)
+        at = start + head[-1]
+        members = plain[start:at]
+        if len(members) < head[-1]:
+            raise Refused(VpnDrop.MALFORMED)
+        wanted.append(Wanted(int.from_bytes(head[:NUMBER], "little"), head[NUMBER], members))
+    return wanted

@@ -1,16 +1,51 @@
 """How losses are counted, reported, and answered by smaller groups."""
 
-from kairos_net_vpn.loss import REPORT_EVERY, START, Losses, Members
+from kairos_net_vpn.loss import AGAIN, CREDIT, QUIET, REPORT_EVERY, START, Losses, Members
 
 
 def test_what_is_missing_between_two_reports_is_lost() -> None:
     losses = Losses()
-    assert losses.take(5.0) is None
+    assert not losses.is_due(5.0)
     losses.note(2, 3, 24)
+    assert losses.is_due(5.0)
     assert losses.take(5.0) == (0, 24)
     losses.note(9, 5, 40)
-    assert losses.take(5.0 + REPORT_EVERY / 2) is None
+    assert not losses.is_due(5.0 + REPORT_EVERY / 2)
+    assert losses.is_due(5.0 + REPORT_EVERY)
     assert losses.take(5.0 + REPORT_EVERY) == (2, 40)
+    assert losses.datagrams == 64
+
+
+def test_what_waits_is_not_lost_yet_and_counts_when_it_is() -> None:
+    losses = Losses()
+    losses.note(9, 7, 56)  # three are missing, of which two wait
+    assert losses.take(1.0, 2) == (1, 56)
+    losses.note(5, 1, 8)  # one has become whole
+    losses.note(10, 1, 8)
+    assert losses.take(2.0) == (1, 16), "and one has not"
+
+
+def test_what_is_sent_is_kept_until_nothing_was_lost_for_a_while() -> None:
+    members = Members()
+    assert members.keeps, "nothing is known yet"
+    for _ in range(QUIET):
+        members.learn(0, 10_000)
+    assert not members.keeps
+    members.asked()
+    assert members.keeps
+    for _ in range(QUIET):
+        members.learn(0, 10_000)
+    members.learn(1, 10_000)
+    assert members.keeps
+
+
+def test_a_peer_may_ask_for_a_share_of_what_it_was_sent() -> None:
+    members = Members()
+    assert not members.spend()
+    members.kept(1600)
+    assert sum(members.spend() for _ in range(1000)) == 1600 * AGAIN
+    members.kept(1_000_000)
+    assert sum(members.spend() for _ in range(1000)) == CREDIT
 
 
 def test_what_comes_late_makes_no_negative_loss() -> None:

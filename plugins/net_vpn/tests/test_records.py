@@ -22,7 +22,7 @@ from kairos_net_vpn.bundle import bundle
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.records import CHACHA, LAST, MAX_COUNTER, TAG, Sealer, derive_cipher
-from kairos_net_vpn.runs import Span
+from kairos_net_vpn.runs import MAX_WAITING, Span
 from kairos_net_vpn.vnet import GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, HEADER, NEEDS_CSUM, PLAIN
 
 KEY = bytes(range(32))
@@ -368,8 +368,8 @@ def test_groups_that_never_become_whole_are_bounded() -> None:
     sealer, opener = pair()
     for _ in range(100):
         opened(opener, seal(sealer, super_packet(4, vnet.TCP, bytes(9000), 1360))[:1], 1472)
-    assert len(opener._gatherer) == 16
-    assert opener.drops == {VpnDrop.INCOMPLETE: 84}
+    assert len(opener.waiting) == MAX_WAITING
+    assert opener.drops == {VpnDrop.INCOMPLETE: 100 - MAX_WAITING}
 
 
 def test_nothing_of_an_earlier_packet_fills_a_group() -> None:

@@ -47,6 +47,8 @@ class Ends:
 
     def open(self, wire: bytes) -> list[bytes]:
         batch, count, tail = self._load(wire)
+        if tail < 0:  # no header: no record, and never handed to the opener
+            count, tail = count - 1, batch.chunk
         return [bytes(frame) for frame in self.opener.open(batch, Span(0, count, tail), self._out)]
 
     def _load(self, wire: bytes) -> tuple[Loose, int, int]:

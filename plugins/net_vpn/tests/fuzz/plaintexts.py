@@ -59,11 +59,20 @@ def bundle(choices: Choices, number: int) -> bytes:
     return entries + choices.octets(choices.pick((0, 0, 0, 1, 5)))
 
 
+def wish(choices: Choices) -> sides.Wanted:
+    """Return datagrams to ask for: of the first records, or of none."""
+    number = choices.pick((choices.below(4), choices.below(1 << 48)))
+    return sides.Wanted(number, choices.below(3), choices.octets(choices.below(5)))
+
+
 def side(choices: Choices, peer: Peer, inner: list[bytes]) -> bytes:
     """Return a side message; `inner` are datagrams of the members, to be relayed."""
-    kind = choices.pick((sides.PING, sides.PONG, sides.RELAY, sides.RELAYED, 0))
+    kind = choices.pick((sides.PING, sides.PONG, sides.RELAY, sides.RELAYED, sides.REPAIR, 0))
     if kind == sides.PING:
         return choices.altered(sides.encode_ping(choices.octets(8), choices.pick((80, 79, 1400, 20000))))
+    if kind == sides.REPAIR:
+        wanted = [wish(choices) for _ in range(choices.below(sides.MOST_WANTED + 2))]
+        return choices.altered(sides.encode_repair(wanted))
     if kind == sides.PONG:
         asked = list(peer.path.asked)
         token = choices.pick(asked) if asked and choices.chance() else choices.octets(8)

@@ -21,10 +21,11 @@ from kairos_net_vpn.handshakes import Sources
 from kairos_net_vpn.inbound import SIZES, Inbound
 from kairos_net_vpn.noise import Local, SessionKeys
 from kairos_net_vpn.offloads import Offloads
+from kairos_net_vpn.order import MOST
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.path import MAX_ASKED, Via
 from kairos_net_vpn.paths import Underground
-from kairos_net_vpn.peer import Endpoint, Peer
+from kairos_net_vpn.peer import NEVER, Endpoint, Peer
 from kairos_net_vpn.prefixes import Inside
 from kairos_net_vpn.records import MAX_GROUP, PACKETS
 from kairos_net_vpn.relaying import MAX_PAIRS
@@ -154,6 +155,8 @@ class Victim:
         self.now += seconds
         if self.tunnel.wake <= self.now:
             self._act(lambda: self.tunnel.handle_timer(self.now))
+        if self.inbound.wake <= self.now:
+            self._act(lambda: self.inbound.handle_timer(self.now))
 
     def _act(self, action: Any) -> None:
         with patch.object(tun, "os", self.device):
@@ -195,9 +198,12 @@ class Victim:
             opener = session._opener
             if opener is not None:
                 assert not opener.sides
-                groups = opener._gatherer._waiting.values()
+                groups = opener.waiting.values()
                 assert len(groups) <= MAX_WAITING
-                assert all(sum(len(part) for part in parts if part) <= MAX_GROUP for parts in groups)
+                assert all(sum(len(piece) for piece in parts.pieces if piece) <= MAX_GROUP for parts in groups)
+                assert len(opener.order) <= MOST
+                assert not opener.order or self.inbound.wake < NEVER
+                assert len(opener.repaired) <= MAX_WAITING
 
     def check_dave(self) -> None:
         """Fail when the honest member has noticed anything, or when it no longer gets through."""

@@ -1,0 +1,120 @@
+"""What a receiver asks to have sent again: the datagrams that a group of a super-packet lacks. Pure.
+
+Where now and then a datagram is lost, by a radio say, a TCP stream inside would take it for congestion and slow down.
+So what is lost is asked for at once, by the evidence that something behind it has come, and the group is opened when
+it is whole. What came behind it waits for that, where answers come soon (`order.py`), and TCP sees no loss at all.
+
+Congestion must not be hidden from TCP in this way. What is a sign of it is not asked for:
+
+- much loss: what may be asked for is a share of what has come (`SHARE`);
+- losses in a row, as where a queue overflows (`MOST_MISSING`);
+- any loss while a queue stands on the path, as where a router drops early: an answer that takes `QUEUE` longer than the
+  quickest ends all asking for `REST`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kairos_net_vpn.loss import Losses
+from kairos_net_vpn.runs import Gatherer, Parts
+from kairos_net_vpn.sides import MOST_WANTED, Wanted
+
+SHARE = 1 / 32
+"""Datagrams that may be asked for, for each that came. Raising it repairs worse paths, and hides more congestion."""
+CREDIT = 64.0
+"""Datagrams at most that may be asked for at a moment; a session begins with them."""
+MOST_MISSING = 8
+"""Datagrams of one group. Raising it repairs longer bursts, which are rather congestion."""
+TRIES = 3
+"""Times a datagram is asked for. With one in a hundred lost, and questions too, one in ten thousand groups fails at the
+second; each try costs a datagram."""
+QUEUE = 0.010
+"""Seconds of standing queue that end the asking. CoDel (RFC 8289) begins to drop at 5 ms of it; lowering this asks less
+on a busy machine, where datagrams wait in sockets. Raising it lets TCP fill queues that are meant to be short."""
+REST = 1.0
+"""Seconds without a question after that."""
+PATIENCE = 0.010
+"""Seconds that what came later waits for an answer. Raising it keeps the order on longer paths too, and delays all TCP
+flows between two nodes by so much when one loses something."""
+SLACK = 0.0005
+"""Seconds beyond twice the usual time until a question counts as lost."""
+SLOWEST = 0.25
+"""Seconds that an answer takes at most, and while nothing is known. Raising it asks later where answers are lost."""
+NEVER = float("inf")
+
+
+class Repairs:
+    """What one session has asked for, and may."""
+
+    __slots__ = ("_came", "_counted", "_credit", "_least", "_rests_until", "_turn", "_usual")
+
+    def __init__(self) -> None:
+        self._credit = CREDIT
+        self._counted = 0
+        self._turn = self._came = 0
+        self._least = NEVER
+        """How quick an answer is on an empty path: near the least, where no single one counts for much."""
+        self._usual = SLOWEST
+        self._rests_until = 0.0
+
+    def choose(self, gatherer: Gatherer, losses: Losses, now: float) -> list[Wanted]:
+        """Return what to ask for now, MOST_WANTED at most; groups that are hopeless are given up.
+
+        Answers come in the order of questions. So a question, or its answer, was lost when a later one was answered, or
+        when it takes much longer than usual; then it is asked again.
+        """
+        self._credit = min(CREDIT, self._credit + (losses.datagrams - self._counted) * SHARE)
+        self._counted = losses.datagrams
+        for parts in gatherer.repaired:
+            self._came = max(self._came, parts.turn)
+            self._judge(parts, now)
+        gatherer.repaired.clear()
+        if now < self._rests_until:
+            return []
+        wanted: list[Wanted] = []
+        for name, parts in list(gatherer.waiting.items()):
+            if not parts.is_super or (parts.turn > self._came and now < parts.asked_at + self.term):
+                continue
+            missing = parts.missing(is_passed=losses.highest > parts.counter)
+            if not missing:
+                continue
+            if parts.tries == TRIES or len(missing) > min(MOST_MISSING, self._credit):
+                if parts.tries == TRIES:
+                    self._usual = min(2 * self._usual, SLOWEST)
+                gatherer.give_up(name)
+                continue
+            if len(wanted) == MOST_WANTED:
+                break
+            self._turn += 1
+            self._credit -= len(missing)
+            parts.turn, parts.asked_at, parts.tries = self._turn, now, parts.tries + 1
+            if parts.tries == 1:
+                parts.first_asked_at = now
+            wanted.append(Wanted(parts.counter - parts.group, parts.group, bytes(missing)))
+        return wanted
+
+    @property
+    def term(self) -> float:
+        """Seconds after which a question counts as lost."""
+        return 2 * self._usual + SLACK
+
+    def first_awaited(self, waiting: Iterable[Parts], now: float) -> int | None:
+        """Return the counter of the first group that is worth waiting for; None without one."""
+        if self._least > PATIENCE:
+            return None
+        asked = (parts.counter for parts in waiting if parts.tries and now < parts.asked_at + PATIENCE)
+        return min(asked, default=None)
+
+    def _judge(self, parts: Parts, now: float) -> None:
+        """Learn from an answer how long they take. Of a group that was asked for twice nobody knows which one it is."""
+        least, most = now - parts.asked_at, now - parts.first_asked_at
+        if least <= 0:
+            return  # it was not lost, but overtaken
+        if self._least == NEVER:
+            self._usual = self._least = most
+        self._usual += (most - self._usual) / 8
+        if parts.tries == 1:
+            self._least += (least - self._least) / (8 if least < self._least else 256)
+        if least > self._least + QUEUE:
+            self._rests_until = now + REST

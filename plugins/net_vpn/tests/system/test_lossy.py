@@ -1,0 +1,89 @@
+"""A TCP stream over a path that loses one frame in a hundred: it is told of few of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.system
+
+BLOCKS = 200
+SEND = """
+import random, socket, sys, time
+tcp = socket.create_connection((sys.argv[1], 5000), 10)
+block = random.Random(1).randbytes(1 << 18)
+for _ in range(int(sys.argv[2])):
+    tcp.sendall(block)
+    time.sleep(0.01)  # the path shall be what loses, and not this machine's processor
+tcp.shutdown(socket.SHUT_WR)
+print(tcp.makefile("rb").read().decode())
+"""
+TAKE = """
+import hashlib, socket, sys
+server = socket.create_server((sys.argv[1], 5000))
+print("ready", flush=True)
+tcp, _ = server.accept()
+digest = hashlib.sha256()
+while block := tcp.recv(1 << 18):
+    digest.update(block)
+tcp.sendall(digest.hexdigest().encode())
+"""
+EXPECTED = """
+import hashlib, random, sys
+print(hashlib.sha256(random.Random(1).randbytes(1 << 18) * int(sys.argv[1])).hexdigest())
+"""
+JOIN = """
+import array, fcntl, socket, struct
+# ETHTOOL_SGRO of SIOCETHTOOL (linux/ethtool.h): a veth joins what arrives only when it is told to.
+value = array.array("I", [0x2C, 1])
+with socket.socket() as control:
+    fcntl.ioctl(control, 0x8946, struct.pack("16sP16x", b"eth0", value.buffer_info()[0]))
+"""
+RULES = """table netdev course {
+    counter lost { }
+    chain cable {
+        type filter hook ingress device "p1" priority 0; policy accept;
+        meta l4proto udp numgen random mod 1000 < 10 counter name lost drop
+    }
+}"""
+
+
+def retransmitted(machine: Any) -> int:
+    """Return the segments that its TCP has sent again (RFC 4022, tcpRetransSegs)."""
+    names, values = re.findall(r"^Tcp: (.*)$", machine.run("cat", "/proc/net/snmp"), re.MULTILINE)
+    return int(dict(zip(names.split(), values.split(), strict=True))["RetransSegs"])
+
+
+def test_tcp_hardly_notices_that_one_frame_in_a_hundred_is_lost(lab: Any, run: Any) -> None:
+    alice, bob = lab.add(), lab.add()
+    for machine in (alice, bob):
+        machine.run("ip", "link", "set", "eth0", "gso_max_segs", "1")  # so that a loss takes one datagram
+        machine.python(JOIN)
+        machine.start()
+    alice.reaches(bob)
+    run("ip", "netns", "exec", lab.switch, "nft", RULES)
+    before = retransmitted(alice)
+    taking = subprocess.Popen(
+        ["ip", "netns", "exec", bob.namespace, sys.executable, "-c", TAKE, bob.address],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert taking.stdout is not None
+        assert taking.stdout.readline() == "ready\n"
+        said = alice.python(SEND, bob.address, str(BLOCKS)).strip()
+    finally:
+        taking.kill()
+        taking.wait(10)
+        taking.stdout.close()
+    assert said == alice.python(EXPECTED, str(BLOCKS)).strip(), "all of it came as it was sent"
+    counted = run("ip", "netns", "exec", lab.switch, "nft", "list", "counter", "netdev", "course", "lost")
+    [lost] = [int(number) for number in re.findall(r"packets (\d+)", counted)]
+    assert lost > 200, "nothing was lost, so nothing was tested"
+    again = retransmitted(alice) - before
+    assert again < lost, f"of {lost} lost datagrams TCP made {again} segments that it sent again"
+    assert not bob.status["drops"].keys() & {"vpn_unseal", "vpn_malformed", "vpn_tun_refused"}

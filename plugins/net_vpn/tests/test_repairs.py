@@ -1,0 +1,327 @@
+"""How what is lost is asked for, sent again, and put in order."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter, deque
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kairos_net_vpn import kept, repairs, sides
+from kairos_net_vpn.batch import HEADER_SIZE, Batch, Loose
+from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.kept import RING, Kept
+from kairos_net_vpn.opening import OUT_SIZE, Opener
+from kairos_net_vpn.order import MOST, Order
+from kairos_net_vpn.records import Sealer
+from kairos_net_vpn.runs import Span
+from kairos_net_vpn.sides import Wanted, decode_repair, encode_repair
+from kairos_net_vpn.vnet import GSO_TCPV4, HEADER, MAX_FRAME, NEEDS_CSUM, TCP
+
+KEY = bytes(range(32))
+SIZE = 1472
+SESSION = 7
+LENGTH = 20000
+HEADERS = 50
+
+
+def tcp(number: int) -> bytes:
+    """Return a super-packet of TCP, 14 datagrams, that is told from others by its number."""
+    ip = struct.pack("!BBHHHBBHII", 0x45, 0, 40 + LENGTH, 0, 0x4000, 64, TCP, 0, 1, 2)
+    header = HEADER.pack(NEEDS_CSUM, GSO_TCPV4, 40, 1360, 20, 16)
+    return header + ip + bytes(12) + b"\x50\x10" + bytes(6) + bytes([number % 256]) * LENGTH
+
+
+class Line:
+    """A sender, a receiver, and a path that loses what `loses` says, by the place in all that is sent."""
+
+    def __init__(self, loses: Callable[[int], bool] = lambda _: False, *, delay: float = 0.0003) -> None:
+        self.now, self.sent, self.lost = 5.0, 0, 0
+        self.delay = delay
+        self.opener = Opener(KEY, Counter())
+        self.kept = Kept()
+        self.frames: list[bytes] = []
+        self.asked: list[Wanted] = []
+        self._loses = loses
+        self._sealer = Sealer(KEY, 0xAABBCCDD, chacha=False)
+        self._out = memoryview(bytearray(OUT_SIZE))
+        self._under_way: deque[tuple[float, list[Wanted]]] = deque()
+
+    def send(self, frame: bytes, members: int = 64) -> None:
+        slot, batch = memoryview(bytearray(MAX_FRAME + (1 << 16))), self.kept.lend(SIZE)
+        slot[: len(frame)] = frame
+        number = self._sealer.counter
+        used = self._sealer.seal_super(slot, len(frame), batch, members)
+        self.kept.keep(SESSION, number, used)
+        iov = batch.filled(used)
+        self.now += 0.0001
+        self._carry([bytes(iov[at]) + bytes(iov[at + 1]) for at in range(0, len(iov), 2)])
+        self.answer()
+
+    def answer(self) -> None:
+        """Answer the questions that have been on their way for long enough."""
+        while self._under_way and self._under_way[0][0] <= self.now:
+            _, wanted = self._under_way.popleft()
+            again = [
+                b"".join(self.kept.find(SESSION, each.number, each.group, member))
+                for each in decode_repair(encode_repair(wanted))
+                for member in each.members
+            ]
+            self._carry([datagram for datagram in again if datagram])
+
+    def rest(self, seconds: float = 0.1) -> None:
+        """Let time pass, as the data plane does."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 0.0005
+            self.answer()
+            due = self.opener.ask_again_at(self.now)
+            if due is not None:
+                self._ask()
+                self.frames += map(bytes, self.opener.order.release(self.opener.first_awaited(self.now)))
+
+    def _carry(self, datagrams: list[bytes]) -> None:
+        """Carry datagrams of one size but the last, in one receive between two losses."""
+        arriving: list[bytes] = []
+        for datagram in datagrams:
+            self.sent += 1
+            if self._loses(self.sent):
+                self.lost += 1
+            else:
+                arriving.append(datagram)
+            if len(datagram) < SIZE:
+                self._receive(arriving)
+                arriving = []
+        self._receive(arriving)
+
+    def _receive(self, datagrams: list[bytes]) -> None:
+        if not datagrams:
+            return
+        batch, wire = Loose(), b"".join(datagrams)
+        batch.load(wire, max(map(len, datagrams)))
+        tail = len(datagrams[-1]) - HEADER_SIZE
+        for frame in self.opener.open(batch, Span(0, len(datagrams), tail), self._out):
+            before = self.opener.first_awaited(self.now)
+            self.frames += map(bytes, self.opener.order.pass_on(frame, self.opener.last, before))
+        self._ask()
+
+    def _ask(self) -> None:
+        wanted = self.opener.choose_wanted(self.now)
+        if wanted:
+            self.asked += wanted
+            self._under_way.append((self.now + self.delay, wanted))
+
+
+def test_a_lost_datagram_comes_again_and_the_stream_stays_in_order() -> None:
+    line = Line(lambda place: place in (5, 90, 110))
+    frames = [tcp(number) for number in range(12)]
+    for frame in frames:
+        line.send(frame)
+    line.rest()
+    assert sorted(line.frames) == sorted(frames)
+    assert [(each.number, each.members) for each in line.asked] == [(0, b"\4"), (6, b"\4"), (7, b"\n")]
+    assert line.frames[5:] == frames[5:], "once an answer has come it is known that answers come soon"
+    assert not line.opener.drops
+    assert line.opener.take_report(line.now) == (0, 12 * 14)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 30),
+    share=st.sampled_from((0.0, 0.01, 0.02)),
+    members=st.sampled_from((2, 8, 64)),
+    delay=st.sampled_from((0.0001, 0.0008, 0.003)),
+)
+def test_at_random_losses_every_packet_comes_once_and_whole(
+    seed: int, share: float, members: int, delay: float
+) -> None:
+    random = Random(seed)
+    line = Line(lambda _: random.random() < share, delay=delay)
+    frames = [tcp(number) for number in range(60)]
+    for frame in frames:
+        line.send(frame, members)
+    line.rest(2.0)
+    got: Counter[int] = Counter()
+    for frame in line.frames:  # a packet may come in parts
+        assert len(set(frame[HEADERS:])) == 1
+        got[frame[-1]] += len(frame) - HEADERS
+    assert max(got.values()) == LENGTH, "none comes twice"
+    assert got.total() >= 0.97 * LENGTH * len(frames), "without repair much more is lost"
+    if members == 64:
+        hopeless = line.opener.drops[VpnDrop.INCOMPLETE]
+        assert len(got) >= len(frames) - hopeless - 1, "what nothing came behind is not known to be lost"
+    assert not line.opener.order
+
+
+def test_an_answer_that_is_lost_is_asked_for_again() -> None:
+    line = Line(lambda place: place in (3, 71))  # of the first packet, and the answer
+    frames = [tcp(number) for number in range(12)]
+    for frame in frames:
+        line.send(frame)
+    line.rest(2.0)
+    assert sorted(line.frames) == sorted(frames)
+    assert [(each.number, each.members) for each in line.asked] == [(0, b"\2")] * 2
+
+
+def test_what_is_lost_again_and_again_is_given_up() -> None:
+    line = Line(lambda place: place == 3, delay=10.0)  # no answer comes
+    for number in range(40):
+        line.send(tcp(number))
+    line.rest(3 * 3 * repairs.SLOWEST)
+    for number in range(40):
+        line.send(tcp(number))
+    assert len(line.asked) == repairs.TRIES
+    assert line.opener.drops == {VpnDrop.INCOMPLETE: 1}
+    assert len(line.frames) == 79, "nothing waits for what does not come"
+
+
+def test_losses_in_a_row_are_congestion_and_not_asked_for() -> None:
+    most = repairs.MOST_MISSING
+    for count in (most, most + 1):
+        line = Line(lambda place, count=count: 3 <= place < 3 + count)
+        for number in range(4):
+            line.send(tcp(number))
+        line.rest()
+        assert len(line.frames) == (4 if count == most else 3)
+        assert bool(line.asked) is (count == most)
+
+
+def test_much_loss_is_not_hidden() -> None:
+    line = Line(lambda place: place % 8 == 0)
+    for number in range(400):
+        line.send(tcp(number))
+    asked = sum(len(each.members) for each in line.asked)
+    assert asked <= repairs.CREDIT + line.sent * repairs.SHARE
+    assert line.opener.drops[VpnDrop.INCOMPLETE] > 200
+
+
+def test_a_queue_on_the_path_ends_the_asking_for_a_while() -> None:
+    line = Line(lambda place: place % 50 == 0)
+    for number in range(20):
+        line.send(tcp(number))
+    line.rest()
+    line.delay += 2 * repairs.QUEUE
+    for number in range(20):
+        line.send(tcp(number))
+        line.rest(0.01)
+    asked = len(line.asked)
+    for number in range(40):
+        line.send(tcp(number))
+        line.rest(0.01)
+    assert len(line.asked) <= asked + repairs.TRIES, "TCP hears of what is lost"
+    line.delay = 0.0003
+    line.rest(repairs.REST)
+    asked = len(line.asked)
+    for number in range(20):
+        line.send(tcp(number))
+    assert len(line.asked) > asked
+
+
+def test_only_super_packets_are_asked_for() -> None:
+    opener, sealer, batch = Opener(KEY, Counter()), Sealer(KEY, 1 << 20, chacha=False), Batch(SIZE)
+    side = sealer.seal_side(bytes(4000), SIZE)
+    wire = b"".join([*side[:2], *side[4:]])
+    loose = Loose()
+    loose.load(wire, SIZE)
+    out = memoryview(bytearray(OUT_SIZE))
+    assert not list(opener.open(loose, Span(0, 2, len(wire) - SIZE - HEADER_SIZE), out))
+    assert len(opener.waiting) == 1
+    assert opener.choose_wanted(1.0) == []
+    assert batch.size == SIZE
+
+
+def test_a_datagram_of_an_opened_group_does_not_wait_for_the_rest() -> None:
+    line = Line()
+    line.send(tcp(1))
+    first = b"".join(line.kept.find(SESSION, 0, 0, 0))
+    line._receive([first])
+    assert not line.opener.waiting
+    assert line.opener.drops == {VpnDrop.REPLAYED: 1}
+
+
+# -- what is kept
+
+
+def test_the_last_super_packets_are_kept_and_no_more() -> None:
+    line = Line()
+    for number in range(RING + 3):
+        line.send(tcp(number), members=4)
+    per_packet = line._sealer.counter // (RING + 3)
+    assert line.kept.find(SESSION, 2 * per_packet, 0, 0) == []
+    assert len(line.kept.find(SESSION, 3 * per_packet, 0, 0)) == 2
+    assert len(line.kept._places) == RING
+
+
+@pytest.mark.parametrize("members", [1, 3, 4, 64])
+def test_every_datagram_is_found_by_its_name_and_nothing_else(members: int) -> None:
+    line = Line()
+    carried: list[list[bytes]] = []
+    line._carry = carried.append  # type: ignore[method-assign]
+    line.send(tcp(1), members)
+    line.send(tcp(2), members)
+    number = line._sealer.counter // 2
+    for at, sent in enumerate(carried):
+        for datagram in sent:
+            found = line.kept.find(SESSION, at * number, datagram[7], datagram[6])
+            assert b"".join(found) == datagram
+    assert line.kept.find(SESSION + 1, 0, 0, 0) == [], "of another session"
+    assert line.kept.find(SESSION, number - 1, 0, 0) == ([] if number > 1 else line.kept.find(SESSION, 0, 0, 0))
+    assert line.kept.find(SESSION, 0, 0, 15) == []
+    assert line.kept.find(SESSION, 0, 200, 0) == []
+    assert line.kept.find(SESSION, 0, 0, min(members, 14)) == [], "that is the next group's"
+
+
+def test_buffers_of_another_size_take_the_place_of_the_old() -> None:
+    store = Kept()
+    for _ in range(kept.RING):
+        assert store.lend(1472).size == 1472
+    assert store.lend(1300).size == 1300
+
+
+# -- the question
+
+
+@given(
+    st.lists(
+        st.builds(Wanted, st.integers(0, (1 << 48) - 1), st.integers(0, 255), st.binary(max_size=64)),
+        max_size=sides.MOST_WANTED,
+    )
+)
+def test_a_question_is_read_as_it_was_written(wanted: list[Wanted]) -> None:
+    assert decode_repair(encode_repair(wanted)) == wanted
+
+
+@given(st.binary(max_size=300))
+def test_any_question_is_read_or_refused(rest: bytes) -> None:
+    try:
+        wanted = decode_repair(bytes([sides.REPAIR]) + rest)
+    except Refused as refused:
+        assert refused.drop is VpnDrop.MALFORMED
+    else:
+        assert encode_repair(wanted)[1:] == rest
+        assert len(wanted) <= sides.MOST_WANTED
+
+
+# -- order
+
+
+def test_what_waits_is_bounded() -> None:
+    order = Order()
+    passed = [bytes(f) for n in range(MOST + 5) for f in order.pass_on(memoryview(b"%d" % n), n + 10, 5)]
+    assert passed == [b"%d" % n for n in range(5)], "the oldest goes on"
+    assert len(order) == MOST
+    assert [bytes(frame) for frame in order.release(None)] == [b"%d" % n for n in range(5, MOST + 5)]
+
+
+@given(st.permutations(range(12)))
+def test_what_waited_goes_on_in_its_order(arrival: list[int]) -> None:
+    order, passed = Order(), []
+    awaited = set(range(12))
+    for number in arrival:
+        awaited.discard(number)
+        before = min(awaited, default=None)
+        passed += [bytes(frame)[0] for frame in order.pass_on(memoryview(bytes([number])), number, before)]
+    assert passed == list(range(12))
