@@ -1,4 +1,5 @@
-"""Our VPN beside others: `./run bench vpn [--profile default|wire] [--loss PCT] [--tests …] [--peers …] [--rounds N]`.
+"""Our VPN beside others: `./run bench vpn [--profile default|wire] [--loss PCT] [--tests …] [--peers …] [--rounds N]
+[--congestion NAME]`.
 
 Two machines in a lab, and between them, all up at once: two of our agents that have found each other, as a user
 starts them (discovery, gossip, ledger, leases, routing), the bare cable, and the peers, each with addresses of its
@@ -63,12 +64,13 @@ class Wish:
     peers: tuple[str, ...]
     rounds: int
     seconds: float
+    congestion: str
 
 
 async def race(wish: Wish) -> list[figures.Round]:
     """Bring all up, and measure the rounds. Raises LabError."""
     async with Lab() as lab:
-        track = await course.lay(lab, wish.profile, lossy=wish.loss > 0)
+        track = await course.lay(lab, wish.profile, lossy=wish.loss > 0, congestion=wish.congestion)
         # Ours first: when it looks for its LAN, nothing is there but the cable.
         tunnels = [Ours(), *[PEERS[name]() for name in wish.peers]]
         for tunnel in tunnels:
@@ -139,6 +141,12 @@ def words(known: Sequence[str]) -> Any:
 @click.option("--peers", default=",".join(each.name for each in USUAL), show_default=True, callback=words(list(PEERS)))
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Medians are over these.")
 @click.option("--seconds", default=5.0, show_default=True, help="How long one test takes.")
+@click.option(
+    "--congestion",
+    default=course.congestion_here,
+    show_default="the machine's",
+    help="Congestion control of the TCP streams, inside all VPNs alike. Linux's own default is cubic.",
+)
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to a file.")
 def main(file: Path | None, **options: Any) -> None:
     """Measure our VPN and others side by side."""
@@ -157,6 +165,7 @@ def show(document: dict[str, Any], file: Path | None) -> None:
         file.write_text(json.dumps(document, indent=2))
     medians = {figures.OURS: document["ours"], **document["peers"]}
     click.echo(figures.table(medians, document["ratio"], document["cpu"]))
+    click.echo(f"\nTCP: {document['command']['congestion']}")
     click.echo()
     for verdict in document["bounds"]:
         click.echo(figures.told(verdict))

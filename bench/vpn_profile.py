@@ -78,10 +78,10 @@ def units_of(test: str, value: float, seconds: float) -> tuple[float, str]:
     return value * 1e3 * seconds, "packet"
 
 
-async def measure(profile: str, loss: float, test: str, seconds: float) -> dict[str, Any]:
+async def measure(profile: str, loss: float, test: str, seconds: float, congestion: str) -> dict[str, Any]:
     """Run one test between two agents with probes."""
     async with Lab() as lab:
-        track = await course.lay(lab, profile, lossy=loss > 0)
+        track = await course.lay(lab, profile, lossy=loss > 0, congestion=congestion)
         program = lab.directory / "kairos-probed"
         program.write_text(_SCRIPT)
         program.chmod(0o755)
@@ -111,12 +111,13 @@ async def measure(profile: str, loss: float, test: str, seconds: float) -> dict[
 @click.option("--loss", default=0.0, show_default=True, help="Percent of frames lost in each direction.")
 @click.option("--test", type=click.Choice(list(trials.TESTS)), default="tcp1", show_default=True)
 @click.option("--seconds", default=5.0, show_default=True, help="How long the test takes.")
+@click.option("--congestion", default="", help="Congestion control of the TCP streams; the machine's unless given.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to a file.")
-def main(profile: str, loss: float, test: str, seconds: float, file: Path | None) -> None:
+def main(file: Path | None, **wish: Any) -> None:
     """Measure where the data plane's time goes."""
     need(iperf3="iperf3", ethtool="ethtool", ping="iputils-ping")
-    found = run_to_the_end(measure(profile, loss, test, seconds))
-    click.echo(f"{test}: {found['value']:.3f} with the probe in")
+    found = run_to_the_end(measure(**wish))
+    click.echo(f"{found['test']}: {found['value']:.3f} with the probe in")
     click.echo(stages.table(found["sides"], found["unit"]))
     click.echo("waiting: " + ", ".join(f"{name} {share:.0%}" for name, share in found["idle"].items()))
     if file is not None:

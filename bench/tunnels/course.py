@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from kairos_core.testing.lab import Lab, LabError, Machine
 from kairos_core.testing.lab.link import ipv4_of, ipv6_of, mac_of
@@ -35,10 +36,14 @@ _NEIGHBOURS = ("meta protocol arp accept", "icmpv6 type { nd-neighbor-solicit, n
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """Two machines that reach each other by `CABLE`; the first is the client of each test."""
+    """Two machines that reach each other by `CABLE`; the first is the client of each test.
+
+    `congestion` is the congestion control of TCP streams; nothing takes the machine's.
+    """
 
     one: Machine
     two: Machine
+    congestion: str = ""
 
     @property
     def machines(self) -> tuple[Machine, Machine]:
@@ -50,9 +55,14 @@ class Course:
         return self.one.ipv4, self.two.ipv4
 
 
-async def lay(lab: Lab, profile: str, *, lossy: bool) -> Course:
+def congestion_here() -> str:
+    """Return the congestion control that this machine's TCP takes unless told otherwise (tcp(7))."""
+    return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+
+
+async def lay(lab: Lab, profile: str, *, lossy: bool, congestion: str = "") -> Course:
     """Add two machines to the lab and lay the cable. Raises LabError."""
-    course = Course(await lab.add("left"), await lab.add("right"))
+    course = Course(await lab.add("left"), await lab.add("right"), congestion)
     if not lossy:
         await _join_directly(course)
     if profile == "wire":

@@ -50,15 +50,20 @@ class Sample:
 
 
 async def tcp1(course: Course, tunnel: Tunnel, seconds: float) -> float:
-    return iperf.gbits(await _iperf(course, tunnel, seconds))
+    return await _tcp(course, tunnel, seconds)
 
 
 async def tcp4(course: Course, tunnel: Tunnel, seconds: float) -> float:
-    return iperf.gbits(await _iperf(course, tunnel, seconds, "--parallel", "4"))
+    return await _tcp(course, tunnel, seconds, "--parallel", "4")
 
 
 async def rev(course: Course, tunnel: Tunnel, seconds: float) -> float:
-    return iperf.gbits(await _iperf(course, tunnel, seconds, "--reverse"))
+    return await _tcp(course, tunnel, seconds, "--reverse")
+
+
+async def _tcp(course: Course, tunnel: Tunnel, seconds: float, *options: str) -> float:
+    congestion = ("--congestion", course.congestion) if course.congestion else ()
+    return iperf.gbits(await _iperf(course, tunnel, seconds, *options, *congestion))
 
 
 async def udp64(course: Course, tunnel: Tunnel, seconds: float) -> float:
