@@ -157,7 +157,7 @@ class Inbound:
 
     def _watch(self, session: Session, now: float) -> None:
         due = session.opener.ask_again_at(now)
-        if due is not None:
+        if due is not None and (session.opener.order or session is session.peer.current):
             self._watched.add(session)
             self.wake = min(self.wake, due)
 
@@ -200,9 +200,11 @@ class Inbound:
         return is_ours
 
     def _ask(self, session: Session, now: float) -> None:
-        """Have the peer send again what groups of the session lack."""
+        """Have the peer send again what groups of the session lack, as long as it is the one that we send in."""
+        if session is not session.peer.current or session.peer.endpoint is None:
+            return
         wanted = session.opener.choose_wanted(now)
-        if wanted and session is session.peer.current and session.peer.endpoint is not None:
+        if wanted:
             self._outbound.ask(session, wanted)
             self._watch(session, now)
 

@@ -20,7 +20,7 @@ STEPS = ((0.00002, 64), (0.0002, 16), (0.003, 8), (0.02, 4), (0.05, 2))
 loses less and costs the processor more, which is what limits a stream at 1 % of loss: 4 were faster than 1, 2 and 8."""
 QUIET = 10
 """Reports without a loss after which what is sent is kept no longer. Raising it is ready for the next loss for longer;
-keeping costs the processor a tenth."""
+keeping costs memory, and the processor where the buffers do not stay in its cache."""
 AGAIN = 1 / 16
 """Datagrams that are sent again at most, for each that is sent: twice what a receiver may ask for."""
 CREDIT = 256.0
@@ -76,12 +76,12 @@ class Members:
         self.share = START
         """Of the datagrams that is lost for good."""
         self.count = _members_for(START)
-        self._quiet = 0
+        self._quiet = QUIET
         self._credit = 0.0
 
     @property
     def keeps(self) -> bool:
-        """Whether to keep what is sent, since something was lost lately, or may be: nothing is known yet."""
+        """Whether to keep what is sent, since something was lost lately."""
         return self._quiet < QUIET
 
     def kept(self, datagrams: int) -> None:

@@ -90,8 +90,8 @@ class Opener:
 
     def ask_again_at(self, now: float) -> float | None:
         """Return when to look at what was asked for, should nothing come; None when nothing was."""
-        is_asked = self.order or any(parts.tries for parts in self.waiting.values())
-        return now + self._repairs.term if is_asked else None
+        is_awaited = self.order or any(parts.is_awaited for parts in self.waiting.values())
+        return now + self._repairs.term if is_awaited else None
 
     def take_report(self, now: float) -> tuple[int, int] | None:
         """Return groups lost and datagrams arrived since the last report, if one is due."""

@@ -59,10 +59,11 @@ class Repairs:
         self._rests_until = 0.0
 
     def choose(self, gatherer: Gatherer, losses: Losses, now: float) -> list[Wanted]:
-        """Return what to ask for now, MOST_WANTED at most; groups that are hopeless are given up.
+        """Return what to ask for now, MOST_WANTED at most.
 
         Answers come in the order of questions. So a question, or its answer, was lost when a later one was answered, or
-        when it takes much longer than usual; then it is asked again.
+        when it takes much longer than usual; then it is asked again, with all that the group lacks. A group of which
+        more is missing than may be asked for is left alone: its datagrams may only have been overtaken.
         """
         self._credit = min(CREDIT, self._credit + (losses.datagrams - self._counted) * SHARE)
         self._counted = losses.datagrams
@@ -74,15 +75,20 @@ class Repairs:
             return []
         wanted: list[Wanted] = []
         for name, parts in list(gatherer.waiting.items()):
-            if not parts.is_super or (parts.turn > self._came and now < parts.asked_at + self.term):
+            if parts.is_hopeless or not parts.is_super:
                 continue
-            missing = parts.missing(is_passed=losses.highest > parts.counter)
+            is_late = parts.tries > 0 and now >= parts.asked_at + self.term
+            if parts.turn > self._came and not is_late:
+                continue
+            missing = parts.missing(is_passed=is_late or losses.highest > parts.counter)
             if not missing:
                 continue
-            if parts.tries == TRIES or len(missing) > min(MOST_MISSING, self._credit):
-                if parts.tries == TRIES:
-                    self._usual = min(2 * self._usual, SLOWEST)
+            if parts.tries == TRIES:
+                self._usual = min(2 * self._usual, SLOWEST)
                 gatherer.give_up(name)
+                continue
+            if len(missing) > min(MOST_MISSING, self._credit):
+                parts.is_hopeless = True
                 continue
             if len(wanted) == MOST_WANTED:
                 break
@@ -103,8 +109,8 @@ class Repairs:
         """Return the counter of the first group that is worth waiting for; None without one."""
         if self._least > PATIENCE:
             return None
-        asked = (parts.counter for parts in waiting if parts.tries and now < parts.asked_at + PATIENCE)
-        return min(asked, default=None)
+        awaited = (parts.counter for parts in waiting if parts.is_awaited and now < parts.asked_at + PATIENCE)
+        return min(awaited, default=None)
 
     def _judge(self, parts: Parts, now: float) -> None:
         """Learn from an answer how long they take. Of a group that was asked for twice nobody knows which one it is."""

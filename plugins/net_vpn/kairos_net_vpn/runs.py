@@ -71,15 +71,22 @@ class Run(NamedTuple):
 class Parts:
     """What has come of a group: a piece for each member, empty for those that came within the piece before."""
 
-    __slots__ = ("asked_at", "counter", "first_asked_at", "group", "is_super", "pieces", "tries", "turn")
+    __slots__ = ("asked_at", "counter", "first_asked_at", "group", "is_hopeless", "is_super", "pieces", "tries", "turn")
 
     def __init__(self, head: Head) -> None:
         self.pieces: list[bytes | None] = [None] * head.members
         self.counter, self.group = _counter(head), head.group
         self.is_super = head.kind & KIND == SUPER
+        self.is_hopeless = False
+        """Whether nothing of it is asked for any more: it becomes whole by itself, or gives its place to others."""
         self.tries = 0
         """How often something of it was asked for again; the last time in this turn, and when."""
         self.turn, self.asked_at, self.first_asked_at = 0, 0.0, 0.0
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an answer may still come."""
+        return self.tries > 0 and not self.is_hopeless
 
     def missing(self, *, is_passed: bool) -> list[int]:
         """Return the members that are lost: those before one that has come; all, if later groups have come."""

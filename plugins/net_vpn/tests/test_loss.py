@@ -27,9 +27,6 @@ def test_what_waits_is_not_lost_yet_and_counts_when_it_is() -> None:
 
 def test_what_is_sent_is_kept_until_nothing_was_lost_for_a_while() -> None:
     members = Members()
-    assert members.keeps, "nothing is known yet"
-    for _ in range(QUIET):
-        members.learn(0, 10_000)
     assert not members.keeps
     members.asked()
     assert members.keeps
