@@ -27,24 +27,25 @@ SOL_UDP = socket.IPPROTO_UDP
 
 
 class Batch:
-    """The buffers of up to MAX_DATAGRAMS datagrams of one size, the last of which may be shorter."""
+    """The buffers of up to `most` datagrams of one size, the last of which may be shorter."""
 
-    __slots__ = ("_filled", "body", "chunk", "control", "headers", "iov", "many", "one", "per_send", "size")
+    __slots__ = ("_filled", "body", "chunk", "control", "headers", "iov", "many", "most", "one", "per_send", "size")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, most: int = MAX_DATAGRAMS) -> None:
         self.size = size
+        self.most = most
         self.chunk = size - HEADER_SIZE
-        self.headers = bytearray(HEADER_SIZE * MAX_DATAGRAMS)
-        self.body = memoryview(bytearray(max(self.chunk * MAX_DATAGRAMS, MOST_RECEIVED)))
+        self.headers = bytearray(HEADER_SIZE * most)
+        self.body = memoryview(bytearray(max(self.chunk * most, MOST_RECEIVED)))
         heads = memoryview(self.headers)
         self.iov: list[memoryview] = []
-        for i in range(MAX_DATAGRAMS):
+        for i in range(most):
             self.iov.append(heads[HEADER_SIZE * i : HEADER_SIZE * (i + 1)])
             self.iov.append(self.body[self.chunk * i : self.chunk * (i + 1)])
-        self.many = self.iov[: 2 * min(MAX_DATAGRAMS, MOST_RECEIVED // size + 1)]
+        self.many = self.iov[: 2 * min(most, MOST_RECEIVED // size + 1)]
         """Where to receive many datagrams of this size; behind small ones is room for larger ones."""
-        if self.chunk * MAX_DATAGRAMS < MOST_RECEIVED:
-            self.many.append(self.body[self.chunk * MAX_DATAGRAMS :])
+        if self.chunk * most < MOST_RECEIVED:
+            self.many.append(self.body[self.chunk * most :])
         self.one = [self.iov[0], self.body[:MOST_RECEIVED]]
         """Where to receive one datagram of any size: 5 us cheaper, but more would lie in one piece."""
         self.control = [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))]

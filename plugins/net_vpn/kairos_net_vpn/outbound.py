@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from kairos_net_vpn.batch import Batch
 from kairos_net_vpn.bundle import bundle
@@ -71,16 +72,25 @@ class Outbound:
         if not session.peer.records:
             self._send_plain(session, slot[:length], now)
             return
-        peer, members, number = session.peer, session.peer.members, session.sealer.counter
-        batch = self._kept.lend(peer.datagram) if members.keeps else self._batch(peer.datagram)
+        peer = session.peer
         try:
-            used = session.sealer.seal_super(slot, length, batch, members.count)
+            batch, used = self._seal_super(session, slot, length)
         except Refused as refused:
             self._tunnel.drops[refused.drop] += 1
             return
-        if members.keeps:
-            members.kept(self._kept.keep(session.index, number, used))
         self._tunnel.has_sent(session, self._underlay.send_batch(batch, used, peer.endpoint), now)
+
+    def _seal_super(self, session: Session, slot: memoryview, length: int) -> tuple[Batch, int]:
+        """Seal a super-packet, into buffers that are kept where some of it may be asked for again. Raises Refused."""
+        peer, sealer, members = session.peer, session.sealer, session.peer.members
+        if members.keeps:
+            batch, number = self._kept.lend(peer.datagram), sealer.counter
+            with suppress(Refused):  # too many datagrams to be kept, or no super-packet at all
+                used = sealer.seal_super(slot, length, batch, members.count)
+                members.kept(self._kept.keep(session.index, number, used))
+                return batch, used
+        batch = self._batch(peer.datagram)
+        return batch, sealer.seal_super(slot, length, batch, members.count)
 
     def _send_alone(self, frame: memoryview, now: float) -> None:
         """Send one small frame; what it does not need is left out, since all of it is the frame's delay."""

@@ -117,13 +117,14 @@ class Sealer:
     def seal_super(self, slot: memoryview, length: int, batch: Batch, members: int) -> int:
         """Seal the super-packet in the first `length` bytes of a slot; return the bytes used of the batch's body.
 
-        The slot is written over. It has room for 64 KiB beyond the packet. Raises Refused (malformed, oversized).
+        The slot is written over. It has room for 64 KiB beyond the packet. Raises Refused (malformed, oversized), and
+        nothing has changed then.
         """
         cut = _cut(slot[:length], batch.chunk, members)
         groups = -(-(length - cut.header) // cut.stride)
         used = (groups - 1) * (cut.plain + TAG - cut.stride) + length + TAG
         count = -(-used // batch.chunk)
-        if count > MAX_DATAGRAMS or groups > MAX_GROUPS:
+        if count > batch.most or groups > MAX_GROUPS:
             raise Refused(VpnDrop.OVERSIZED)
         head = self._index + _NONCE.pack(self._flags | SUPER, cut.members, 0, 0, cut.stride, self.counter)[:12]
         headers = lay_headers(head, cut.members, count, is_last=True)

@@ -19,7 +19,7 @@ from kairos_net_vpn.order import MOST, Order
 from kairos_net_vpn.records import Sealer
 from kairos_net_vpn.runs import Span
 from kairos_net_vpn.sides import Wanted, decode_repair, encode_repair
-from kairos_net_vpn.vnet import GSO_TCPV4, HEADER, MAX_FRAME, NEEDS_CSUM, TCP
+from kairos_net_vpn.vnet import GSO_TCPV4, GSO_UDP_L4, HEADER, MAX_FRAME, NEEDS_CSUM, TCP, UDP
 
 KEY = bytes(range(32))
 SIZE = 1472
@@ -294,6 +294,17 @@ def test_every_datagram_is_found_by_its_name_and_nothing_else(members: int) -> N
     assert line.kept.find(SESSION, 0, 0, 15) == []
     assert line.kept.find(SESSION, 0, 200, 0) == []
     assert line.kept.find(SESSION, 0, 0, min(members, 14)) == [], "that is the next group's"
+
+
+def test_what_has_too_many_datagrams_to_be_kept_is_refused_and_changes_nothing() -> None:
+    ip = struct.pack("!BBHHHBBHII", 0x45, 0, 28 + 60000, 0, 0x4000, 64, UDP, 0, 1, 2)
+    frame = HEADER.pack(NEEDS_CSUM, GSO_UDP_L4, 28, 800, 20, 6) + ip + bytes(8) + bytes(60000)
+    slot, sealer = memoryview(bytearray(MAX_FRAME + (1 << 16))), Sealer(KEY, 1 << 20, chacha=False)
+    slot[: len(frame)] = frame
+    with pytest.raises(Refused):
+        sealer.seal_super(slot, len(frame), Kept().lend(SIZE), 1)
+    assert (sealer.counter, bytes(slot[: len(frame)])) == (0, frame)
+    assert sealer.seal_super(slot, len(frame), Batch(SIZE), 1) > kept.MOST * (SIZE - HEADER_SIZE)
 
 
 def test_buffers_of_another_size_take_the_place_of_the_old() -> None:
