@@ -1,7 +1,8 @@
 """How much of what a peer sends is lost on the way, and how many datagrams a group should have then. Pure.
 
-A group is lost when one of its datagrams is. Large groups cost less (one call of the cipher, headers once), small
-ones lose less. The receiver counts, and tells the sender once a second while data flows, sooner when much does.
+A group is lost when one of its datagrams is, and does not come again (`repairs.py`). Large groups cost less (one call of
+the cipher, headers once), small ones lose less. The receiver counts, and tells the sender once a second while data flows,
+sooner when much does.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ SOONEST = 0.05
 START = 0.001
 """Share of datagrams taken for lost while nothing is known. A first report of few datagrams would say anything."""
 STEPS = ((0.00002, 64), (0.0002, 16), (0.003, 8), (0.02, 4), (0.05, 2))
-"""Datagrams in a group where less than this share of datagrams is lost; above all of these, 1. Lowering the numbers
-loses less and costs the processor more, which is what limits a stream at 1 % of loss: 4 were faster than 1, 2 and 8."""
+"""Datagrams in a group where less than this share of datagrams is lost for good; above all of these, 1. Lowering the
+numbers loses less and costs the processor more."""
 QUIET = 10
 """Reports without a loss after which what is sent is kept no longer. Raising it is ready for the next loss for longer;
 keeping costs memory, and the processor where the buffers do not stay in its cache."""
