@@ -1,8 +1,8 @@
 """How much of what a peer sends is lost on the way, and how many datagrams a group should have then. Pure.
 
-A group is lost when one of its datagrams is, and does not come again (`repairs.py`). Large groups cost less (one call of
-the cipher, headers once), small ones lose less. The receiver counts, and tells the sender once a second while data flows,
-sooner when much does.
+A group is lost when one of its datagrams is, and does not come again (`repairs.py`). Large groups cost less (one call
+of the cipher, headers once), small ones lose less. The receiver counts, and tells the sender once a second while data
+flows, sooner when much does.
 """
 
 from __future__ import annotations
