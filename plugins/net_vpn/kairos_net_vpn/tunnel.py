@@ -23,7 +23,7 @@ from kairos_net_vpn.relaying import Relaying
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.table import MAX_PEERS, Table
-from kairos_net_vpn.vnet import VNET_HEADER, check_offloads, segment
+from kairos_net_vpn.vnet import IPV4_HEADER, VNET_HEADER, check_offloads, segment
 
 _HEADERS = {4: 20, 6: 40}
 """Bytes in the shortest header of each version of IP (RFC 791, RFC 8200)."""
@@ -307,6 +307,8 @@ class Tunnel:
 
     def _check(self, packet: bytes | memoryview, peer: Peer) -> int:
         """Return how long the packet is without its padding, if this peer may send it to us."""
+        if len(packet) < IPV4_HEADER:
+            raise Refused(VpnDrop.NOT_IP)
         if packet[0] >> 4 == 4:
             length, source, destination = packet[2] << 8 | packet[3], bytes(packet[12:16]), bytes(packet[16:20])
         else:

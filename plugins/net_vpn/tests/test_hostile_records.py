@@ -87,6 +87,17 @@ def test_small_datagrams_that_come_together_cost_the_next_large_ones_nothing(pac
 # -- members
 
 
+@pytest.mark.parametrize("version", [0x40, 0x45, 0x60])
+@pytest.mark.parametrize("size", range(1, 20))
+def test_a_packet_shorter_than_any_header_is_refused(version: int, size: int) -> None:
+    victim = victims.Victim()
+    frame = PLAIN + bytes([version]).ljust(size, b"\x0a")
+    victim.receive_each(ALICE.seal_true(1, Head(PACKETS), entry(frame), 1456), ALICE.endpoint)
+    assert victim.device.frames == []
+    assert victim.tunnel.drops == {VpnDrop.NOT_IP: 1}
+    victim.check_dave()
+
+
 @pytest.mark.parametrize("vnet_header", [True, False])
 @pytest.mark.parametrize(("start", "offset"), [(0, 12), (0, 16), (12, 0), (19, 0), (20, 1000), (0xFFFF, 0xFFFF)])
 def test_no_checksum_is_written_over_the_addresses_or_behind_the_packet(
