@@ -17,10 +17,10 @@ from kairos_core.cluster.durable import Durable, fenced_off, in_generation, with
 from kairos_core.cluster.election import Candidacy, Moment, Rules, elect
 from kairos_core.cluster.fence import stronger
 from kairos_core.cluster.joining import find_join, find_rejoin, remembered
+from kairos_core.cluster.local import Local
 from kairos_core.cluster.quorum import Decision
-from kairos_core.cluster.rotation import JoinToken
 from kairos_core.cluster.view import GENERATION_BYTES, View
-from kairos_core.model import Attachment, EngineState, EngineStatus, Join, NodePlan, PeerId, Role
+from kairos_core.model import EngineState, EngineStatus, Join, NodePlan, PeerId, Role
 from kairos_core.protocol import buckets
 from kairos_core.settings import SecretStr
 
@@ -46,23 +46,6 @@ class Spec:
     patience: float = 300.0
     """Seconds of silence after which a master counts as lost and is replaced. Raising it leaves the control plane one
     short for longer; lowering it makes another master because a machine was restarted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Local:
-    """What only this process knows. `reconcile` returns the next one."""
-
-    durable: Durable
-    candidacy: Candidacy = field(default_factory=Candidacy)
-    attachment: Attachment | None = None
-    tls_names: tuple[str, ...] = ()  # further addresses of this machine under which an API server is reached
-    joined: str | None = None  # the API server that this process joined through; kept, so nothing restarts
-    known: frozenset[str] = frozenset()  # API servers that Kubernetes has learned of since
-    queued: float | None = None  # since when this master waits for its turn to join (monotonic)
-    absent: Mapping[PeerId, float] = field(default_factory=dict)  # since when masters are silent (monotonic)
-    engine: EngineStatus = field(default_factory=lambda: EngineStatus(EngineState.ABSENT))
-    join_token: JoinToken | None = None  # the newest that masters share, ourselves among them
-    is_dismissed: bool = False  # this process has removed Kubernetes from the machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from kairos_core.cluster import roles
+from kairos_core.cluster.local import Local
 from kairos_core.cluster.quorum import Decision
 from kairos_core.cluster.view import ApiServer, View
 from kairos_core.model import EngineState, Join
-
-if TYPE_CHECKING:
-    from kairos_core.cluster.controller import Local
 
 
 def find_join(view: View, decision: Decision, local: Local) -> tuple[Join | None, str]:

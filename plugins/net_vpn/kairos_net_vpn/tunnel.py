@@ -307,9 +307,7 @@ class Tunnel:
 
     def _check(self, packet: bytes | memoryview, peer: Peer) -> int:
         """Return how long the packet is without its padding, if this peer may send it to us."""
-        if len(packet) < IPV4_HEADER:
-            raise Refused(VpnDrop.NOT_IP)
-        if packet[0] >> 4 == 4:
+        if packet[0] >> 4 == 4 and len(packet) >= IPV4_HEADER:
             length, source, destination = packet[2] << 8 | packet[3], bytes(packet[12:16]), bytes(packet[16:20])
         else:
             length, source, destination = 40 + int.from_bytes(packet[4:6]), bytes(packet[8:24]), bytes(packet[24:40])
