@@ -36,6 +36,7 @@ class VpnDrop(StrEnum):
     REPLAYED = "replayed"  # this very datagram came before, or it is older than the window
     UNSEAL = "unseal"  # authentication failed: altered, forged, or under another token
     INCOMPLETE = "incomplete"  # a datagram of the same group was lost, and did not come again
+    UNNEEDED = "unneeded"  # it was asked for again, and came twice: it had only been overtaken
     NOT_KEPT = "not_kept"  # the peer asks for a datagram again that is not kept any more, or for too many
     # paths and relays
     PROBE_FLOOD = "probe_flood"  # a peer asks too often whether its path works

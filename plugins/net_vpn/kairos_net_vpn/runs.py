@@ -18,6 +18,8 @@ from kairos_net_vpn.records import HEADER, KIND, LAST, MAX_COUNTER, MAX_GROUP, M
 MAX_WAITING = 32
 """Groups of a session that wait for datagrams. Raising it tolerates more reordering and repairs longer paths, and lets
 whoever is on the path and forges datagrams make us hold more: 64 KiB each."""
+MAX_ASKED = 256
+"""Groups remembered of which a datagram may come twice. Raising it tells later ones from replayed ones."""
 
 
 class Datagrams(Protocol):
@@ -103,10 +105,12 @@ class Gatherer:
     `is_fresh` says whether a counter may still be accepted.
     """
 
-    __slots__ = ("_drops", "_is_fresh", "repaired", "waiting")
+    __slots__ = ("_asked", "_drops", "_is_fresh", "repaired", "waiting")
 
     def __init__(self, drops: Counter[VpnDrop], is_fresh: Callable[[int], bool] = lambda _: True) -> None:
         self._drops, self._is_fresh = drops, is_fresh
+        self._asked: dict[int, None] = {}
+        """Counters of the groups that became whole lately after something of them was asked for."""
         self.repaired: list[Parts] = []
         """Groups that were asked for again and have become whole; whoever reads it clears it."""
         self.waiting: dict[bytes, Parts] = {}
@@ -150,7 +154,7 @@ class Gatherer:
         """
         counter = _counter(head)
         if counter >= MAX_COUNTER or not self._is_fresh(counter):
-            raise Refused(VpnDrop.REPLAYED)
+            raise Refused(VpnDrop.UNNEEDED if counter in self._asked else VpnDrop.REPLAYED)
         if (head.members - 1) * _size_of(batch, at, at + 1, span) > MAX_GROUP:
             raise Refused(VpnDrop.MALFORMED)
         header = batch.headers[HEADER_SIZE * at : HEADER_SIZE * (at + 1)]
@@ -173,10 +177,16 @@ class Gatherer:
             return None, count
         del self.waiting[name]
         if parts.tries:
-            self.repaired.append(parts)
+            self._note_repaired(parts)
         sealed = memoryview(b"".join(have))
         is_last = bool(head.kind & LAST)
         return Run(head, counter, 1, head.members, is_last, sealed, len(sealed), header, 4, 0), count
+
+    def _note_repaired(self, parts: Parts) -> None:
+        self.repaired.append(parts)
+        if len(self._asked) >= MAX_ASKED:
+            del self._asked[next(iter(self._asked))]
+        self._asked[parts.counter] = None
 
     def _expect(self, name: bytes, head: Head) -> Parts:
         if len(self.waiting) >= MAX_WAITING:

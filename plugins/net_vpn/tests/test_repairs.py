@@ -242,6 +242,21 @@ def test_what_is_only_overtaken_becomes_whole_however_much_it_is() -> None:
     assert line.frames == [tcp(0)]
 
 
+def test_what_comes_twice_since_it_was_asked_for_is_no_replay() -> None:
+    line = Line(lambda place: place == 3)
+    line.send(tcp(0))
+    again = b"".join(line.kept.find(SESSION, 0, 0, 2))
+    line._receive([again])  # it comes by itself, and then as the answer
+    line.rest()
+    assert line.frames == [tcp(0)]
+    assert line.opener.drops == {VpnDrop.UNNEEDED: 1}
+    line._receive([b"".join(line.kept.find(SESSION, 0, 0, 5))])
+    assert line.opener.drops == {VpnDrop.UNNEEDED: 2}
+    line.send(tcp(1))
+    line._receive([b"".join(line.kept.find(SESSION, 1, 0, 5))])
+    assert line.opener.drops == {VpnDrop.UNNEEDED: 2, VpnDrop.REPLAYED: 1}
+
+
 def test_only_super_packets_are_asked_for() -> None:
     opener, sealer, batch = Opener(KEY, Counter()), Sealer(KEY, 1 << 20, chacha=False), Batch(SIZE)
     side = sealer.seal_side(bytes(4000), SIZE)
