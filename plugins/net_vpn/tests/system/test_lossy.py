@@ -85,5 +85,6 @@ def test_tcp_hardly_notices_that_one_frame_in_a_hundred_is_lost(lab: Any, run: A
     [lost] = [int(number) for number in re.findall(r"packets (\d+)", counted)]
     assert lost > 200, "nothing was lost, so nothing was tested"
     again = retransmitted(alice) - before
-    assert again < lost, f"of {lost} lost datagrams TCP made {again} segments that it sent again"
+    # Measured: 0.1 to 0.9 of them, and 5 where nothing is sent again, since one lost datagram spoils its group.
+    assert again < 2 * lost, f"of {lost} lost datagrams TCP made {again} segments that it sent again"
     assert not bob.status["drops"].keys() & {"vpn_unseal", "vpn_malformed", "vpn_tun_refused"}
