@@ -21,7 +21,7 @@ it is authenticated, the index by the key it selects. Counters never repeat in a
     PACKETS  entries [u16 length, little endian][frame]: small packets, each whole, a few in a datagram
     SUPER    [headers of the super-packet][slice of its payload]: slice g begins `stride x g` bytes in
     REPORT   [u32 groups lost][u32 datagrams arrived], little endian: what the peer saw of us in the last second
-    SIDE     a message of sides.py: probes of a path, datagrams to be relayed
+    SIDE     a message of sides.py: probes of a path, datagrams to be relayed, what is to be sent again
 
 All groups of a SUPER are full datagrams, so one send with UDP_SEGMENT carries them. Frames have the virtio
 header of `vnet.py` before them. Sizes on an IPv4 path with MTU 1500, a TCP super-packet, members = 8:
