@@ -34,13 +34,14 @@ def find_join(view: View, decision: Decision, local: Local) -> tuple[Join | None
 
 
 def find_rejoin(view: View, decision: Decision, local: Local) -> str | None:
-    """Return the API server of another living master, for the first one; None while it is the only one.
+    """Return the API server of another master, for the first one: a living one if there is; None if there never was.
 
-    It stays the same as long as that master is up, so that the plan does.
+    It stays the same as long as that master is up, so that the plan does; and while nobody is in sight, since that is
+    when the others may give up this node.
     """
     masters = (roles.masters(view, decision) & view.alive) - {view.me}
     up = sorted(_url(s) for s in view.servers if s.cluster_id == decision.cluster_id and s.peer in masters)
-    return local.joined if local.joined in up else next(iter(up), None)
+    return local.joined if local.joined in up else next(iter(up), local.joined)
 
 
 def _url(server: ApiServer) -> str:

@@ -129,6 +129,8 @@ def test_the_initialiser_of_several_masters_knows_a_living_one_that_it_would_joi
     servers = ["https://10.1.0.6:6443"] * 2 + ["https://10.1.0.5:6443"]
     assert [plan.rejoin for plan in plans] == servers, "it stays with the first one while that lives"
     assert {replace(plan, rejoin=None) for plan in plans} == {alone.plan}, "and it joins nobody while it runs"
+    cut_off = reconcile(view(A, servers=(b, c), alive=frozenset((A,))), spec(), state, MOMENT)
+    assert cut_off.plan.rejoin == servers[-1], "the others may give it up meanwhile"
 
 
 def test_a_lone_master_has_nobody_to_join() -> None:

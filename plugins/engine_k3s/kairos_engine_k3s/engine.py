@@ -20,6 +20,7 @@ from kairos_core import (
     Kubectl,
     NodePlan,
     Preview,
+    Role,
     SecretStr,
     SupervisedService,
     Supervisor,
@@ -176,14 +177,18 @@ class K3sEngine(Engine):
     def _settle(self, plan: NodePlan) -> tuple[Launch, Memory]:
         """Return what to run, with the token that holds now, and what to remember of that."""
         before = Memory.decode(self._disk.read(MEMORY))
-        launch, given = launch_of(plan, self._server, self._agent), token_of(plan)
+        given = token_of(plan)
+        if plan.role is Role.CLUSTER_INIT and plan.rejoin is None and before.server and given == before.given:
+            plan = replace(plan, rejoin=before.server)  # an agent that has just started may see nobody yet
+        launch = launch_of(plan, self._server, self._agent)
         found = (self._disk.read(f"{launch.data_directory}/server/token") or "").strip() if launch.is_server else ""
         token = next_token(given, found, before)
         if plan.rejoin and password(token) == password(found):
             token = found  # in full, so that k3s shows it to no other cluster should it join anew
         if token != given:
             launch = launch_of(with_token(plan, token), self._server, self._agent)
-        return launch, Memory(given, found, token, plan.join.server if plan.join else "")
+        server = plan.join.server if plan.join else plan.rejoin or ""
+        return launch, Memory(given, found, token, server)
 
     def _check_data(self, plan: NodePlan, launch: Launch) -> None:
         """Refuse to start the first master without its data: it would begin another, empty cluster of the same name."""

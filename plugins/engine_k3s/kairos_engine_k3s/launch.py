@@ -9,7 +9,7 @@ Decisions worth knowing:
   operator wrote as arguments.
 - `--cluster-init` only for `master/clusterinit`: a lone `master` keeps its state in SQLite, k3s' default.
 - Once another master is up, `--server` takes its place: k3s removes the data of a server whose node was deleted, and
-  would then begin another, empty cluster of the same name (k3s#13623). Where its data is, k3s reads neither of them.
+  would then begin another, empty cluster of the same name (k3s#13623). Where its data is, k3s needs neither of them.
 - Servers with an external datastore meet there: they get neither `--cluster-init` nor `--server`.
 - Whoever joins gets the full token, K10 and the hash of the cluster's authority: k3s then shows it to no other cluster.
   The hash is that of the authority and not of an address, so it holds through the VPN and an elastic IP too. The

@@ -154,8 +154,11 @@ async def test_a_first_master_whose_node_was_deleted_joins_the_others_again_by_i
     assert token in environment, "it shows the token to this cluster alone"
     pid = first.pid()
     await first.engine().apply(first.plan(Role.CLUSTER_INIT))  # a restarted agent that sees nobody yet
-    await first.engine().apply(safe)
     assert first.pid() == pid
+    await joining.expel("first")
+    await knows(joining, "first", "second")
+    assert _begun(first) == 2
+    assert await _members(second) == ["first", "second"], "still no second cluster"
 
 
 @pytest.mark.system
