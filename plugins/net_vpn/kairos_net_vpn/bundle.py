@@ -3,13 +3,14 @@
 The packets of a flow stay in their order, those of different flows need not: no network promises that. So packets of
 flows that take turns share headers too, and the receiver hands each flow to its kernel in one call.
 
-A bundle is a sequence of entries [u16 length, little endian][frame]; records.py seals it as PACKETS.
+A bundle is a sequence of entries [u16 length, little endian][frame]; an entry of length 0 ends it, behind it are
+zeros. records.py seals it as PACKETS.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from kairos_net_vpn.vnet import (
@@ -32,22 +33,28 @@ _GROWS = struct.Struct(">2xH6xH12xHH")
 _DF = b"\x40\0"
 _MERGES = bytes((NEEDS_CSUM, GSO_NONE))
 
+_PADDED = 4
+"""A bundle that is followed by another is filled with zeros if less than this part of it is free: datagrams of one size
+go out in one system call, and come in in one. Raising it spares bytes, up to a quarter in a burst of large packets."""
+
 Run: TypeAlias = list[memoryview]
 """Frames of one UDP flow, all of one size but the last, which may be shorter; or any frame alone."""
 
 
-def bundle(frames: Sequence[memoryview], room: int) -> Iterator[bytes]:
-    """Yield bundles of at most `room` bytes that hold the frames; a frame with no room has one of its own.
+def bundle(runs: Iterable[Run], room: int) -> Iterator[bytes]:
+    """Yield bundles of at most `room` bytes that hold the runs; a frame with no room has one of its own.
 
     UDP of one flow becomes super-packets. That loses its IPv4 identification, which says nothing in a packet that may
     not be fragmented (RFC 6864); others are left as they are.
     """
     parts: list[bytes | bytearray | memoryview] = []
     left = room
-    for run in _runs(frames):
+    for run in runs:
         at, size = 0, len(run[0]) + _LENGTH.size
         while at < len(run):
             if size > left and parts:
+                if 0 < left * _PADDED < room:
+                    parts.append(bytes(left))
                 yield b"".join(parts)
                 parts, left = [], room
             if len(run) == 1:
@@ -63,7 +70,7 @@ def bundle(frames: Sequence[memoryview], room: int) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-def _runs(frames: Sequence[memoryview]) -> list[Run]:
+def find_runs(frames: Iterable[memoryview]) -> list[Run]:
     """Return the frames in runs, in the order of their first ones."""
     runs: list[Run] = []
     open_runs: dict[tuple[bytes, ...], Run] = {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 
 from kairos_net_vpn import sides
 from kairos_net_vpn.batch import HEADER_SIZE, MAX_DATAGRAMS, Batch, Loose
@@ -12,8 +13,8 @@ from kairos_net_vpn.opening import OUT_SIZE
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.pathmtu import CEILING
 from kairos_net_vpn.peer import NEVER, Endpoint
-from kairos_net_vpn.records import CHACHA, LAST, MIN_INDEX, PACKETS
-from kairos_net_vpn.runs import Datagrams, Span
+from kairos_net_vpn.records import MIN_INDEX
+from kairos_net_vpn.runs import Datagrams, Span, count_alone
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
@@ -24,8 +25,6 @@ SINGLES = 32
 a flood, and delays the other direction by 15 us for each."""
 USUAL = 1472
 """Bytes in the datagrams of a peer reached over IPv4 by Ethernet."""
-_ALONE = frozenset(bytes((kind, 1, 0)) for kind in (PACKETS, PACKETS | LAST, PACKETS | CHACHA, PACKETS | LAST | CHACHA))
-"""What kind, members and member are in a datagram that is a whole group of packets."""
 _REPAIR = bytes([sides.REPAIR])
 _UNORDERED = frozenset({GSO_NONE, GSO_UDP_L4})
 """Kinds of frames that wait for nothing before them: what has no order, and what is alone."""
@@ -36,8 +35,17 @@ SIZES = 4
 class Inbound:
     """Receives datagrams, opens what is in them, and writes the frames that the peer may send to us."""
 
-    def __init__(self, tunnel: Tunnel, tun: Tun, underlay: Carriage, outbound: Outbound) -> None:
+    def __init__(
+        self,
+        tunnel: Tunnel,
+        tun: Tun,
+        underlay: Carriage,
+        outbound: Outbound,
+        give_way: Callable[[], object] = os.sched_yield,
+    ) -> None:
         self._tunnel, self._tun, self._underlay, self._outbound = tunnel, tun, underlay, outbound
+        self._give_way = give_way
+        """Called after a burst of small packets: whoever they are for has room for some hundred, and takes them now."""
         self._batches: dict[int, Batch] = {}
         self._batch = self._learn(USUAL)
         self._iov = self._batch.one  # as the last receive was, so will be the next
@@ -112,9 +120,13 @@ class Inbound:
                 self._take_plain(_datagram(batch, at, tail if at == count - 1 else batch.chunk), source, now)
                 at += 1
                 continue
-            end = _end_of(batch, at, count - (tail < 0))
+            whole = count - (tail < 0)
+            alone = count_alone(batch, at, whole)
+            end = at + alone if alone else _end_of(batch, at, whole)
             span = Span(at, end, tail if end == count else batch.chunk)
-            opened |= self._take_records(batch, (index, span), source, now)
+            opened |= self._take_records(batch, (index, span, alone > 0), source, now)
+            if alone > 1:
+                self._give_way()
             at = end
         return opened
 
@@ -166,20 +178,17 @@ class Inbound:
         if packet is not None:
             self._tun.write_packet(packet)
 
-    def _take_records(self, batch: Datagrams, what: tuple[int, Span], source: Endpoint, now: float) -> bool:
+    def _take_records(self, batch: Datagrams, what: tuple[int, Span, bool], source: Endpoint, now: float) -> bool:
         """Open records of one session, and write what may come from its peer. Say whether there was any."""
-        index, span = what
+        index, span, is_alone = what
         session = self._tunnel.find_session(index, now)
         if session is None:
             return False
         size = (span.end - span.first) * (batch.chunk + HEADER_SIZE) + span.tail - batch.chunk
         opener, is_ours = session.opener, False
         opened = opener.losses.opened
-        head = HEADER_SIZE * span.first
-        if span.end - span.first == 1 and bytes(batch.headers[head + 4 : head + 7]) in _ALONE:
-            frames: Iterable[memoryview] = opener.open_alone(batch, span.first, span.tail, self._out)
-        else:
-            frames = opener.open(batch, span, self._out)
+        opens = opener.open_packets if is_alone else opener.open
+        frames: Iterable[memoryview] = opens(batch, span, self._out)
         for frame in frames:
             if not is_ours and not self._tunnel.has_arrived(session, size, source, now):
                 opener.sides = []

@@ -148,22 +148,25 @@ class Opener:
         self.last = counter + last
         return out[:length]
 
-    def open_alone(self, batch: Datagrams, at: int, size: int, out: memoryview) -> Sequence[memoryview]:
-        """Return the frames of one datagram with `size` bytes of body that is a whole group of PACKETS; as `open`."""
-        headers, place = batch.headers, HEADER_SIZE * at
-        counter = int.from_bytes(headers[place + 10 : place + 16], "little") + headers[place + 7]
-        sealed, plain = batch.body[at * batch.chunk : at * batch.chunk + size], out[: size - TAG]
+    def open_packets(self, batch: Datagrams, span: Span, out: memoryview) -> Sequence[memoryview]:
+        """Return the frames in datagrams of which `count_alone` says that each is a whole group; else as `open`."""
+        headers, body, chunk, at = batch.headers, batch.body, batch.chunk, 0
+        decrypt = (self._chacha if headers[HEADER_SIZE * span.first + 4] & CHACHA else self._aes).decrypt_into
         frames: list[memoryview] = []
-        if size < TAG:
-            self.drops[VpnDrop.TRUNCATED] += 1
-        elif counter >= MAX_COUNTER or not self._window.is_fresh(counter):
-            self.drops[VpnDrop.REPLAYED] += 1
-        else:
-            cipher = self._chacha if headers[place + 4] & CHACHA else self._aes
+        for place in range(span.first, span.end):
+            nonce, start = HEADER_SIZE * place + 4, place * chunk
+            end = start + (chunk if place < span.end - 1 else span.tail)
+            counter = int.from_bytes(headers[nonce + 6 : nonce + 12], "little") + headers[nonce + 3]
+            plain = out[at : at + end - start - TAG]
             try:
-                cipher.decrypt_into(headers[place + 4 : place + 16], sealed, None, plain)
+                if end - start < TAG:
+                    raise Refused(VpnDrop.TRUNCATED)
+                if counter >= MAX_COUNTER or not self._window.is_fresh(counter):
+                    raise Refused(VpnDrop.REPLAYED)
+                decrypt(headers[nonce : nonce + 12], body[start:end], None, plain)
                 self._window.accept(counter)
                 self.losses.note(counter, 1, 1)
+                at += len(plain)
                 _append_entries(plain, frames)
             except InvalidTag:
                 self.drops[VpnDrop.UNSEAL] += 1
@@ -277,7 +280,10 @@ def _append_entries(plain: memoryview, frames: list[memoryview]) -> None:
     at, end = 0, len(plain)
     while at < end:
         start = at + 2
-        at = start + int.from_bytes(plain[at:start], "little")
-        if at > end or at - start <= VNET_HEADER:
+        size = int.from_bytes(plain[at:start], "little")
+        if not size:  # what follows fills the datagram
+            return
+        at = start + size
+        if at > end or size <= VNET_HEADER:
             raise Refused(VpnDrop.MALFORMED)
         frames.append(plain[start:at])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from kairos_net_vpn.batch import Batch
-from kairos_net_vpn.bundle import bundle
+from kairos_net_vpn.bundle import Run, bundle, find_runs
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.kept import Kept
 from kairos_net_vpn.records import ALONE, TAG
@@ -99,28 +99,29 @@ class Outbound:
             return
         peer = session.peer
         if not peer.records or len(frame) > peer.datagram - ALONE:
-            self._send_share(session, [frame], now)
+            self._send_share(session, [[frame]], now)
             return
         datagram = session.sealer.seal_packet(frame)
         self._underlay.send(datagram, peer.endpoint)
         self._tunnel.has_sent(session, len(datagram), now)
 
     def _send_small(self, frames: list[memoryview], now: float) -> None:
-        """Send frames in order, those of one peer together."""
-        for session, share in self._tunnel.carriers(frames, now).items():
+        """Send frames, those of one peer together and each flow's in their order."""
+        for session, share in self._tunnel.carriers(find_runs(frames), now).items():
             self._send_share(session, share, now)
 
-    def _send_share(self, session: Session, frames: list[memoryview], now: float) -> None:
+    def _send_share(self, session: Session, runs: list[Run], now: float) -> None:
         if session.peer.records:
-            self._send_bundles(session, frames, now)
+            self._send_bundles(session, runs, now)
         else:
-            for frame in frames:
-                self._send_plain(session, frame, now)
+            for run in runs:
+                for frame in run:
+                    self._send_plain(session, frame, now)
 
-    def _send_bundles(self, session: Session, frames: list[memoryview], now: float) -> None:
+    def _send_bundles(self, session: Session, runs: list[Run], now: float) -> None:
         peer = session.peer
         batch = self._batch(peer.datagram)
-        iov = session.sealer.seal_bundles(list(bundle(frames, batch.chunk - TAG)), batch)
+        iov = session.sealer.seal_bundles(list(bundle(runs, batch.chunk - TAG)), batch)
         self._tunnel.has_sent(session, self._underlay.send_uneven(iov, peer.endpoint), now)
 
     def _send_plain(self, session: Session, frame: memoryview, now: float) -> None:

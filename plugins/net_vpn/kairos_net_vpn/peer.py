@@ -41,6 +41,7 @@ class Peer:
 
     __slots__ = (
         "addresses",
+        "admitted",
         "attempts",
         "candidates",
         "chacha",
@@ -84,6 +85,7 @@ class Peer:
         self.addresses: frozenset[bytes] = frozenset()
         self.routes: tuple[Prefix, ...] = ()  # prefixes that packets are sent to it for
         self.sources: Prefixes[bool] | None = None  # prefixes behind it; None: none
+        self.admitted: dict[tuple[bytes, ...], int] = {}  # what may come from those; see admission.py
         self.candidates: tuple[Endpoint, ...] = ()
         self.endpoint: Endpoint | None = None  # where its last authentic datagram came from
         self.persistent = 0.0  # seconds between two such keepalives; 0: none

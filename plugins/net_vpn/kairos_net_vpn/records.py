@@ -18,7 +18,8 @@ The header of member 0 without the index is the nonce, and the others must equal
 it is authenticated, the index by the key it selects. Counters never repeat in a session, nor do nonces.
 
     kind     plaintext of a group
-    PACKETS  entries [u16 length, little endian][frame]: small packets, each whole, a few in a datagram
+    PACKETS  entries [u16 length, little endian][frame]: small packets, each whole, a few in a datagram; ends with
+             the datagram, or an entry of length 0
     SUPER    [headers of the super-packet][slice of its payload]: slice g begins `stride x g` bytes in
     REPORT   [u32 groups lost][u32 datagrams arrived], little endian: what the peer saw of us in the last second
     SIDE     a message of sides.py: probes of a path, datagrams to be relayed, what is to be sent again

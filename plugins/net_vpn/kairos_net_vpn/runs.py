@@ -13,7 +13,18 @@ from typing import NamedTuple, Protocol
 
 from kairos_net_vpn.batch import HEADER_SIZE
 from kairos_net_vpn.drops import Refused, VpnDrop
-from kairos_net_vpn.records import HEADER, KIND, LAST, MAX_COUNTER, MAX_GROUP, MAX_MEMBERS, SUPER, lay_headers
+from kairos_net_vpn.records import (
+    CHACHA,
+    HEADER,
+    KIND,
+    LAST,
+    MAX_COUNTER,
+    MAX_GROUP,
+    MAX_MEMBERS,
+    PACKETS,
+    SUPER,
+    lay_headers,
+)
 
 MAX_WAITING = 32
 """Groups of a session that wait for datagrams. Raising it tolerates more reordering and repairs longer paths, and lets
@@ -193,6 +204,22 @@ class Gatherer:
             self.give_up(next(iter(self.waiting)))
         parts = self.waiting[name] = Parts(head)
         return parts
+
+
+_ALONE = frozenset(bytes((kind, 1, 0)) for kind in (PACKETS, PACKETS | LAST, PACKETS | CHACHA, PACKETS | LAST | CHACHA))
+"""Kind, members and member of a datagram that is a whole group of packets."""
+
+
+def count_alone(batch: Datagrams, at: int, end: int) -> int:
+    """Return how many datagrams from one on are each a whole group of packets, consecutive ones of one record."""
+    place = HEADER_SIZE * at
+    if bytes(batch.headers[place + 4 : place + 7]) not in _ALONE:
+        return 0
+    if end - at == 1:
+        return 1
+    found = batch.headers[place : HEADER_SIZE * end]
+    expected = lay_headers(found[:HEADER_SIZE], 1, end - at, is_last=False)
+    return end - at if found == expected else _first_difference(found, expected) // HEADER_SIZE
 
 
 def _counter(head: Head) -> int:

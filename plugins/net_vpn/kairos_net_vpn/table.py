@@ -62,6 +62,10 @@ class Table:
             return peer
         return self._prefixes.find(destination)
 
+    def find_host(self, address: bytes) -> Peer | None:
+        """Return the peer that has a packed address itself."""
+        return self._addresses.get(address)
+
     def find_prefix(self, address: bytes) -> Peer | None:
         """Return the peer behind which a packed address lies, by the longest prefix."""
         return self._prefixes.find(address) if self._prefixes is not None else None
@@ -84,8 +88,10 @@ class Table:
             holder = self._addresses.get(address)
             if holder is not None and holder is not peer:
                 holder.addresses -= {address}
+                holder.admitted.clear()
             self._addresses[address] = peer
         peer.addresses = addresses
+        peer.admitted.clear()
         peer.sources = self.inside.sources(routes + standby) if routes or standby else None
         if routes != peer.routes:
             self._route_prefixes(peer, routes)

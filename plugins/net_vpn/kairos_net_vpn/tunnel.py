@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kairos_net_vpn import sides, spec
+from kairos_net_vpn.admission import Admission
+from kairos_net_vpn.bundle import Run
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.handshakes import Handshakes, Sources
 from kairos_net_vpn.mss import clamp
@@ -23,15 +25,10 @@ from kairos_net_vpn.relaying import Relaying
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.table import MAX_PEERS, Table
-from kairos_net_vpn.vnet import IPV4_HEADER, VNET_HEADER, check_offloads, segment
+from kairos_net_vpn.vnet import PLAIN_IPV4, VNET_HEADER, header_size, segment
 
-_HEADERS = {4: 20, 6: 40}
-"""Bytes in the shortest header of each version of IP (RFC 791, RFC 8200)."""
-_PLAIN_IPV4 = 0x45
-"""The first byte of an IPv4 packet without options."""
 _DESTINATION = slice(VNET_HEADER + 16, VNET_HEADER + 20)
-"""Where its destination is in a frame."""
-
+"""Where it is in a frame with IPv4."""
 GREETINGS = 3
 """Empty packets to each peer after a move. With one in a hundred lost, a peer that hears none of them is one in a
 million; it is told by the ledger then. Raising it costs 60 bytes each."""
@@ -79,10 +76,12 @@ class Tunnel:
         self.wake = NEVER
         """When to call `handle_timer` next; never later than needed."""
         self._handshakes = Handshakes(local, self.table, timing, sources)
+        self._admission = Admission(inside, mtu)
         self._inside = inside
         self._mtu = mtu
         self._timing = timing
         self._silence, self._refresh_after = timing.silence, timing.refresh_after
+        self._reject_after = timing.reject_after
         self._chacha = chacha
         self._underground = underground or Underground()
         self.paths = Paths(self.table, self._underground, sources.entropy, self._handshakes.has_session)
@@ -140,46 +139,45 @@ class Tunnel:
 
     def carrier(self, frame: memoryview, now: float) -> Session | None:
         """Return the session that carries a frame now, to its peer's endpoint; None when it waits or is lost."""
+        if len(frame) >= _DESTINATION.stop and frame[VNET_HEADER] == PLAIN_IPV4 and not self._inside.routes:
+            usual = self.table.find_host(bytes(frame[_DESTINATION]))
+            if usual is not None and usual.sources is None and usual.endpoint is not None:
+                session = usual.current
+                if session is not None and now < session.born + self._reject_after and not session.is_spent:
+                    return session
         try:
-            packet = frame[VNET_HEADER:]
-            if len(packet) < _header_size(packet):
-                raise Refused(VpnDrop.NOT_IP)
-            peer = self.table.find_route(packet)
-            if peer is None:
-                raise Refused(VpnDrop.NO_ROUTE)
-            if peer.sources is not None or self._inside.routes:
-                clamp(frame, self._mtu)
-            session = peer.current
-            if session is None or now >= session.born + self._timing.reject_after or session.is_spent:
-                self._queue(peer, bytes(next(segment(frame))), now)
-                return None
-            if peer.endpoint is None:
-                raise Refused(VpnDrop.NO_ENDPOINT)
-            return session
+            return self._find_carrier(frame, now)
         except Refused as refused:
             self.drops[refused.drop] += 1
             return None
 
-    def carriers(self, frames: Iterable[memoryview], now: float) -> dict[Session, list[memoryview]]:
-        """Return frames in their order by the session that carries them now; those that wait or are lost are left out.
+    def _find_carrier(self, frame: memoryview, now: float) -> Session | None:
+        packet = frame[VNET_HEADER:]
+        if len(packet) < header_size(packet):
+            raise Refused(VpnDrop.NOT_IP)
+        peer = self.table.find_route(packet)
+        if peer is None:
+            raise Refused(VpnDrop.NO_ROUTE)
+        if peer.sources is not None or self._inside.routes:
+            clamp(frame, self._mtu)
+        session = peer.current
+        if session is None or now >= session.born + self._reject_after or session.is_spent:
+            self._queue(peer, bytes(next(segment(frame))), now)
+            return None
+        if peer.endpoint is None:
+            raise Refused(VpnDrop.NO_ENDPOINT)
+        return session
 
-        Costs a fifth of `carrier` for each frame that goes to where the one before went.
-        """
-        found: dict[Session, list[memoryview]] = {}
-        share: list[memoryview] = []
-        last: bytes | None = None
-        for frame in frames:
-            destination = bytes(frame[_DESTINATION]) if len(frame) >= _DESTINATION.stop else b""
-            if destination == last and frame[VNET_HEADER] == _PLAIN_IPV4:
-                share.append(frame)
-                continue
-            session = self.carrier(frame, now)
-            last = None
+    def carriers(self, runs: Iterable[Run], now: float) -> dict[Session, list[Run]]:
+        """Return runs in their order by the session that carries them now; those that wait or are lost are left out."""
+        found: dict[Session, list[Run]] = {}
+        for run in runs:
+            session = self.carrier(run[0], now)
             if session is not None:
-                share = found.setdefault(session, [])
-                share.append(frame)
-                if session.peer.sources is None and not self._inside.routes and frame[VNET_HEADER] == _PLAIN_IPV4:
-                    last = destination
+                found.setdefault(session, []).append(run)
+            else:
+                for frame in run[1:]:  # one may wait, each is counted
+                    self.carrier(frame, now)
         return found
 
     def has_sent(self, session: Session, size: int, now: float) -> None:
@@ -232,7 +230,7 @@ class Tunnel:
         try:
             packet = session.open(datagram)
             self._has_arrived(session, len(datagram), source, now, is_data=bool(packet))
-            return packet[: self._check(packet, session.peer)] if packet else None
+            return packet[: self._admission.check(packet, session.peer)] if packet else None
         except Refused:
             session.peer.refused += 1
             raise
@@ -247,7 +245,7 @@ class Tunnel:
     def peek_session(self, index: int, now: float) -> Session | None:
         """Return the session of a record as `find_session`, but count nothing."""
         session = self.table.sessions.get(index)
-        return session if session is not None and now < session.born + self._timing.reject_after else None
+        return session if session is not None and now < session.born + self._reject_after else None
 
     def has_arrived(  # noqa: PLR0913 - what is known of datagrams that came
         self,
@@ -294,30 +292,11 @@ class Tunnel:
     def admit(self, frame: memoryview, peer: Peer) -> memoryview | None:
         """Return a frame without padding if this peer may send it to us, else count why not."""
         try:
-            frame = frame[: VNET_HEADER + self._check(frame[VNET_HEADER:], peer)]
-            if frame[0] or frame[1]:
-                check_offloads(frame)
-            if peer.sources is not None or self._inside.routes:
-                clamp(frame, self._mtu)
-            return frame
+            return self._admission.admit(frame, peer)
         except Refused as refused:
             self.drops[refused.drop] += 1
             peer.refused += 1
             return None
-
-    def _check(self, packet: bytes | memoryview, peer: Peer) -> int:
-        """Return how long the packet is without its padding, if this peer may send it to us."""
-        if packet[0] >> 4 == 4 and len(packet) >= IPV4_HEADER:
-            length, source, destination = packet[2] << 8 | packet[3], bytes(packet[12:16]), bytes(packet[16:20])
-        else:
-            length, source, destination = 40 + int.from_bytes(packet[4:6]), bytes(packet[8:24]), bytes(packet[24:40])
-        if not _header_size(packet) <= length <= len(packet):
-            raise Refused(VpnDrop.NOT_IP)
-        if source not in peer.addresses and not peer.owns(source):
-            raise Refused(VpnDrop.SOURCE_MISMATCH)
-        if destination not in self._inside.addresses and not self._inside.is_ours(destination):
-            raise Refused(VpnDrop.NOT_OURS)
-        return length
 
     def receive_side(self, session: Session, plain: bytes, source: Endpoint, now: float) -> None:
         """Take a PING or a PONG. Never raises."""
@@ -384,14 +363,6 @@ class Tunnel:
     def _wake_for(self, peer: Peer) -> None:
         if peer.wake < self.wake:  # noqa: PLR1730 - min() takes three times as long, twice for each packet
             self.wake = peer.wake
-
-
-def _header_size(packet: bytes | memoryview) -> int:
-    """Return the least bytes of a packet of its version. Raises Refused for other versions than 4 and 6."""
-    size = _HEADERS.get(packet[0] >> 4) if packet else None
-    if size is None:
-        raise Refused(VpnDrop.NOT_IP)
-    return size
 
 
 def _kind(datagram: bytes) -> int:

@@ -23,6 +23,9 @@ MAX_FRAME = VNET_HEADER + 65535
 PLAIN = bytes(VNET_HEADER)
 """The header of a packet that asks for nothing."""
 
+PLAIN_IPV4 = 0x45
+"""The first byte of an IPv4 packet without options."""
+
 TCP, UDP = 6, 17
 IPV4_HEADER, IPV6_HEADER, TCP_HEADER, UDP_HEADER = 20, 40, 20, 8
 _TCP_CSUM, _UDP_CSUM = 16, 6
@@ -38,6 +41,16 @@ _SUPER = {
 """Of each kind of super-packet: protocol, bytes of its header at least, where the checksum is in it."""
 
 HEADER = struct.Struct("<BBHHHH")
+
+
+def header_size(packet: bytes | memoryview) -> int:
+    """Return the least bytes of a packet of its version (RFC 791, RFC 8200). Raises Refused for others than 4 and 6."""
+    version = packet[0] >> 4 if packet else 0
+    if version == 4:
+        return IPV4_HEADER
+    if version == 6:
+        return IPV6_HEADER
+    raise Refused(VpnDrop.NOT_IP)
 
 
 def check_super(frame: memoryview) -> int:

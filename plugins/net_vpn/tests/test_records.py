@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kairos_net_vpn import vnet
 from kairos_net_vpn.batch import HEADER_SIZE, Batch, Loose
-from kairos_net_vpn.bundle import bundle
+from kairos_net_vpn.bundle import bundle, find_runs
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.records import CHACHA, LAST, MAX_COUNTER, TAG, Sealer, derive_cipher
@@ -400,7 +400,7 @@ def udp(payload: bytes, identification: int = 0, port: int = 53) -> bytes:
 def through(frames: list[bytes], size: int = 1472) -> list[bytes]:
     sealer, opener = pair()
     views = [memoryview(bytearray(frame)) for frame in frames]
-    iov = sealer.seal_bundles(list(bundle(views, size - HEADER_SIZE - TAG)), Batch(size))
+    iov = sealer.seal_bundles(list(bundle(find_runs(views), size - HEADER_SIZE - TAG)), Batch(size))
     return [frame for one in datagrams(iov) for frame in opened(opener, [one[:size]], max(size, len(one)))]
 
 
