@@ -18,6 +18,7 @@ from kairos_net_vpn.vnet import (
     GSO_UDP_L4,
     HEADER,
     IPV4_HEADER,
+    MAX_FRAME,
     NEEDS_CSUM,
     UDP,
     UDP_HEADER,
@@ -40,6 +41,9 @@ go out in one system call, and come in in one. Raising it spares bytes, up to a 
 Run: TypeAlias = list[memoryview]
 """Frames of one UDP flow, all of one size but the last, which may be shorter; or any frame alone."""
 
+MOST_MERGED = 64
+"""Packets in one super-packet of UDP: what every kernel with USO takes (UDP_MAX_SEGMENTS of linux/udp.h before 6.9)."""
+
 
 def bundle(runs: Iterable[Run], room: int) -> Iterator[bytes]:
     """Yield bundles of at most `room` bytes that hold the runs; a frame with no room has one of its own.
@@ -61,7 +65,7 @@ def bundle(runs: Iterable[Run], room: int) -> Iterator[bytes]:
                 merged: memoryview | bytearray = run[0]
             else:
                 most = 1 + max(0, left - size) // (size - _LENGTH.size - _FLOW_SIZE)
-                merged = _merge(run[at : at + most])
+                merged = merge(run[at : at + most])
                 at += most - 1
             at += 1
             parts += (_LENGTH.pack(len(merged)), merged)
@@ -93,7 +97,22 @@ def _can_merge(flow: tuple[bytes, ...]) -> bool:
     return ip[:2] == _MERGES and ip[10] == 0x45 and flow[1][3] == UDP and flow[1][:2] == _DF
 
 
-def _merge(run: Run) -> memoryview | bytearray:
+def take_bulk(runs: list[Run], room: int) -> tuple[list[Run], list[Run]]:
+    """Return the run that makes up most of a burst, in pieces that become a super-packet each, and the other runs.
+
+    No pieces where there is no such run, or it fits one datagram. Sealed as one record they cost both ends one call of
+    the cipher and the receiver one of its kernel. Of flows that share a burst each would cost a send of its own.
+    """
+    bulk = max(runs, key=len)
+    payload = len(bulk[0]) - _FLOW_SIZE
+    if 2 * len(bulk) <= sum(map(len, runs)) or len(bulk) == 1 or len(bulk) * payload <= room:
+        return [], runs
+    most = min(MOST_MERGED, (MAX_FRAME - _FLOW_SIZE) // payload)
+    pieces = [bulk[at : at + most] for at in range(0, len(bulk), most)]
+    return pieces, [run for run in runs if run is not bulk]
+
+
+def merge(run: Run) -> memoryview | bytearray:
     """Return a super-packet with the payloads of a run; its sums grow as its lengths do (RFC 1624)."""
     if len(run) == 1:
         return run[0]

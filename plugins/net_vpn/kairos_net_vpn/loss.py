@@ -45,7 +45,8 @@ class Losses:
 
     def note(self, counter: int, groups: int, datagrams: int) -> None:
         """Count authentic groups, of which the last has this counter."""
-        self.highest = max(self.highest, counter)
+        if counter > self.highest:  # noqa: PLR1730 - max() takes three times as long, for each packet
+            self.highest = counter
         self._opened += groups
         self.opened += groups
         self._arrived += datagrams

@@ -16,11 +16,11 @@ from kairos_net_vpn.batch import HEADER_SIZE
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.loss import Losses
 from kairos_net_vpn.order import Order
+from kairos_net_vpn.parts import MAX_GROUP
 from kairos_net_vpn.records import (
     CHACHA,
     KIND,
     MAX_COUNTER,
-    MAX_GROUP,
     PACKETS,
     REPORT,
     SIDE,
@@ -124,7 +124,7 @@ class Opener:
         as long as that.
         """
         shape = self._shapes.find(count)
-        if shape is None or shape.chunk != batch.chunk or not shape.fits(batch.headers):
+        if shape is None or shape.chunk != batch.chunk or not shape.fits(batch.words):
             return None
         groups, counter, members = shape.groups, shape.number, shape.members
         step, nonce_step, last = members * shape.chunk, members * HEADER_SIZE, groups - 1
@@ -143,7 +143,10 @@ class Opener:
                 nonce, at, end, first = nonce - nonce_step, at - shape.stride, first, first - step
         except InvalidTag:
             return None
-        self._window.accept_all(counter, groups)
+        if groups == 1:
+            self._window.accept(counter)
+        else:
+            self._window.accept_all(counter, groups)
         self.losses.note(counter + last, groups, count)
         self.last = counter + last
         return out[:length]

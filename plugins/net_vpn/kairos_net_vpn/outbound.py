@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from kairos_net_vpn.batch import Batch
-from kairos_net_vpn.bundle import Run, bundle, find_runs
+from kairos_net_vpn.bundle import Run, bundle, find_runs, merge, take_bulk
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.kept import Kept
 from kairos_net_vpn.records import ALONE, TAG
@@ -32,6 +32,7 @@ class Outbound:
     def __init__(self, tunnel: Tunnel, tun: Tun, underlay: Underlay) -> None:
         self._tunnel, self._tun, self._underlay = tunnel, tun, underlay
         self._slots = [memoryview(bytearray(_SLOT)) for _ in range(SLOTS)]
+        self._merged = memoryview(bytearray(_SLOT))
         self._expected = 1
         """Small frames to look for at once."""
         self._batches: dict[int, Batch] = {}
@@ -69,9 +70,13 @@ class Outbound:
         session = self._tunnel.carrier(slot[:length], now)
         if session is None:
             return
-        if not session.peer.records:
+        if session.peer.records:
+            self._send_whole(session, slot, length, now)
+        else:
             self._send_plain(session, slot[:length], now)
-            return
+
+    def _send_whole(self, session: Session, slot: memoryview, length: int, now: float) -> None:
+        """Send a super-packet as one record. The slot is written over."""
         peer = session.peer
         try:
             batch, used = self._seal_super(session, slot, length)
@@ -121,7 +126,15 @@ class Outbound:
     def _send_bundles(self, session: Session, runs: list[Run], now: float) -> None:
         peer = session.peer
         batch = self._batch(peer.datagram)
-        iov = session.sealer.seal_bundles(list(bundle(runs, batch.chunk - TAG)), batch)
+        room = batch.chunk - TAG
+        pieces, others = take_bulk(runs, room)
+        for piece in pieces:
+            merged = merge(piece)
+            self._merged[: len(merged)] = merged
+            self._send_whole(session, self._merged, len(merged), now)
+        if not others:
+            return
+        iov = session.sealer.seal_bundles(list(bundle(others, room)), batch)
         self._tunnel.has_sent(session, self._underlay.send_uneven(iov, peer.endpoint), now)
 
     def _send_plain(self, session: Session, frame: memoryview, now: float) -> None:

@@ -41,7 +41,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import BLAKE2s
@@ -49,6 +49,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kairos_net_vpn.batch import HEADER_SIZE, MAX_DATAGRAMS, Batch
 from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.mould import Cut, Mould, Moulds, key_of
+from kairos_net_vpn.parts import MAX_GROUP
 from kairos_net_vpn.vnet import GSO_UDP_L4, check_super
 
 PACKETS, SUPER, REPORT, SIDE = 0, 1, 2, 3
@@ -59,8 +61,6 @@ ALONE = HEADER_SIZE + 2 + TAG
 """Bytes around a frame that has a datagram for itself."""
 MAX_MEMBERS = 64
 MAX_GROUPS = 255
-MAX_GROUP = 1 << 16
-"""Bytes of a group's ciphertext. Bounds what a receiver must hold for one that comes in parts."""
 MAX_COUNTER = (1 << 48) - MAX_GROUPS
 """Counters in a session: at a million groups a second they last nine years."""
 
@@ -106,12 +106,13 @@ def lay_headers(head: bytes | bytearray, members: int, count: int, *, is_last: b
 class Sealer:
     """Seals what goes to the peer in one session."""
 
-    __slots__ = ("_cipher", "_flags", "_index", "counter")
+    __slots__ = ("_cipher", "_flags", "_index", "_moulds", "counter")
 
     def __init__(self, key: bytes, remote_index: int, *, chacha: bool) -> None:
         self._cipher = derive_cipher(key, chacha=chacha)
         self._flags = CHACHA if chacha else 0
         self._index = remote_index.to_bytes(4, "little")
+        self._moulds = Moulds()
         self.counter = 0
         """The next group's. The caller has checked that it is below MAX_COUNTER."""
 
@@ -121,20 +122,38 @@ class Sealer:
         The slot is written over. It has room for 64 KiB beyond the packet. Raises Refused (malformed, oversized), and
         nothing has changed then.
         """
-        cut = _cut(slot[:length], batch.chunk, members)
-        groups = -(-(length - cut.header) // cut.stride)
-        used = (groups - 1) * (cut.plain + TAG - cut.stride) + length + TAG
-        count = -(-used // batch.chunk)
-        if count > batch.most or groups > MAX_GROUPS:
+        key = key_of(slot, length, batch.chunk, members)
+        mould = self._moulds.find(key)
+        if mould is None:
+            mould = self._mould(slot[:length], batch.chunk, members)
+            self._moulds.keep(key, mould)
+        datagrams = mould.datagrams
+        if datagrams > batch.most:
             raise Refused(VpnDrop.OVERSIZED)
-        head = self._index + _NONCE.pack(self._flags | SUPER, cut.members, 0, 0, cut.stride, self.counter)[:12]
-        headers = lay_headers(head, cut.members, count, is_last=True)
-        batch.headers[: len(headers)] = headers
-        self.counter += groups
-        self._seal_slices(slot, length, batch, cut)
-        return used
+        second = (mould.second | self.counter << 16).to_bytes(8, "little")
+        batch.words[: 2 * datagrams : 2] = mould.firsts
+        batch.words[1 : 2 * datagrams : 2] = memoryview(second * datagrams).cast("Q")
+        self.counter += mould.groups
+        if mould.groups == 1:
+            self._cipher.encrypt_into(batch.headers[4:16], slot[:length], None, batch.body[: mould.used])
+        else:
+            self._seal_slices(slot, length, batch, mould.cut)
+        return mould.used
 
-    def _seal_slices(self, slot: memoryview, length: int, batch: Batch, cut: _Cut) -> None:
+    def _mould(self, frame: memoryview, chunk: int, members: int) -> Mould:
+        """Return how a super-packet is cut, and what its headers are but for the number. Raises Refused."""
+        cut = _cut(frame, chunk, members)
+        groups = -(-(len(frame) - cut.header) // cut.stride)
+        used = (groups - 1) * (cut.plain + TAG - cut.stride) + len(frame) + TAG
+        datagrams = -(-used // chunk)
+        if datagrams > MAX_DATAGRAMS or groups > MAX_GROUPS:
+            raise Refused(VpnDrop.OVERSIZED)
+        head = self._index + _NONCE.pack(self._flags | SUPER, cut.members, 0, 0, cut.stride, 0)[:12]
+        headers = lay_headers(head, cut.members, datagrams, is_last=True)
+        firsts = memoryview(bytes(memoryview(headers).cast("Q")[::2])).cast("Q")
+        return Mould(cut, groups, datagrams, used, firsts, cut.stride)
+
+    def _seal_slices(self, slot: memoryview, length: int, batch: Batch, cut: Cut) -> None:
         """Seal forwards: the headers are laid over the end of each slice once it is sealed.
 
         What is behind a slice in its group is the next slice's beginning; behind the last one, zeros.
@@ -204,16 +223,7 @@ class Sealer:
         return iov
 
 
-class _Cut(NamedTuple):
-    """How a super-packet is cut: datagrams in a group, bytes of headers, of a slice, of a group's plaintext."""
-
-    members: int
-    header: int
-    stride: int
-    plain: int
-
-
-def _cut(frame: memoryview, chunk: int, members: int) -> _Cut:
+def _cut(frame: memoryview, chunk: int, members: int) -> Cut:
     """Cut a super-packet: TCP, a stream, anywhere; UDP between packets, with more members where it must be.
 
     Raises Refused (malformed, oversized).
@@ -223,14 +233,14 @@ def _cut(frame: memoryview, chunk: int, members: int) -> _Cut:
 
 
 @lru_cache(maxsize=256)
-def _cut_for(header: int, unit: int, chunk: int, members: int) -> _Cut:
+def _cut_for(header: int, unit: int, chunk: int, members: int) -> Cut:
     """Cut with that many bytes of headers, between pieces of `unit` bytes. Raises Refused (oversized)."""
     members = max(1, min(members, MAX_GROUP // chunk))
     while members <= MAX_MEMBERS and members * chunk <= MAX_GROUP:
         plain = members * chunk - TAG
         stride = (plain - header) // unit * unit
         if stride > 0:
-            return _Cut(members, header, stride, plain)
+            return Cut(members, header, stride, plain)
         members += 1
     raise Refused(VpnDrop.OVERSIZED)
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kairos_net_vpn.loss import Losses
-from kairos_net_vpn.runs import Gatherer, Parts
+from kairos_net_vpn.parts import Parts
+from kairos_net_vpn.runs import Gatherer
 from kairos_net_vpn.sides import MOST_WANTED, Wanted
 
 SHARE = 1 / 32

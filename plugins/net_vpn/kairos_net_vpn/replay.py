@@ -31,8 +31,9 @@ class ReplayWindow:
         word = counter // _BITS
         if counter > self._highest:
             current = self._highest // _BITS
-            for entered in range(current + 1, min(word, current + _WORDS) + 1):
-                self._ring[entered % _WORDS] = 0
+            if current != word:
+                for entered in range(current + 1, min(word, current + _WORDS) + 1):
+                    self._ring[entered % _WORDS] = 0
             self._highest = counter
         self._ring[word % _WORDS] |= 1 << (counter % _BITS)
 

@@ -13,13 +13,13 @@ from typing import NamedTuple, Protocol
 
 from kairos_net_vpn.batch import HEADER_SIZE
 from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.parts import Buffers, Parts
 from kairos_net_vpn.records import (
     CHACHA,
     HEADER,
     KIND,
     LAST,
     MAX_COUNTER,
-    MAX_GROUP,
     MAX_MEMBERS,
     PACKETS,
     SUPER,
@@ -39,6 +39,9 @@ class Datagrams(Protocol):
     chunk: int
     headers: bytearray
     body: memoryview
+
+    @property
+    def words(self) -> memoryview: ...
 
 
 class Span(NamedTuple):
@@ -81,47 +84,19 @@ class Run(NamedTuple):
     nonce_step: int
 
 
-class Parts:
-    """What has come of a group: a piece for each member, empty for those that came within the piece before."""
-
-    __slots__ = ("asked_at", "counter", "first_asked_at", "group", "is_hopeless", "is_super", "pieces", "tries", "turn")
-
-    def __init__(self, head: Head) -> None:
-        self.pieces: list[bytes | None] = [None] * head.members
-        self.counter, self.group = _counter(head), head.group
-        self.is_super = head.kind & KIND == SUPER
-        self.is_hopeless = False
-        """Whether nothing of it is asked for any more: it becomes whole by itself, or gives its place to others."""
-        self.tries = 0
-        """How often something of it was asked for again; the last time in this turn, and when."""
-        self.turn, self.asked_at, self.first_asked_at = 0, 0.0, 0.0
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether an answer may still come."""
-        return self.tries > 0 and not self.is_hopeless
-
-    def missing(self, *, is_passed: bool) -> list[int]:
-        """Return the members that are lost: those before one that has come; all, if later groups have come."""
-        lacking = [member for member, piece in enumerate(self.pieces) if piece is None]
-        if is_passed or not lacking:
-            return lacking
-        last = max(member for member, piece in enumerate(self.pieces) if piece is not None)
-        return [member for member in lacking if member < last]
-
-
 class Gatherer:
     """Finds the runs in what comes for one session, and keeps the parts of groups.
 
     `is_fresh` says whether a counter may still be accepted.
     """
 
-    __slots__ = ("_asked", "_drops", "_is_fresh", "repaired", "waiting")
+    __slots__ = ("_asked", "_buffers", "_drops", "_is_fresh", "repaired", "waiting")
 
     def __init__(self, drops: Counter[VpnDrop], is_fresh: Callable[[int], bool] = lambda _: True) -> None:
         self._drops, self._is_fresh = drops, is_fresh
         self._asked: dict[int, None] = {}
         """Counters of the groups that became whole lately after something of them was asked for."""
+        self._buffers = Buffers()
         self.repaired: list[Parts] = []
         """Groups that were asked for again and have become whole; whoever reads it clears it."""
         self.waiting: dict[bytes, Parts] = {}
@@ -132,7 +107,7 @@ class Gatherer:
 
     def give_up(self, name: bytes) -> None:
         """Wait for a group no longer."""
-        del self.waiting[name]
+        self._buffers.give_back(self.waiting.pop(name).buffer)
         self._drops[VpnDrop.INCOMPLETE] += 1
 
     def count_before(self, counter: int) -> int:
@@ -166,30 +141,22 @@ class Gatherer:
         counter = _counter(head)
         if counter >= MAX_COUNTER or not self._is_fresh(counter):
             raise Refused(VpnDrop.UNNEEDED if counter in self._asked else VpnDrop.REPLAYED)
-        if (head.members - 1) * _size_of(batch, at, at + 1, span) > MAX_GROUP:
-            raise Refused(VpnDrop.MALFORMED)
         header = batch.headers[HEADER_SIZE * at : HEADER_SIZE * (at + 1)]
         header[6] = 0
         name = bytes(header)
         parts = self.waiting.get(name) or self._expect(name, head)
-        pieces = parts.pieces
         count = _count_members(batch, at, head, span.end)
-        if any(piece is not None for piece in pieces[head.member : head.member + count]):
+        if count > 1 and parts.has_any(head.member, count):
             count = 1  # some came before: one by one
-        if pieces[head.member] is None:
-            start = at * batch.chunk
-            piece = bytes(batch.body[start : start + _size_of(batch, at, at + count, span)])
-            pieces[head.member : head.member + count] = [piece, *[b""] * (count - 1)]
-        have = [piece for piece in pieces if piece is not None]
-        if sum(map(len, have)) > MAX_GROUP:
-            del self.waiting[name]
-            raise Refused(VpnDrop.MALFORMED)
-        if len(have) < head.members:
+        if not parts.has_any(head.member, count):
+            start, size = at * batch.chunk, _size_of(batch, at, at + count, span)
+            parts.put(head.member, count, batch.body[start : start + size], batch.chunk if count > 1 else size)
+        if not parts.is_whole:
             return None, count
-        del self.waiting[name]
+        self._buffers.give_back(self.waiting.pop(name).buffer)
+        sealed = parts.sealed()
         if parts.tries:
             self._note_repaired(parts)
-        sealed = memoryview(b"".join(have))
         is_last = bool(head.kind & LAST)
         return Run(head, counter, 1, head.members, is_last, sealed, len(sealed), header, 4, 0), count
 
@@ -202,7 +169,9 @@ class Gatherer:
     def _expect(self, name: bytes, head: Head) -> Parts:
         if len(self.waiting) >= MAX_WAITING:
             self.give_up(next(iter(self.waiting)))
-        parts = self.waiting[name] = Parts(head)
+        is_super = head.kind & KIND == SUPER
+        parts = Parts(head.members, _counter(head), head.group, is_super=is_super, buffer=self._buffers.take())
+        self.waiting[name] = parts
         return parts
 
 

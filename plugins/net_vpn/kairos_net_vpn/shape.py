@@ -6,40 +6,41 @@ of reading them.
 
 from __future__ import annotations
 
-from kairos_net_vpn.batch import HEADER_SIZE, MAX_DATAGRAMS
-from kairos_net_vpn.records import NUMBER
 from kairos_net_vpn.runs import Run
 
 MOST = 16
 """Shapes that are remembered of a session, 2 KB each. Raising it helps streams with many sizes."""
-_COLUMN = [bytes([value]) * MAX_DATAGRAMS for value in range(256)]
 
 
 class Shape:
     """What the headers of a whole record were, in a batch of datagrams with `chunk` bytes of body."""
 
-    __slots__ = ("_expected", "_number", "chunk", "groups", "kind", "members", "number", "stride")
+    __slots__ = ("_end", "_firsts", "_stride", "chunk", "groups", "kind", "members", "number", "stride")
 
     def __init__(self, run: Run) -> None:
         head, place = run.head, run.nonce - 4
         self.members, self.stride, self.kind, self.groups = head.members, head.stride, head.kind, run.groups
         self.chunk = run.step // head.members
-        self._expected = bytearray(run.headers[place : place + HEADER_SIZE * run.datagrams])
-        self._number = bytes(self._expected[NUMBER])
+        self._end = 2 * run.datagrams
+        self._firsts = memoryview(run.headers).cast("Q")[place // 8 : place // 8 + self._end : 2].tobytes()
+        self._stride = head.stride.to_bytes(2, "little")
         self.number = run.counter
         """The counter of the first group of the record that was compared last."""
 
-    def fits(self, headers: bytearray) -> bool:
-        """Say whether headers begin with those of a record of this shape; its number is then in `number`."""
-        number, before, expected = bytes(headers[NUMBER]), self._number, self._expected
-        if number != before:
-            datagrams = len(expected) // HEADER_SIZE
-            for at in range(len(number)):
-                if number[at] != before[at]:
-                    expected[NUMBER.start + at :: HEADER_SIZE] = _COLUMN[number[at]][:datagrams]
-            self._number = number
-            self.number = int.from_bytes(number, "little")
-        return headers.startswith(expected)
+    def fits(self, words: memoryview) -> bool:
+        """Say whether headers, in words of 8 bytes, begin with those of a record of this shape.
+
+        Its number is then in `number`.
+        """
+        second = words[1:2].tobytes()
+        if (
+            words[: self._end : 2].tobytes() != self._firsts
+            or words[1 : self._end : 2].tobytes() != second * (self._end // 2)
+            or second[:2] != self._stride
+        ):
+            return False
+        self.number = int.from_bytes(second[2:], "little")
+        return True
 
 
 class Shapes:

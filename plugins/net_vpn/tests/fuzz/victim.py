@@ -200,7 +200,7 @@ class Victim:
                 assert not opener.sides
                 groups = opener.waiting.values()
                 assert len(groups) <= MAX_WAITING
-                assert all(sum(len(piece) for piece in parts.pieces if piece) <= MAX_GROUP for parts in groups)
+                assert all(len(parts.buffer) == MAX_GROUP for parts in groups)
                 assert len(opener.order) <= MOST
                 assert not opener.order or self.inbound.wake < NEVER
                 assert len(opener.repaired) <= MAX_WAITING

@@ -1,0 +1,119 @@
+"""A group whose datagrams come apart: what has come of it lies where it belongs. Pure.
+
+The buffers are used again and again. The allocator would give 60 kB back to the kernel each time, and take as long to
+get them anew as it takes to fill them.
+"""
+
+from __future__ import annotations
+
+from kairos_net_vpn.drops import Refused, VpnDrop
+
+MAX_GROUP = 1 << 16
+"""Bytes of a group's ciphertext. Bounds what a receiver must hold for one that comes in parts."""
+SPARE = 4
+"""Buffers that are kept for the next group. Raising it spares allocations where many groups wait at once."""
+
+
+class Buffers:
+    """Buffers for one group each. Who gives one back may still read it until the next is taken."""
+
+    __slots__ = ("_spare",)
+
+    def __init__(self) -> None:
+        self._spare: list[memoryview] = []
+
+    def take(self) -> memoryview:
+        return self._spare.pop(0) if self._spare else memoryview(bytearray(MAX_GROUP))
+
+    def give_back(self, buffer: memoryview) -> None:
+        if len(self._spare) < SPARE:
+            self._spare.append(buffer)
+
+
+class Parts:
+    """What has come of a group with `members` datagrams."""
+
+    __slots__ = (
+        "_chunk",
+        "_has",
+        "_members",
+        "_size",
+        "_tail",
+        "asked_at",
+        "buffer",
+        "counter",
+        "first_asked_at",
+        "group",
+        "is_hopeless",
+        "is_super",
+        "tries",
+        "turn",
+    )
+
+    def __init__(self, members: int, counter: int, group: int, *, is_super: bool, buffer: memoryview) -> None:
+        self._members = members
+        self._has = 0
+        """A bit for each member that has come."""
+        self._chunk = self._size = 0
+        """Bytes of ciphertext in each member but the last, and in all; 0 while not known."""
+        self._tail = b""
+        """The last member, if it came alone: where it belongs is known when another has come."""
+        self.buffer = buffer
+        self.counter, self.group, self.is_super = counter, group, is_super
+        self.is_hopeless = False
+        """Whether nothing of it is asked for any more: it becomes whole by itself, or gives its place to others."""
+        self.tries = 0
+        """How often something of it was asked for again; the last time in this turn, and when."""
+        self.turn, self.asked_at, self.first_asked_at = 0, 0.0, 0.0
+
+    def __len__(self) -> int:
+        """Return how many members have come."""
+        return self._has.bit_count()
+
+    @property
+    def is_whole(self) -> bool:
+        return self._has == (1 << self._members) - 1
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an answer may still come."""
+        return self.tries > 0 and not self.is_hopeless
+
+    def has_any(self, first: int, count: int) -> bool:
+        """Say whether one of these members has come."""
+        return bool(self._has >> first & ((1 << count) - 1))
+
+    def missing(self, *, is_passed: bool) -> list[int]:
+        """Return the members that are lost: those before one that has come; all, if later groups have come."""
+        end = self._members if is_passed else self._has.bit_length()
+        return [member for member in range(end) if not self._has >> member & 1]
+
+    def put(self, first: int, count: int, sealed: memoryview, chunk: int) -> None:
+        """Take the ciphertext of members that follow each other, each but the last of the group with `chunk` bytes.
+
+        Raises Refused (malformed) for sizes that no group has; what came before stays.
+        """
+        is_end = first + count == self._members
+        if is_end and count == 1:
+            self._tail = bytes(sealed)
+        else:
+            if self._chunk not in (0, chunk) or not (is_end or len(sealed) == count * chunk):
+                raise Refused(VpnDrop.MALFORMED)
+            at, end = first * chunk, first * chunk + len(sealed)
+            if max(end, (self._members - 1) * chunk) > MAX_GROUP:
+                raise Refused(VpnDrop.MALFORMED)
+            self.buffer[at:end] = sealed
+            self._chunk = chunk
+            if is_end:
+                self._size = end
+        self._has |= ((1 << count) - 1) << first
+
+    def sealed(self) -> memoryview:
+        """Return the ciphertext of a whole group, in its buffer. Raises Refused (malformed) for more than MAX_GROUP."""
+        if self._tail:
+            at = (self._members - 1) * self._chunk
+            self._size = at + len(self._tail)
+            if self._size > MAX_GROUP:
+                raise Refused(VpnDrop.MALFORMED)
+            self.buffer[at : self._size] = self._tail
+        return self.buffer[: self._size]

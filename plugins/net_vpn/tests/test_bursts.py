@@ -1,0 +1,160 @@
+"""Small packets that wait at the same moment: how a burst is cut into records, and what becomes of it."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kairos_net_vpn.batch import HEADER_SIZE, Batch, Loose
+from kairos_net_vpn.bundle import MOST_MERGED, bundle, find_runs, merge, take_bulk
+from kairos_net_vpn.inbound import Inbound
+from kairos_net_vpn.opening import OUT_SIZE, Opener
+from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.records import TAG, Sealer
+from kairos_net_vpn.runs import Span, count_alone
+from kairos_net_vpn.vnet import GSO_NONE, GSO_UDP_L4, HEADER, NEEDS_CSUM, UDP, check_super, segment
+
+KEY = bytes(range(32))
+SIZE = 1472
+ROOM = SIZE - HEADER_SIZE - TAG
+
+
+def udp(payload: bytes, port: int = 53, addresses: bytes = bytes((10, 1, 0, 1, 10, 1, 0, 2))) -> bytes:
+    """Return a small frame as the kernel hands it over."""
+    ip = bytearray(struct.pack("!BBHHHBBH", 0x45, 0, 28 + len(payload), 0, 0x4000, 64, UDP, 0) + addresses)
+    ip[10:12] = (0xFFFF - sum(struct.unpack("!10H", ip)) % 0xFFFF).to_bytes(2)
+    pseudo = sum(struct.unpack("!4H", addresses)) + UDP + 8 + len(payload)
+    header = struct.pack("!HHHH", 1000, port, 8 + len(payload), pseudo % 0xFFFF)
+    return HEADER.pack(NEEDS_CSUM, GSO_NONE, 0, 0, 20, 6) + bytes(ip) + header + payload
+
+
+def views(frames: list[bytes]) -> list[memoryview]:
+    return [memoryview(bytearray(frame)) for frame in frames]
+
+
+def payloads(frame: bytes | memoryview) -> list[bytes]:
+    return [bytes(packet[28:]) for packet in segment(memoryview(bytearray(frame)))]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 900), st.integers(0, 7)), min_size=1, max_size=64))
+def test_all_bundles_of_a_burst_but_the_last_are_as_large_or_leave_much_room(wishes: list[tuple[int, int]]) -> None:
+    frames = [udp(bytes([i]) * size, port) for i, (size, port) in enumerate(wishes)]
+    bundles = list(bundle(find_runs(views(frames)), ROOM))
+    assert all(len(each) == ROOM or len(each) <= ROOM * 3 / 4 for each in bundles[:-1])
+    opener = Opener(KEY, Counter())
+    batch = Batch(SIZE)
+    iov = Sealer(KEY, 0xAABBCCDD, chacha=False).seal_bundles(bundles, batch)
+    arrived: list[bytes] = []
+    for at in range(0, len(iov), 2):
+        alone = Batch(SIZE, 1)
+        alone.headers[:] = iov[at]
+        alone.body[: len(iov[at + 1])] = iov[at + 1]
+        out = memoryview(bytearray(OUT_SIZE))
+        for frame in opener.open_packets(alone, Span(0, 1, len(iov[at + 1])), out):
+            arrived += payloads(frame)
+    assert Counter(arrived) == Counter(payload for frame in frames for payload in payloads(frame))
+    assert not opener.drops
+
+
+def test_a_burst_of_full_datagrams_is_opened_together_up_to_one_that_is_refused() -> None:
+    opener, batch = Opener(KEY, Counter()), Batch(SIZE)
+    bundles = list(bundle(find_runs(views([udp(bytes(700), port) for port in range(12)])), ROOM))
+    Sealer(KEY, 0xAABBCCDD, chacha=False).seal_bundles([each.ljust(ROOM, b"\0") for each in bundles], batch)
+    assert count_alone(batch, 0, len(bundles)) == len(bundles)
+    assert count_alone(batch, 0, len(bundles) + 1) == len(bundles)  # then comes what is none
+    batch.body[batch.chunk] ^= 1
+    out = memoryview(bytearray(OUT_SIZE))
+    frames = opener.open_packets(batch, Span(0, len(bundles), batch.chunk), out)
+    assert len(frames) == 12 - 1
+    assert opener.drops.total() == 1
+    assert len(opener.open_packets(batch, Span(0, len(bundles), batch.chunk), out)) == 0
+    assert opener.losses.opened == len(bundles) - 1
+
+
+@pytest.mark.parametrize(("count", "size"), [(64, 64), (60, 1350), (200, 400)])
+def test_a_flow_that_has_a_burst_for_itself_becomes_super_packets(count: int, size: int) -> None:
+    frames = [udp(i.to_bytes(2) * (size // 2)) for i in range(count)]
+    stray = udp(b"stray", port=7)
+    pieces, others = take_bulk(find_runs(views([*frames[:9], stray, *frames[9:]])), ROOM)
+    assert [bytes(frame) for run in others for frame in run] == [stray]
+    merged = [memoryview(bytearray(merge(piece))) for piece in pieces]
+    assert all(len(piece) <= MOST_MERGED for piece in pieces)
+    for each in merged:
+        assert each[1] == GSO_UDP_L4
+        assert check_super(each) == 38
+        assert int.from_bytes(each[12:14]) == len(each) - 10
+    assert [payload for each in merged for payload in payloads(each)] == [
+        i.to_bytes(2) * (size // 2) for i in range(count)
+    ]
+
+
+def test_flows_that_share_a_burst_are_bundled_and_so_is_what_fits_a_datagram() -> None:
+    shared = find_runs(views([udp(bytes(400), port) for _ in range(20) for port in (1, 2)]))
+    assert take_bulk(shared, ROOM) == ([], shared)
+    few = find_runs(views([udp(bytes(64)) for _ in range(9)]))
+    assert take_bulk(few, ROOM) == ([], few)
+    lone = find_runs(views([udp(bytes(1400))]))
+    assert take_bulk(lone, ROOM) == ([], lone)
+
+
+class Tun:
+    """A TUN device with virtio headers, of which 64 frames wait."""
+
+    def __init__(self, frames: list[bytes]) -> None:
+        self.frames, self.written = frames, list[bytes]()
+
+    def read(self, slot: memoryview) -> int:
+        if not self.frames:
+            raise BlockingIOError
+        frame = self.frames.pop(0)
+        slot[: len(frame)] = frame
+        return len(frame)
+
+    def write(self, frame: memoryview) -> None:
+        self.written.append(bytes(frame))
+
+
+class Cable:
+    """An underlay that notes what is sent, each send as what the other side receives."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, int]] = []
+
+    def send_batch(self, batch: Batch, length: int, endpoint: Any) -> int:
+        self.sent.append((b"".join(batch.filled(length)), batch.size))
+        return length
+
+    def send_uneven(self, iov: list[memoryview], endpoint: Any) -> int:
+        self.sent.append((b"".join(iov), len(iov[0]) + len(iov[1])))
+        return sum(map(len, iov))
+
+    send = None
+
+
+def test_a_burst_of_one_flow_is_one_send_and_one_write(pair: Any) -> None:
+    one, other = pair
+    for here, there in ((one, other), (other, one)):
+        here.knows(there).peer.records = True
+        here.knows(there).peer.datagram = SIZE
+    addresses = bytes((10, 1, 0, 1, 10, 1, 0, 2))
+    device, cable, kernel = Tun([]), Cable(), Tun([])
+    outbound: Any = Outbound(one.tunnel, device, cable)  # type: ignore[arg-type]
+    answers: Any = Outbound(other.tunnel, kernel, Cable())  # type: ignore[arg-type]
+    inbound: Any = Inbound(other.tunnel, kernel, cable, answers)  # type: ignore[arg-type]
+    outbound._expected = 64
+    for turn in range(3):
+        device.frames = [udp(bytes([turn, i]) * 32, addresses=addresses) for i in range(64)]
+        outbound.read(one.wire.now)
+        ((wire, size),) = cable.sent
+        cable.sent.clear()
+        received = Loose()
+        received.load(wire, size)
+        inbound._take_many(received, (len(wire), size), one.endpoint, other.wire.now)
+        (frame,) = kernel.written
+        kernel.written.clear()
+        assert payloads(frame) == [bytes([turn, i]) * 32 for i in range(64)]
