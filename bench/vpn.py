@@ -1,5 +1,5 @@
 """Our VPN beside others: `./run bench vpn [--profile default|wire] [--loss PCT] [--tests …] [--peers …] [--rounds N]
-[--congestion NAME]`.
+[--congestion NAME] [--window BYTES]`.
 
 Two machines in a lab, and between them, all up at once: two of our agents that have found each other, as a user
 starts them (discovery, gossip, ledger, leases, routing), the bare cable, and the peers, each with addresses of its
@@ -65,12 +65,14 @@ class Wish:
     rounds: int
     seconds: float
     congestion: str
+    window: str
 
 
 async def race(wish: Wish) -> list[figures.Round]:
     """Bring all up, and measure the rounds. Raises LabError."""
     async with Lab() as lab:
-        track = await course.lay(lab, wish.profile, lossy=wish.loss > 0, congestion=wish.congestion)
+        options = {"congestion": wish.congestion, "window": wish.window}
+        track = await course.lay(lab, wish.profile, lossy=wish.loss > 0, **options)
         # Ours first: when it looks for its LAN, nothing is there but the cable.
         tunnels = [Ours(), *[PEERS[name]() for name in wish.peers]]
         for tunnel in tunnels:
@@ -147,6 +149,12 @@ def words(known: Sequence[str]) -> Any:
     show_default="the machine's",
     help="Congestion control of the TCP streams, inside all VPNs alike. Linux's own default is cubic.",
 )
+@click.option(
+    "--window",
+    default="",
+    show_default="the machine's",
+    help="Buffer of iperf3's UDP sockets, for all VPNs alike: 2M. Linux's default has room for 277 packets of 64 bytes.",
+)
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to a file.")
 def main(file: Path | None, **options: Any) -> None:
     """Measure our VPN and others side by side."""
@@ -165,7 +173,9 @@ def show(document: dict[str, Any], file: Path | None) -> None:
         file.write_text(json.dumps(document, indent=2))
     medians = {figures.OURS: document["ours"], **document["peers"]}
     click.echo(figures.table(medians, document["ratio"], document["cpu"]))
-    click.echo(f"\nTCP: {document['command']['congestion']}")
+    click.echo(
+        f"\nTCP: {document['command']['congestion']}; UDP sockets: {document['command']['window'] or 'as they are'}"
+    )
     click.echo()
     for verdict in document["bounds"]:
         click.echo(figures.told(verdict))

@@ -38,12 +38,14 @@ _NEIGHBOURS = ("meta protocol arp accept", "icmpv6 type { nd-neighbor-solicit, n
 class Course:
     """Two machines that reach each other by `CABLE`; the first is the client of each test.
 
-    `congestion` is the congestion control of TCP streams; nothing takes the machine's.
+    `congestion` is the congestion control of TCP streams, `window` the buffer of UDP sockets as iperf3 takes it (2M);
+    nothing takes the machine's.
     """
 
     one: Machine
     two: Machine
     congestion: str = ""
+    window: str = ""
 
     @property
     def machines(self) -> tuple[Machine, Machine]:
@@ -60,9 +62,9 @@ def congestion_here() -> str:
     return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
 
 
-async def lay(lab: Lab, profile: str, *, lossy: bool, congestion: str = "") -> Course:
+async def lay(lab: Lab, profile: str, *, lossy: bool, congestion: str = "", window: str = "") -> Course:
     """Add two machines to the lab and lay the cable. Raises LabError."""
-    course = Course(await lab.add("left"), await lab.add("right"), congestion)
+    course = Course(await lab.add("left"), await lab.add("right"), congestion, window)
     if not lossy:
         await _join_directly(course)
     if profile == "wire":

@@ -67,7 +67,8 @@ async def _tcp(course: Course, tunnel: Tunnel, seconds: float, *options: str) ->
 
 
 async def udp64(course: Course, tunnel: Tunnel, seconds: float) -> float:
-    load = ("--udp", "--bitrate", "0", "--length", str(PAYLOAD))
+    window = ("--window", course.window) if course.window else ()
+    load = ("--udp", "--bitrate", "0", "--length", str(PAYLOAD), *window)
     return iperf.kpps(await _iperf(course, tunnel, seconds, *load), PAYLOAD)
 
 
