@@ -153,7 +153,7 @@ def words(known: Sequence[str]) -> Any:
     "--window",
     default="",
     show_default="the machine's",
-    help="Buffer of iperf3's UDP sockets, for all VPNs alike: 2M. Linux's default has room for 277 packets of 64 bytes.",
+    help="Buffer of iperf3's UDP sockets, for all VPNs alike: 2M. Linux's default holds 277 packets of 64 bytes.",
 )
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to a file.")
 def main(file: Path | None, **options: Any) -> None:

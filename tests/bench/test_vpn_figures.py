@@ -178,7 +178,7 @@ def test_a_vpn_that_runs_through_another_is_found_out(bench: Any) -> None:
 def test_the_document_and_the_table_name_every_vpn_and_test(bench: Any) -> None:
     names, tests = ("ours", *bench.vpn.PEERS), tuple(bench.trials.TESTS)
     found = rounds(bench, {name: dict.fromkeys(tests, 2.0) for name in names})
-    wish = bench.vpn.Wish("default", 0.0, tests, tuple(bench.vpn.PEERS), 1, 2.0, "cubic")
+    wish = bench.vpn.Wish("default", 0.0, tests, tuple(bench.vpn.PEERS), 1, 2.0, "cubic", "2M")
     document = json.loads(json.dumps(bench.vpn.report(found, wish)))
     assert set(document["ours"]) == set(tests)
     assert set(document["ratio"]) == set(bench.vpn.PEERS)

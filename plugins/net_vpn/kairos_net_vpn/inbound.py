@@ -67,9 +67,7 @@ class Inbound:
         """Take what one receive brought; say whether it were many datagrams."""
         batch, is_many = self._batch, length > size
         if not is_many:
-            opened = self._take(
-                batch if length <= batch.size else self._load(length, size), (length, size), source, now
-            )
+            opened = self._take_one(batch, length, source, now)
             if opened:  # what was refused says nothing of what comes next
                 self._alone += 1
                 if self._alone >= PATIENCE:
@@ -84,6 +82,15 @@ class Inbound:
                 self._batch = self._learn(size)
             self._iov, self._alone = self._batch.many, 0
         return is_many
+
+    def _take_one(self, batch: Batch, length: int, source: Endpoint, now: float) -> bool:
+        """Take a receive of one datagram, the usual one first: small packets. Say whether it was a record."""
+        if HEADER_SIZE <= length <= batch.size and count_alone(batch, 0, 1):
+            index = int.from_bytes(batch.headers[:4], "little")
+            if index >= MIN_INDEX:
+                return self._take_packets(batch, (index, Span(0, 1, length - HEADER_SIZE)), source, now)
+        size = max(length, 1)
+        return self._take(batch if length <= batch.size else self._load(length, size), (length, size), source, now)
 
     def _load(self, length: int, size: int) -> Datagrams:
         """Return what was received, sorted into headers and bodies again."""
