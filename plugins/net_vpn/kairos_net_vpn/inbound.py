@@ -275,7 +275,7 @@ class Inbound:
             if opener.report[0] > opener.report[1]:
                 self._tunnel.paths.doubt_size(peer, now)
             opener.report = None
-        report = opener.take_report(now)
+        report = opener.take_report(now) if opener.losses.is_due(now) else None
         if report is not None and peer.current is not None and peer.endpoint is not None:
             self._outbound.send_report(peer.current, report, now)
 

@@ -8,7 +8,7 @@ record's beginning or end is mended to be a super-packet of its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from cryptography.exceptions import InvalidTag
 
@@ -33,7 +33,7 @@ from kairos_net_vpn.records import (
 from kairos_net_vpn.repairs import Repairs
 from kairos_net_vpn.replay import ReplayWindow
 from kairos_net_vpn.runs import Datagrams, Gatherer, Run, Span
-from kairos_net_vpn.shape import Shapes
+from kairos_net_vpn.shape import Shape, Shapes
 from kairos_net_vpn.sides import Wanted
 from kairos_net_vpn.vnet import VNET_HEADER, check_super, mend
 
@@ -93,10 +93,8 @@ class Opener:
         is_awaited = self.order or any(parts.is_awaited for parts in self.waiting.values())
         return now + self._repairs.term if is_awaited else None
 
-    def take_report(self, now: float) -> tuple[int, int] | None:
-        """Return groups lost and datagrams arrived since the last report, if one is due."""
-        if not self.losses.is_due(now):
-            return None
+    def take_report(self, now: float) -> tuple[int, int]:
+        """Return groups lost and datagrams arrived since the last report; call it when `losses` say that one is due."""
         return self.losses.take(now, self._gatherer.count_before(self.losses.highest) if self.waiting else 0)
 
     def open(self, batch: Datagrams, span: Span, out: memoryview) -> Iterator[memoryview]:
@@ -126,56 +124,71 @@ class Opener:
         shape = self._shapes.find(count)
         if shape is None or shape.chunk != batch.chunk or not shape.fits(batch.words):
             return None
-        groups, counter, members = shape.groups, shape.number, shape.members
-        step, nonce_step, last = members * shape.chunk, members * HEADER_SIZE, groups - 1
-        first, end = last * step, (count - 1) * shape.chunk + tail
-        at, nonce = last * shape.stride, 4 + last * nonce_step
-        length = at + end - first - TAG
-        if end - first < TAG or length <= VNET_HEADER or counter + groups > MAX_COUNTER:
+        groups, counter, last = shape.groups, shape.number, shape.groups - 1
+        end, step = (count - 1) * shape.chunk + tail, shape.members * shape.chunk
+        length = last * shape.stride + end - last * step - TAG
+        if end - last * step < TAG or length <= VNET_HEADER or counter + groups > MAX_COUNTER:
             return None
-        headers, sealed, is_fresh = batch.headers, batch.body, self._window.is_fresh
         decrypt = (self._chacha if shape.kind & CHACHA else self._aes).decrypt_into
         try:
-            for group in range(last, -1, -1):
-                if not is_fresh(counter + group):
+            if not last:
+                if not self._window.is_fresh(counter):
                     return None
-                decrypt(headers[nonce : nonce + 12], sealed[first:end], None, out[at : at + end - first - TAG])
-                nonce, at, end, first = nonce - nonce_step, at - shape.stride, first, first - step
+                decrypt(batch.headers[4:16], batch.body[:end], None, out[:length])
+                self._window.accept(counter)
+            elif self._open_slices(batch, shape, end, out):
+                self._window.accept_all(counter, groups)
+            else:
+                return None
         except InvalidTag:
             return None
-        if groups == 1:
-            self._window.accept(counter)
-        else:
-            self._window.accept_all(counter, groups)
         self.losses.note(counter + last, groups, count)
         self.last = counter + last
         return out[:length]
 
-    def open_packets(self, batch: Datagrams, span: Span, out: memoryview) -> Sequence[memoryview]:
+    def _open_slices(self, batch: Datagrams, shape: Shape, end: int, out: memoryview) -> bool:
+        """Open the groups of a super-packet in reverse order; False when one came before. Raises InvalidTag."""
+        headers, sealed, is_fresh = batch.headers, batch.body, self._window.is_fresh
+        decrypt = (self._chacha if shape.kind & CHACHA else self._aes).decrypt_into
+        step, nonce_step = shape.members * shape.chunk, shape.members * HEADER_SIZE
+        for group in range(shape.groups - 1, -1, -1):
+            if not is_fresh(shape.number + group):
+                return False
+            first, at, nonce = group * step, group * shape.stride, 4 + group * nonce_step
+            decrypt(headers[nonce : nonce + 12], sealed[first:end], None, out[at : at + end - first - TAG])
+            end = first
+        return True
+
+    def open_packets(self, batch: Datagrams, span: Span, out: memoryview) -> list[memoryview]:
         """Return the frames in datagrams of which `count_alone` says that each is a whole group; else as `open`."""
-        headers, body, chunk, at = batch.headers, batch.body, batch.chunk, 0
-        decrypt = (self._chacha if headers[HEADER_SIZE * span.first + 4] & CHACHA else self._aes).decrypt_into
         frames: list[memoryview] = []
+        at, last = 0, span.end - 1
         for place in range(span.first, span.end):
-            nonce, start = HEADER_SIZE * place + 4, place * chunk
-            end = start + (chunk if place < span.end - 1 else span.tail)
-            counter = int.from_bytes(headers[nonce + 6 : nonce + 12], "little") + headers[nonce + 3]
-            plain = out[at : at + end - start - TAG]
+            size = batch.chunk if place < last else span.tail
             try:
-                if end - start < TAG:
-                    raise Refused(VpnDrop.TRUNCATED)
-                if counter >= MAX_COUNTER or not self._window.is_fresh(counter):
-                    raise Refused(VpnDrop.REPLAYED)
-                decrypt(headers[nonce : nonce + 12], body[start:end], None, plain)
-                self._window.accept(counter)
-                self.losses.note(counter, 1, 1)
-                at += len(plain)
-                _append_entries(plain, frames)
+                at += self._open_packet(batch, place, size, out[at:], frames)
             except InvalidTag:
                 self.drops[VpnDrop.UNSEAL] += 1
             except Refused as refused:
                 self.drops[refused.drop] += 1
         return frames
+
+    def _open_packet(self, batch: Datagrams, place: int, size: int, out: memoryview, frames: list[memoryview]) -> int:
+        """Append the frames of one datagram; return how much of `out` they take. Raises InvalidTag, Refused."""
+        nonce, start = HEADER_SIZE * place + 4, place * batch.chunk
+        header = batch.headers[nonce : nonce + 12]
+        counter = int.from_bytes(header[6:], "little") + header[3]
+        if size < TAG:
+            raise Refused(VpnDrop.TRUNCATED)
+        if counter >= MAX_COUNTER or not self._window.is_fresh(counter):
+            raise Refused(VpnDrop.REPLAYED)
+        plain = out[: size - TAG]
+        cipher = self._chacha if header[0] & CHACHA else self._aes
+        cipher.decrypt_into(header, batch.body[start : start + size], None, plain)
+        self._window.accept(counter)
+        self.losses.note(counter, 1, 1)
+        _append_entries(plain, frames)
+        return size - TAG
 
     def _open(self, run: Run, out: memoryview, frames: list[memoryview]) -> None:
         """Append the frames of a run; those before a fault are good. Raises Refused."""

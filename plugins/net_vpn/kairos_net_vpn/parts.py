@@ -86,7 +86,13 @@ class Parts:
     def missing(self, *, is_passed: bool) -> list[int]:
         """Return the members that are lost: those before one that has come; all, if later groups have come."""
         end = self._members if is_passed else self._has.bit_length()
-        return [member for member in range(end) if not self._has >> member & 1]
+        lacking = ((1 << end) - 1) & ~self._has
+        members = []
+        while lacking:  # few lack: bit by bit, the lowest first
+            lowest = lacking & -lacking
+            members.append(lowest.bit_length() - 1)
+            lacking ^= lowest
+        return members
 
     def put(self, first: int, count: int, sealed: memoryview, chunk: int) -> None:
         """Take the ciphertext of members that follow each other, each but the last of the group with `chunk` bytes.
