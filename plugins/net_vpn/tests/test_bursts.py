@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kairos_net_vpn.batch import HEADER_SIZE, Batch, Loose
+from kairos_net_vpn.batch import HEADER_SIZE, Batch
 from kairos_net_vpn.bundle import MOST_MERGED, bundle, find_runs, merge, take_bulk
-from kairos_net_vpn.inbound import Inbound
+from kairos_net_vpn.inbound import PATIENCE, Inbound
 from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.records import TAG, Sealer
@@ -136,25 +136,57 @@ class Cable:
     send = None
 
 
+class Way:
+    """From one node's device to another's kernel."""
+
+    def __init__(self, one: Any, other: Any) -> None:
+        for here, there in ((one, other), (other, one)):
+            here.knows(there).peer.records = True
+            here.knows(there).peer.datagram = SIZE
+        self._one, self._other = one, other
+        self._device, self._cable, self._kernel = Tun([]), Cable(), Tun([])
+        outbound: Any = Outbound(one.tunnel, self._device, self._cable)  # type: ignore[arg-type]
+        answers: Any = Outbound(other.tunnel, self._kernel, Cable())  # type: ignore[arg-type]
+        self.outbound = outbound
+        self.inbound: Any = Inbound(other.tunnel, self._kernel, self._cable, answers)  # type: ignore[arg-type]
+
+    def carry(self, frames: list[bytes]) -> tuple[int, list[bytes]]:
+        """Let frames wait at the device at once; return how many sends they took, and what the kernel got."""
+        self.outbound._expected = len(frames)
+        self._device.frames = list(frames)
+        self.outbound.read(self._one.wire.now)
+        for wire, size in self._cable.sent:
+            at = 0
+            for part in self.inbound._iov:  # as the kernel scatters it
+                piece = wire[at : at + len(part)]
+                part[: len(piece)] = piece
+                at += len(piece)
+            self.inbound._take_received(len(wire), min(size, len(wire)), self._one.endpoint, self._other.wire.now)
+        sends, written = len(self._cable.sent), self._kernel.written
+        self._cable.sent, self._kernel.written = [], []
+        return sends, written
+
+
 def test_a_burst_of_one_flow_is_one_send_and_one_write(pair: Any) -> None:
-    one, other = pair
-    for here, there in ((one, other), (other, one)):
-        here.knows(there).peer.records = True
-        here.knows(there).peer.datagram = SIZE
-    addresses = bytes((10, 1, 0, 1, 10, 1, 0, 2))
-    device, cable, kernel = Tun([]), Cable(), Tun([])
-    outbound: Any = Outbound(one.tunnel, device, cable)  # type: ignore[arg-type]
-    answers: Any = Outbound(other.tunnel, kernel, Cable())  # type: ignore[arg-type]
-    inbound: Any = Inbound(other.tunnel, kernel, cable, answers)  # type: ignore[arg-type]
-    outbound._expected = 64
+    way = Way(*pair)
     for turn in range(3):
-        device.frames = [udp(bytes([turn, i]) * 32, addresses=addresses) for i in range(64)]
-        outbound.read(one.wire.now)
-        ((wire, size),) = cable.sent
-        cable.sent.clear()
-        received = Loose()
-        received.load(wire, size)
-        inbound._take_many(received, (len(wire), size), one.endpoint, other.wire.now)
-        (frame,) = kernel.written
-        kernel.written.clear()
-        assert payloads(frame) == [bytes([turn, i]) * 32 for i in range(64)]
+        sends, written = way.carry([udp(bytes([turn, i]) * 32) for i in range(64)])
+        assert (sends, len(written)) == (1, 1)
+        assert payloads(written[0]) == [bytes([turn, i]) * 32 for i in range(64)]
+
+
+def test_a_single_datagram_between_bursts_does_not_make_the_next_burst_dear(pair: Any) -> None:
+    way = Way(*pair)
+    burst, few = [udp(bytes([i]) * 64) for i in range(64)], [udp(b"one", port=1), udp(b"two", port=2)]
+    way.carry(burst)
+    many = way.inbound._iov
+    for _ in range(2):
+        for _ in range(PATIENCE - 1):
+            assert len(way.carry(few)[1]) == 2
+        assert way.inbound._iov is many
+        assert len(way.carry(burst)[1]) == 1
+    for _ in range(PATIENCE):
+        way.carry(few)
+    assert way.inbound._iov is way.inbound._batch.one
+    assert len(way.carry(burst)[1]) == 1
+    assert way.inbound._iov is many
