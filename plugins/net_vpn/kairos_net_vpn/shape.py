@@ -6,6 +6,7 @@ of reading them.
 
 from __future__ import annotations
 
+from kairos_net_vpn.batch import HEADER_SIZE
 from kairos_net_vpn.runs import Run
 
 MOST = 16
@@ -22,7 +23,8 @@ class Shape:
         self.members, self.stride, self.kind, self.groups = head.members, head.stride, head.kind, run.groups
         self.chunk = run.step // head.members
         self._end = 2 * run.datagrams
-        self._firsts = memoryview(run.headers).cast("Q")[place // 8 : place // 8 + self._end : 2].tobytes()
+        headers = memoryview(run.headers)[place : place + HEADER_SIZE * run.datagrams]  # behind them may be anything
+        self._firsts = headers.cast("Q")[::2].tobytes()
         self._stride = head.stride.to_bytes(2, "little")
         self.number = run.counter
         """The counter of the first group of the record that was compared last."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kairos_net_vpn.batch import HEADER_SIZE, Batch, Loose
 from kairos_net_vpn.opening import OUT_SIZE, Opener
-from kairos_net_vpn.records import Sealer
+from kairos_net_vpn.records import TAG, Sealer
 from kairos_net_vpn.runs import Span
 from kairos_net_vpn.shape import MOST
 from kairos_net_vpn.vnet import GSO_TCPV4, HEADER, MAX_FRAME, NEEDS_CSUM, TCP
@@ -117,6 +117,17 @@ def test_whatever_is_altered_takes_the_long_way_and_comes_to_the_same(data: st.D
     assert short.opener.losses.take(1.0) == long.opener.losses.take(1.0)
     following = short.seal(tcp(length))
     assert [short.usual(following)] == long.open(following) == [tcp(length)]
+
+
+@pytest.mark.parametrize("runt", range(HEADER_SIZE))
+def test_a_record_with_a_runt_behind_it_is_taken_and_remembered(runt: int) -> None:
+    ends = Ends()
+    frame = tcp(8 * (SIZE - HEADER_SIZE) - TAG - 50)  # a record that ends with a whole datagram
+    for _ in range(2):
+        wire = ends.seal(frame)
+        assert len(wire) == 8 * SIZE
+        assert ends.open(wire + bytes(runt)) == [frame]
+    assert ends.usual(ends.seal(frame)) == frame
 
 
 def test_shapes_are_remembered_of_a_few_sizes_only() -> None:
