@@ -107,8 +107,11 @@ class Gatherer:
 
     def give_up(self, name: bytes) -> None:
         """Wait for a group no longer."""
-        self._buffers.give_back(self.waiting.pop(name).buffer)
+        self._forget(name)
         self._drops[VpnDrop.INCOMPLETE] += 1
+
+    def _forget(self, name: bytes) -> None:
+        self._buffers.give_back(self.waiting.pop(name).buffer)
 
     def count_before(self, counter: int) -> int:
         """Return how many groups wait that are not behind a counter."""
@@ -136,7 +139,7 @@ class Gatherer:
     def _wait(self, batch: Datagrams, at: int, head: Head, span: Span) -> tuple[Run | None, int]:
         """Keep what there is of a group, and return it as a run once it has all of its datagrams.
 
-        Those that follow each other are kept as one piece: a receive often ends in the middle of a group.
+        Those that follow each other are taken at once: a receive often ends in the middle of a group.
         """
         counter = _counter(head)
         if counter >= MAX_COUNTER or not self._is_fresh(counter):
@@ -144,16 +147,22 @@ class Gatherer:
         header = batch.headers[HEADER_SIZE * at : HEADER_SIZE * (at + 1)]
         header[6] = 0
         name = bytes(header)
-        parts = self.waiting.get(name) or self._expect(name, head)
+        parts = self.waiting.get(name)
+        if parts is None:
+            parts = self._expect(name, head)
         count = _count_members(batch, at, head, span.end)
         if count > 1 and parts.has_any(head.member, count):
             count = 1  # some came before: one by one
         if not parts.has_any(head.member, count):
             start, size = at * batch.chunk, _size_of(batch, at, at + count, span)
-            parts.put(head.member, count, batch.body[start : start + size], batch.chunk if count > 1 else size)
+            try:
+                parts.put(head.member, count, batch.body[start : start + size], batch.chunk if count > 1 else size)
+            finally:
+                if not parts:  # nothing of it has come that fits
+                    self._forget(name)
         if not parts.is_whole:
             return None, count
-        self._buffers.give_back(self.waiting.pop(name).buffer)
+        self._forget(name)
         sealed = parts.sealed()
         if parts.tries:
             self._note_repaired(parts)

@@ -372,6 +372,15 @@ def test_groups_that_never_become_whole_are_bounded() -> None:
     assert opener.drops == {VpnDrop.INCOMPLETE: 100 - MAX_WAITING}
 
 
+def test_what_fits_no_group_waits_for_nothing() -> None:
+    _, opener = pair()
+    for number in range(10):
+        head = INDEX.to_bytes(4, "little") + bytes((1, 64, 0, 0)) + bytes(2) + number.to_bytes(6, "little")
+        assert opened(opener, [head + bytes(2000)], 2016) == []  # 64 of these are more than any group has
+    assert not opener.waiting
+    assert opener.drops == {VpnDrop.MALFORMED: 10}
+
+
 def test_nothing_of_an_earlier_packet_fills_a_group() -> None:
     """UDP leaves room behind the last whole packet of a group: what lies there in the slot must not leave."""
     sealer, _ = pair()
