@@ -78,6 +78,8 @@ class Victim:
         self.reached: set[str] = set()
         """What an input brought about: else the fuzzer might find nothing because all is refused."""
         self.heard_of_dave = self.received = self.answered = 0
+        self.written = self.allowed = 0
+        """Frames that receives have brought to the device, and the most that all of them may: some wait for others."""
 
     def _tunnel(self) -> Tunnel:
         endpoints = Endpoints(socket.AF_INET)
@@ -131,10 +133,12 @@ class Victim:
         """Take what one receive brings: datagrams of `size` bytes, the last of which may be shorter."""
         assert len(wire) <= 65535
         self.port.waiting.append((wire, max(1, size), source))
-        written, sent = len(self.device.frames), len(self.port.sent)
+        before, sent = len(self.device.frames), len(self.port.sent)
         self._act(lambda: self.inbound.read(self.now))
         datagrams = -(-len(wire) // max(1, size))
-        assert len(self.device.frames) - written <= max(MAX_SEGMENTS, len(wire)) * max(1, datagrams)
+        self.written += len(self.device.frames) - before
+        self.allowed += max(MAX_SEGMENTS, len(wire)) * max(1, datagrams)
+        assert self.written <= self.allowed, "more than all that came can stand for"
         self.received += len(wire)
         for length, endpoint in self.port.sent[sent:]:
             self.answered += length
