@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from kairos_net_vpn.batch import Batch
@@ -29,8 +30,13 @@ _SLOT = MAX_FRAME + (1 << 16)  # records.Sealer pads behind the frame
 class Outbound:
     """Reads frames, finds who carries them, seals and sends."""
 
-    def __init__(self, tunnel: Tunnel, tun: Tun, underlay: Underlay) -> None:
+    def __init__(
+        self, tunnel: Tunnel, tun: Tun, underlay: Underlay, give_way: Callable[[], object] = os.sched_yield
+    ) -> None:
         self._tunnel, self._tun, self._underlay = tunnel, tun, underlay
+        self._give_way = give_way
+        """Called after a flood's burst: what is too much is then dropped before it is sealed, which costs the least, and
+        whoever it is for gets the processor to take what has come. Twice as much arrives where both are one machine's."""
         self._slots = [memoryview(bytearray(_SLOT)) for _ in range(SLOTS)]
         self._merged = memoryview(bytearray(_SLOT))
         self._expected = 1
@@ -132,6 +138,7 @@ class Outbound:
             merged = merge(piece)
             self._merged[: len(merged)] = merged
             self._send_whole(session, self._merged, len(merged), now)
+            self._give_way()
         if not others:
             return
         iov = session.sealer.seal_bundles(list(bundle(others, room)), batch)

@@ -29,7 +29,7 @@ from kairos_net_vpn.records import (
 MAX_WAITING = 32
 """Groups of a session that wait for datagrams. Raising it tolerates more reordering and repairs longer paths, and lets
 whoever is on the path and forges datagrams make us hold more: 64 KiB each."""
-MAX_ASKED = 256
+MAX_ASKED = 1024
 """Groups remembered of which a datagram may come twice. Raising it tells later ones from replayed ones."""
 
 

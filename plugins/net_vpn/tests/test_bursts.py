@@ -145,10 +145,14 @@ class Way:
             here.knows(there).peer.datagram = SIZE
         self._one, self._other = one, other
         self._device, self._cable, self._kernel = Tun([]), Cable(), Tun([])
-        outbound: Any = Outbound(one.tunnel, self._device, self._cable)  # type: ignore[arg-type]
+        self.ways_given = 0
+        outbound: Any = Outbound(one.tunnel, self._device, self._cable, self._give_way)  # type: ignore[arg-type]
         answers: Any = Outbound(other.tunnel, self._kernel, Cable())  # type: ignore[arg-type]
         self.outbound = outbound
         self.inbound: Any = Inbound(other.tunnel, self._kernel, self._cable, answers)  # type: ignore[arg-type]
+
+    def _give_way(self) -> None:
+        self.ways_given += 1
 
     def carry(self, frames: list[bytes]) -> tuple[int, list[bytes]]:
         """Let frames wait at the device at once; return how many sends they took, and what the kernel got."""
@@ -173,6 +177,15 @@ def test_a_burst_of_one_flow_is_one_send_and_one_write(pair: Any) -> None:
         sends, written = way.carry([udp(bytes([turn, i]) * 32) for i in range(64)])
         assert (sends, len(written)) == (1, 1)
         assert payloads(written[0]) == [bytes([turn, i]) * 32 for i in range(64)]
+        assert way.ways_given == turn + 1
+
+
+def test_the_processor_is_left_to_others_after_a_burst_of_one_flow_only(pair: Any) -> None:
+    way = Way(*pair)
+    way.carry([udp(bytes(64))])
+    way.carry([udp(bytes(64)) for _ in range(9)])
+    way.carry([udp(bytes(400), port) for _ in range(20) for port in (1, 2)])
+    assert way.ways_given == 0
 
 
 def test_a_single_datagram_between_bursts_does_not_make_the_next_burst_dear(pair: Any) -> None:
