@@ -35,8 +35,9 @@ class Outbound:
     ) -> None:
         self._tunnel, self._tun, self._underlay = tunnel, tun, underlay
         self._give_way = give_way
-        """Called after a flood's burst: what is too much is then dropped before it is sealed, which costs the least, and
-        whoever it is for gets the processor to take what has come. Twice as much arrives where both are one machine's."""
+        """Called after a flood's burst: what is too much is then dropped before it is sealed, where that costs least,
+        and whoever it is for gets the processor to take what has come. In a lab of one machine half as much again
+        arrives."""
         self._slots = [memoryview(bytearray(_SLOT)) for _ in range(SLOTS)]
         self._merged = memoryview(bytearray(_SLOT))
         self._expected = 1
