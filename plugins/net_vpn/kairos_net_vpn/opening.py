@@ -166,15 +166,18 @@ class Opener:
         for place in range(span.first, span.end):
             size = batch.chunk if place < last else span.tail
             try:
-                at += self._open_packet(batch, place, size, out[at:], frames)
+                self._open_packet(batch, place, size, out[at:], frames)
             except InvalidTag:
                 self.drops[VpnDrop.UNSEAL] += 1
             except Refused as refused:
                 self.drops[refused.drop] += 1
+            at += max(
+                0, size - TAG
+            )  # behind one that was refused too: what is before its fault is good
         return frames
 
-    def _open_packet(self, batch: Datagrams, place: int, size: int, out: memoryview, frames: list[memoryview]) -> int:
-        """Append the frames of one datagram; return how much of `out` they take. Raises InvalidTag, Refused."""
+    def _open_packet(self, batch: Datagrams, place: int, size: int, out: memoryview, frames: list[memoryview]) -> None:
+        """Append the frames of one datagram. Raises InvalidTag, Refused."""
         nonce, start = HEADER_SIZE * place + 4, place * batch.chunk
         header = batch.headers[nonce : nonce + 12]
         counter = int.from_bytes(header[6:], "little") + header[3]
@@ -188,7 +191,6 @@ class Opener:
         self._window.accept(counter)
         self.losses.note(counter, 1, 1)
         _append_entries(plain, frames)
-        return size - TAG
 
     def _open(self, run: Run, out: memoryview, frames: list[memoryview]) -> None:
         """Append the frames of a run; those before a fault are good. Raises Refused."""

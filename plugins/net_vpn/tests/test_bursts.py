@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kairos_net_vpn.batch import HEADER_SIZE, Batch
 from kairos_net_vpn.bundle import MOST_MERGED, bundle, find_runs, merge, take_bulk
+from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.inbound import PATIENCE, Inbound
 from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.outbound import Outbound
@@ -74,6 +75,17 @@ def test_a_burst_of_full_datagrams_is_opened_together_up_to_one_that_is_refused(
     assert opener.drops.total() == 1
     assert len(opener.open_packets(batch, Span(0, len(bundles), batch.chunk), out)) == 0
     assert opener.losses.opened == len(bundles) - 1
+
+
+def test_frames_before_a_fault_stay_as_they_were_while_the_next_datagram_is_opened() -> None:
+    opener, batch = Opener(KEY, Counter()), Batch(SIZE)
+    good, other = udp(b"good" * 9), udp(b"else" * 9)
+    entry = len(good).to_bytes(2, "little")
+    bundles = [entry + good + b"\xff\xff", entry + other + b"\0\0"]
+    Sealer(KEY, 0xAABBCCDD, chacha=False).seal_bundles([each.ljust(ROOM, b"\0") for each in bundles], batch)
+    frames = opener.open_packets(batch, Span(0, 2, batch.chunk), memoryview(bytearray(OUT_SIZE)))
+    assert [bytes(frame) for frame in frames] == [good, other]
+    assert opener.drops == {VpnDrop.MALFORMED: 1}
 
 
 @pytest.mark.parametrize(("count", "size"), [(64, 64), (60, 1350), (200, 400)])
