@@ -171,9 +171,7 @@ class Opener:
                 self.drops[VpnDrop.UNSEAL] += 1
             except Refused as refused:
                 self.drops[refused.drop] += 1
-            at += max(
-                0, size - TAG
-            )  # behind one that was refused too: what is before its fault is good
+            at += max(0, size - TAG)  # behind one that was refused too: what is before its fault is good
         return frames
 
     def _open_packet(self, batch: Datagrams, place: int, size: int, out: memoryview, frames: list[memoryview]) -> None:
