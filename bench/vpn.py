@@ -29,7 +29,7 @@ from typing import Any
 import click
 from arena.namespace import need
 from tunnels import course, figures, trials
-from tunnels.copier import Copier, SealingCopier
+from tunnels.copier import Copier, PythonCopier, SealingCopier
 from tunnels.nebula import Nebula
 from tunnels.openvpn import Openvpn
 from tunnels.program import run_to_the_end, tell
@@ -40,8 +40,8 @@ from tunnels.wireguard import WireguardGo
 from kairos_core.testing.lab import Lab, LabError
 
 USUAL = (Bare, WireguardGo, Nebula, Openvpn, Tinc)
-RULERS = (Copier, SealingCopier)
-"""No VPNs, but what the machine allows any; they need a C compiler, and are there when asked for."""
+RULERS = (Copier, SealingCopier, PythonCopier)
+"""No VPNs, but what the machine allows any; there when asked for. Those in C need a compiler."""
 PEERS: dict[str, type[Tunnel]] = {each.name: each for each in (*USUAL, *RULERS)}
 PROGRAMS = {
     "bare": {"iperf3": "iperf3", "ethtool": "ethtool", "ping": "iputils-ping"},
@@ -51,6 +51,7 @@ PROGRAMS = {
     "tinc": {"tincd": "tinc"},
     "copier": {"cc": "gcc"},
     "copier-aes": {"cc": "gcc"},
+    "copier-py": {},
 }
 
 

@@ -1,7 +1,8 @@
-"""A program in C that does the least a userspace VPN can do: what the machine allows, to compare with."""
+"""Programs that do the least a userspace VPN can do, in C and in Python: what the machine allows, to compare with."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from kairos_core.testing.lab import LabError, Machine
@@ -9,6 +10,7 @@ from tunnels.course import Course
 from tunnels.tunnel import Tunnel, address_of, appeared, output_of
 
 _SOURCE = Path(__file__).with_suffix(".c")
+_LOOP = Path(__file__).with_name("copier_loop.py")
 _GSO = ("gso_max_size", "60000")
 """As of our own device: longer packets would need more datagrams than one call may send."""
 
@@ -26,17 +28,21 @@ class Copier(Tunnel):
         await self._start(two, one, self.hosts[1])
 
     async def _start(self, machine: Machine, other: Machine, address: str) -> None:
+        words = (self.interface, machine.ipv4, other.ipv4, str(self.port))
+        self.daemons.append(await machine.start(*self._command(machine, words)))
+        await appeared(machine, self.interface)
+        await machine.run("ip", "address", "add", f"{address}/24", "dev", self.interface)
+        await machine.run("ip", "link", "set", self.interface, "mtu", "1420", *_GSO, "up")
+
+    def _command(self, machine: Machine, words: tuple[str, ...]) -> tuple[str, ...]:
+        """Return what to run on a machine. Raises LabError."""
         program = machine.path(f"/run/bench/{self.name}")
         program.parent.mkdir(parents=True, exist_ok=True)
         try:
             output_of("cc", "-O2", "-Wall", "-o", str(program), str(_SOURCE), "-lcrypto")
         except LabError as error:
             raise LabError(f"cannot compile {_SOURCE.name}: {error}. It needs libc6-dev and libssl-dev.") from error
-        words = (self.interface, machine.ipv4, other.ipv4, str(self.port), self.cipher)
-        self.daemons.append(await machine.start(f"/run/bench/{self.name}", *words))
-        await appeared(machine, self.interface)
-        await machine.run("ip", "address", "add", f"{address}/24", "dev", self.interface)
-        await machine.run("ip", "link", "set", self.interface, "mtu", "1420", *_GSO, "up")
+        return (f"/run/bench/{self.name}", *words, self.cipher)
 
 
 class SealingCopier(Copier):
@@ -44,3 +50,13 @@ class SealingCopier(Copier):
 
     name, interface = "copier-aes", "veth-copyaes"
     prefix, port, cipher = "10.25.0", 7778, "aes"
+
+
+class PythonCopier(Copier):
+    """What SealingCopier does, in Python, as bare as it can be written."""
+
+    name, interface = "copier-py", "veth-copypy"
+    prefix, port = "10.26.0", 7779
+
+    def _command(self, machine: Machine, words: tuple[str, ...]) -> tuple[str, ...]:
+        return (sys.executable, str(_LOOP), *words)
