@@ -17,7 +17,7 @@ has none. Two machines on a LAN, both asleep, answer in 200 to 300 us."""
 BRIEF = 150e-6
 """Seconds of work after which there was more to do than one packet, so that nobody waits for one reply."""
 SHARE = 0.05
-"""Part of all time that may be spent on looking, beside as much again as was spent on work."""
+"""Part of all time that may be spent on looking, beside as much again as was spent on single packets."""
 PURSE = 0.01
 """Seconds of looking that can be saved up."""
 
@@ -41,7 +41,8 @@ class BusyPoll:
         give_way: Callable[[], object] = os.sched_yield,
     ) -> None:
         self._poll, self._clock, self._give_way = poll, clock, give_way
-        self._woke = self._counted = clock()
+        self.woke = self._counted = clock()
+        """When the last wait ended."""
         self._worked = 0.0
         self._purse = PURSE
         self._source = NOBODY
@@ -49,26 +50,25 @@ class BusyPoll:
 
     def wait(self, timeout: float) -> Events:
         """Return what is ready, at once or after a while; nothing when there is nothing within the timeout."""
-        poll, clock = self._poll, self._clock
-        began = clock()
-        worked = began - self._woke
-        self._worked += worked
-        events = self._look(began, timeout) if self._is_single and worked < BRIEF else None
+        events = self._look(timeout) if self._is_single else None
         if not events:
-            events = poll(timeout)
-        self._woke = woke = clock()
+            events = self._poll(timeout)
+        before, self.woke = self.woke, self._clock()
         source = events[0][0] if len(events) == 1 else NOBODY
-        is_stream = source == self._source and woke - began < LONGEST
-        self._is_single = source != NOBODY and not is_stream
+        self._is_single = source != NOBODY and (source != self._source or self.woke - before >= LONGEST)
         self._source = source
         return events
 
-    def _look(self, began: float, timeout: float) -> Events | None:
-        """Look until something is there, or the time or the budget is over."""
+    def _look(self, timeout: float) -> Events | None:
+        """Look until something is there, or the time or the budget is over; not at all after much work."""
+        began = self._clock()
+        worked = began - self.woke
+        if worked >= BRIEF:
+            return None
+        self._worked += worked
         if events := self._poll(0):
             return events
-        earned = (began - self._counted) * SHARE + self._worked
-        self._purse = min(PURSE, self._purse + earned)
+        self._purse = min(PURSE, self._purse + (began - self._counted) * SHARE + self._worked)
         self._counted, self._worked = began, 0.0
         until = began + min(LONGEST, self._purse, LONGEST if timeout < 0 else timeout)
         while (now := self._clock()) < until:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from kairos_net_vpn.batch import Batch
 from kairos_net_vpn.drops import Refused
 from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.path import Via
@@ -25,30 +24,16 @@ class Carriage(Underlay):
         self._tunnel = tunnel
         self._clock = clock
 
-    def send(self, datagram: bytes, endpoint: Endpoint | None) -> None:
-        if isinstance(endpoint, Via):
-            self._relay((datagram,), endpoint)
-        elif isinstance(datagram, Probe):
-            self.send_whole(datagram, endpoint)
-        else:
-            super().send(datagram, endpoint)
+    def flush(self, outbox: Iterable[tuple[bytes, Endpoint]]) -> None:
+        """Send what is not data: handshakes, keepalives, probes."""
+        for datagram, endpoint in outbox:
+            if isinstance(datagram, Probe) and not isinstance(endpoint, Via):
+                self.send_whole(datagram, endpoint)
+            else:
+                self.send(datagram, endpoint)
 
-    def send_batch(self, batch: Batch, length: int, endpoint: Endpoint | None) -> int:
-        if not isinstance(endpoint, Via):
-            return super().send_batch(batch, length, endpoint)
-        return self._relay(_datagrams(batch.filled(length)), endpoint)
-
-    def send_uneven(self, iov: list[memoryview], endpoint: Endpoint | None) -> int:
-        if not isinstance(endpoint, Via):
-            return super().send_uneven(iov, endpoint)
-        datagrams = _datagrams(iov)
-        first, total = 0, 0
-        for end in range(1, len(datagrams) + 1):
-            size = len(datagrams[first])
-            if end == len(datagrams) or len(datagrams[end]) > size or len(datagrams[end - 1]) < size:
-                total += self._relay(datagrams[first:end], endpoint)
-                first = end
-        return total
+    def _divert(self, datagrams: Sequence[bytes | memoryview], endpoint: Endpoint | None) -> int:
+        return self._relay(datagrams, endpoint) if isinstance(endpoint, Via) else super()._divert(datagrams, endpoint)
 
     def forward(self, session: Session, plain: bytes, source: Endpoint) -> None:
         """Pass on what a peer wants to have relayed, or count why not."""
@@ -68,7 +53,7 @@ class Carriage(Underlay):
             self._tunnel.drops[refused.drop] += 1
             return None
 
-    def _relay(self, datagrams: Sequence[bytes], via: Via) -> int:
+    def _relay(self, datagrams: Sequence[bytes | memoryview], via: Via) -> int:
         """Send datagrams of one size, the last of which may be shorter, through a relay; return their bytes."""
         now = self._clock()
         try:
@@ -82,10 +67,5 @@ class Carriage(Underlay):
 
     def _send_side(self, session: Session, message: bytes, now: float) -> None:
         peer = session.peer
-        iov = session.sealer.seal_side(message, peer.datagram)
-        self._tunnel.has_sent(session, super().send_uneven(iov, peer.endpoint), now)
-
-
-def _datagrams(iov: list[memoryview]) -> list[bytes]:
-    """Join header and body of each datagram."""
-    return [b"".join(iov[at : at + 2]) for at in range(0, len(iov), 2)]
+        datagrams = session.sealer.seal_side(message, peer.datagram)
+        self._tunnel.has_sent(session, self.send_uneven(datagrams, peer.endpoint), now)

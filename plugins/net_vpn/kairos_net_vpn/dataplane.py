@@ -52,7 +52,7 @@ class DataPlane:
         self._control, self._tun, self._udp = control, tun, udp
         self._endpoints = Endpoints(udp.family)
         self._epoll = control.epoll
-        self._wait = BusyPoll(self._epoll.poll).wait
+        self._polling = BusyPoll(self._epoll.poll, _now)
         for source in (tun, udp.fileno()):
             os.set_blocking(source, False)
 
@@ -78,8 +78,7 @@ class DataPlane:
         for message in self._control.early:
             self._obey(message)
         try:
-            while self._turn():
-                pass
+            self._serve()
         except OSError as error:
             if error.errno in (errno.EBADFD, errno.ENODEV):
                 return DEVICE_GONE
@@ -126,32 +125,39 @@ class DataPlane:
             self._udp.getsockname()[1],
         )
 
-    def _turn(self) -> bool:
-        """Wait for something to do and do it; False when it is time to end."""
-        tunnel, control, now = self._tunnel, self._control, _now()
-        if control.is_over or now >= control.ends_at:
-            return False
-        if tunnel.wake <= now:
-            tunnel.handle_timer(now)
-            self._flush_outbox()
-        if self._inbound.wake <= now:
-            self._inbound.handle_timer(now)
-        wake = min(tunnel.wake, control.ends_at, self._inbound.wake)
-        timeout = -1.0 if wake == NEVER else max(0.0, wake - now)
-        for source, event in self._wait(timeout):
-            if source == self._tun:
-                self._outbound.read(_now())
-            elif source == self._udp.fileno():
-                self._inbound.read(_now())
-            else:
-                for message in control.serve(source, event, _now()):
-                    self._obey(message)
-            self._flush_outbox()
-        return True
+    def _serve(self) -> None:
+        """Wait for something to do and do it, until it is time to end. Raises OSError when the device is gone."""
+        tunnel, control, polling, inbound, outbound = (
+            self._tunnel,
+            self._control,
+            self._polling,
+            self._inbound,
+            self._outbound,
+        )
+        tun, udp, outboxes = self._tun, self._udp.fileno(), tunnel.outboxes
+        now = _now()
+        while not control.is_over and now < control.ends_at:
+            if tunnel.wake <= now:
+                tunnel.handle_timer(now)
+                self._flush_outbox()
+            if inbound.wake <= now:
+                inbound.handle_timer(now)
+            wake = tunnel.wake if tunnel.wake < inbound.wake else inbound.wake
+            wake = min(wake, control.ends_at)
+            for source, event in polling.wait(-1.0 if wake == NEVER else wake - now if wake > now else 0.0):
+                if source == udp:
+                    inbound.read(polling.woke)
+                elif source == tun:
+                    outbound.read(polling.woke)
+                else:
+                    for message in control.serve(source, event, _now()):
+                        self._obey(message)
+                if any(outboxes):
+                    self._flush_outbox()
+            now = polling.woke
 
     def _flush_outbox(self) -> None:
-        for datagram, endpoint in self._tunnel.take_outbox():
-            self._underlay.send(datagram, endpoint)
+        self._underlay.flush(self._tunnel.take_outbox())
 
     # -- what the agent asks for
 

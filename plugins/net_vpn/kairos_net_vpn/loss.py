@@ -33,38 +33,36 @@ MEMORY = 0.5
 class Losses:
     """What the receiver counts of one session."""
 
-    __slots__ = ("_arrived", "_before", "_due", "_opened", "_reported", "_soonest", "highest", "opened")
+    __slots__ = ("_due", "_soonest", "_told", "datagrams", "highest", "opened")
 
     def __init__(self) -> None:
-        self.highest = self._reported = -1
+        self.highest = -1
         """The highest counter of an authentic group."""
-        self._opened = self._arrived = self._before = 0
+        self.opened = self.datagrams = 0
+        """Authentic groups so far, and all datagrams that belonged to them."""
+        self._told = (-1, 0, 0)
+        """At the last report: the highest counter, the groups opened until it or waiting, the datagrams."""
         self._due = self._soonest = 0.0
-        self.opened = 0
-        """Authentic groups so far."""
 
     def note(self, counter: int, groups: int, datagrams: int) -> None:
         """Count authentic groups, of which the last has this counter."""
         if counter > self.highest:  # noqa: PLR1730 - max() takes three times as long, for each packet
             self.highest = counter
-        self._opened += groups
         self.opened += groups
-        self._arrived += datagrams
-
-    @property
-    def datagrams(self) -> int:
-        """All that belonged to authentic groups."""
-        return self._before + self._arrived
+        self.datagrams += datagrams
 
     def is_due(self, now: float) -> bool:
         """Say whether to report: it is time, or much came; and something did."""
-        return self._arrived > 0 and (now >= self._due or (self._arrived >= ENOUGH and now >= self._soonest))
+        if now < self._soonest:
+            return False
+        arrived = self.datagrams - self._told[2]
+        return arrived >= ENOUGH or (arrived > 0 and now >= self._due)
 
     def take(self, now: float, waiting: int = 0) -> tuple[int, int]:
         """Return groups lost and datagrams arrived since the last report; `waiting` groups may still become whole."""
-        report = max(0, self.highest - self._reported - self._opened - waiting), self._arrived
-        self._before += self._arrived
-        self._reported, self._opened, self._arrived = self.highest, -waiting, 0
+        highest, opened, datagrams = self._told
+        report = max(0, self.highest - highest - (self.opened - opened) - waiting), self.datagrams - datagrams
+        self._told = self.highest, self.opened + waiting, self.datagrams
         self._due, self._soonest = now + REPORT_EVERY, now + SOONEST
         return report
 

@@ -1,8 +1,8 @@
-"""Opening records: from the datagrams of a batch to frames for the TUN device. Pure.
+"""Opening records: from the datagrams of a receive to frames for the TUN device. Pure.
 
 The groups of a run are opened in reverse order into one buffer, each `stride` bytes behind the other, so that the
 end of a slice overwrites the headers of the next and one super-packet remains, without a copy. A run that lacks its
-record's beginning or end is mended to be a super-packet of its own.
+record's beginning or end is mended to be a super-packet of its own. What is one group is opened where it lies.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from collections.abc import Iterator
 
 from cryptography.exceptions import InvalidTag
 
-from kairos_net_vpn.batch import HEADER_SIZE
+from kairos_net_vpn.datagrams import HEADER_SIZE, Received, overlay, uncover
 from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.lanes import Arrival
 from kairos_net_vpn.loss import Losses
 from kairos_net_vpn.order import Order
-from kairos_net_vpn.parts import MAX_GROUP
+from kairos_net_vpn.parts import MAX_GROUP, Parts
 from kairos_net_vpn.records import (
     CHACHA,
+    HEADER,
     KIND,
     MAX_COUNTER,
     PACKETS,
@@ -32,11 +34,12 @@ from kairos_net_vpn.records import (
 )
 from kairos_net_vpn.repairs import Repairs
 from kairos_net_vpn.replay import ReplayWindow
-from kairos_net_vpn.runs import Datagrams, Gatherer, Run, Span
+from kairos_net_vpn.runs import MESSAGES, Gatherer, Run, Span
 from kairos_net_vpn.shape import Shape, Shapes
 from kairos_net_vpn.sides import Wanted
 from kairos_net_vpn.vnet import VNET_HEADER, check_super, mend
 
+_NONCE = slice(4, HEADER_SIZE)
 OUT_SIZE = 4 * MAX_GROUP
 """Bytes in the buffer that a run is opened into."""
 
@@ -97,17 +100,27 @@ class Opener:
         """Return groups lost and datagrams arrived since the last report; call it when `losses` say that one is due."""
         return self.losses.take(now, self._gatherer.count_before(self.losses.highest) if self.waiting else 0)
 
-    def open(self, batch: Datagrams, span: Span, out: memoryview) -> Iterator[memoryview]:
-        """Yield the frames in some datagrams of a batch; all of them carry this session's index. Never raises.
+    def open(self, wire: Received, span: Span, out: memoryview) -> Iterator[memoryview]:
+        """Yield the frames in some datagrams of a receive; all of them carry this session's index. Never raises.
 
         A frame lies in `out`, which has OUT_SIZE bytes, and is good until the next is asked for.
         """
         at, end, _ = span
+        if end - at == 1:
+            start = at * wire.size
+            datagram = wire.octets[start : start + span.tail]
+            if datagram[4:7].tobytes() in MESSAGES:
+                self._open_message(datagram)
+                return
+            completed = self._gatherer.complete(datagram)
+            if completed is not None:
+                yield from self._open_completed(*completed)
+                return
         while at < end:
             used = 1
             frames: list[memoryview] = []
             try:
-                run, used = self._gatherer.gather(batch, at, span)
+                run, used = self._gatherer.gather(wire, at, span)
                 if run is not None:
                     self._open(run, out, frames)
             except Refused as refused:
@@ -115,85 +128,145 @@ class Opener:
             yield from frames
             at += used
 
-    def open_usual(self, batch: Datagrams, count: int, tail: int, out: memoryview) -> memoryview | None:
-        """Return the frame in `count` datagrams that are a super-packet cut like one before; the rest as of `open`.
+    def open_alike(self, wire: Received, arrival: Arrival) -> memoryview | None:
+        """Return the frame in a receive that is what one of the same length was; the rest as of `open`.
 
-        None when they are not, or a group is refused: then nothing is noted, and `open` has to look closer. Takes half
-        as long as that.
+        None when it is not, or is refused: then nothing is noted, and `open` has to look closer. Takes a fourth of the
+        time. The frame lies where it was received.
         """
-        shape = self._shapes.find(count)
-        if shape is None or shape.chunk != batch.chunk or not shape.fits(batch.words):
+        _, _, shape, sealed, plain, _, _ = arrival
+        octets, words, window = wire.octets, wire.words, self._window
+        if not shape.fits(words) or shape.number >= MAX_COUNTER or not window.is_fresh(shape.number):
             return None
-        groups, counter, last = shape.groups, shape.number, shape.groups - 1
-        end, step = (count - 1) * shape.chunk + tail, shape.members * shape.chunk
-        length = last * shape.stride + end - last * step - TAG
-        if end - last * step < TAG or length <= VNET_HEADER or counter + groups > MAX_COUNTER:
-            return None
-        decrypt = (self._chacha if shape.kind & CHACHA else self._aes).decrypt_into
+        counter, (first_halves, second_halves, first_kept, second_kept) = shape.number, shape.place
+        words[first_halves] = words[first_kept]
+        words[second_halves] = words[second_kept]
+        frame = octets[plain]
         try:
-            if not last:
-                if not self._window.is_fresh(counter):
-                    return None
-                decrypt(batch.headers[4:16], batch.body[:end], None, out[:length])
-                self._window.accept(counter)
-            elif self._open_slices(batch, shape, end, out):
-                self._window.accept_all(counter, groups)
-            else:
+            cipher = self._chacha if shape.kind & CHACHA else self._aes
+            cipher.decrypt_into(octets[_NONCE], octets[sealed], None, frame)
+        except InvalidTag:
+            shape.lay(words)
+            return None
+        window.accept(counter)
+        self.losses.note(counter, 1, shape.datagrams)
+        self.last = counter
+        self._shapes.latest = shape
+        return frame
+
+    def open_usual(self, wire: Received, out: memoryview) -> tuple[memoryview, Shape] | None:
+        """Return the frame and the shape of a receive that is a super-packet cut like one before; else as `open_alike`.
+
+        The frame lies where it was received, or in `out`.
+        """
+        shape = self._shapes.find(wire.count)
+        if shape is None or shape.size != wire.size or not shape.fits(wire.words):
+            return None
+        groups, counter = shape.groups, shape.number
+        last, end = groups - 1, wire.length
+        begin = last * shape.step + shape.places[last][0]
+        length = last * shape.stride + end - begin - TAG
+        if wire.tail < HEADER_SIZE or end - begin < TAG or length <= VNET_HEADER or counter + groups > MAX_COUNTER:
+            return None
+        frame = wire.octets[begin : end - TAG] if not last else out[:length]
+        try:
+            if not self._open_slices(wire, shape, end, out if last else frame):
                 return None
         except InvalidTag:
+            shape.lay(wire.words)
             return None
-        self.losses.note(counter + last, groups, count)
+        self._window.accept_all(counter, groups)
+        self.losses.note(counter + last, groups, wire.count)
         self.last = counter + last
-        return out[:length]
+        self._shapes.latest = shape
+        return frame, shape
 
-    def _open_slices(self, batch: Datagrams, shape: Shape, end: int, out: memoryview) -> bool:
-        """Open the groups of a super-packet in reverse order; False when one came before. Raises InvalidTag."""
-        headers, sealed, is_fresh = batch.headers, batch.body, self._window.is_fresh
+    def _open_slices(self, wire: Received, shape: Shape, end: int, out: memoryview) -> bool:
+        """Open the groups of a super-packet in reverse order; False when one came before. Raises InvalidTag.
+
+        A single one may be opened where it lies.
+        """
+        octets, is_fresh = wire.octets, self._window.is_fresh
+        if not all(is_fresh(shape.number + group) for group in range(shape.groups)):
+            return False
         decrypt = (self._chacha if shape.kind & CHACHA else self._aes).decrypt_into
-        step, nonce_step = shape.members * shape.chunk, shape.members * HEADER_SIZE
         for group in range(shape.groups - 1, -1, -1):
-            if not is_fresh(shape.number + group):
-                return False
-            first, at, nonce = group * step, group * shape.stride, 4 + group * nonce_step
-            decrypt(headers[nonce : nonce + 12], sealed[first:end], None, out[at : at + end - first - TAG])
-            end = first
+            start, at, (before, places) = group * shape.step, group * shape.stride, shape.places[group]
+            uncover(wire.words, places)
+            begin, nonce = start + before, start + 4
+            decrypt(octets[nonce : nonce + 12], octets[begin:end], None, out[at : at + end - begin - TAG])
+            end = start
         return True
 
-    def open_packets(self, batch: Datagrams, span: Span, out: memoryview) -> list[memoryview]:
-        """Return the frames in datagrams of which `count_alone` says that each is a whole group; else as `open`."""
+    def keep_alike(self, wire: Received) -> bool:
+        """Keep a receive that is a super-packet cut like the last one, but lacks some datagrams; say whether it is."""
+        shape = self._shapes.latest
+        return shape is not None and shape.lacks_some_of(wire) and self._gatherer.wait_alike(wire, shape.datagrams)
+
+    def _open_message(self, datagram: memoryview) -> None:
+        """Open a datagram that is a whole side message."""
+        try:
+            self.sides.append(bytes(self._open_alone(datagram, 0, len(datagram))))
+        except InvalidTag:
+            self.drops[VpnDrop.UNSEAL] += 1
+        except Refused as refused:
+            self.drops[refused.drop] += 1
+
+    def _open_completed(self, header: bytes, members: int, parts: Parts) -> tuple[memoryview, ...]:
+        """Return the frame of a record of one group, where what came of it lies; nothing when it is refused."""
+        octets, begin = parts.buffer.octets, HEADER_SIZE * members
+        uncover(parts.buffer.words, overlay(0, parts.size, members))
+        frame = octets[begin : parts.length - TAG]
+        if len(frame) <= VNET_HEADER:
+            self.drops[VpnDrop.MALFORMED] += 1
+            return ()
+        try:
+            cipher = self._chacha if header[4] & CHACHA else self._aes
+            cipher.decrypt_into(header[_NONCE], octets[begin : parts.length], None, frame)
+        except InvalidTag:
+            self.drops[VpnDrop.UNSEAL] += 1
+            return ()
+        self._window.accept(parts.counter)
+        self.losses.note(parts.counter, 1, members)
+        self.last = parts.counter
+        return (frame,)
+
+    def _open_alone(self, octets: memoryview, start: int, end: int) -> memoryview:
+        """Open a datagram that is a whole group, where it lies. Raises InvalidTag, Refused."""
+        begin = start + HEADER_SIZE
+        _, kind, _, _, group, _, low, high = HEADER.unpack_from(octets, start)
+        counter = (low | high << 32) + group
+        if end - begin < TAG:
+            raise Refused(VpnDrop.TRUNCATED)
+        if counter >= MAX_COUNTER or not self._window.is_fresh(counter):
+            raise Refused(VpnDrop.REPLAYED)
+        plain = octets[begin : end - TAG]
+        cipher = self._chacha if kind & CHACHA else self._aes
+        cipher.decrypt_into(octets[start + 4 : begin], octets[begin:end], None, plain)
+        self._window.accept(counter)
+        self.losses.note(counter, 1, 1)
+        self.last = counter
+        return plain
+
+    def open_packets(self, wire: Received, span: Span) -> list[memoryview]:
+        """Return the frames in datagrams of which `count_alone` says that each is a whole group, where they lie."""
         frames: list[memoryview] = []
-        at, last = 0, span.end - 1
+        octets, size = wire.octets, wire.size
         for place in range(span.first, span.end):
-            size = batch.chunk if place < last else span.tail
+            start = place * size
             try:
-                self._open_packet(batch, place, size, out[at:], frames)
+                end = start + (size if place < span.end - 1 else span.tail)
+                _append_entries(self._open_alone(octets, start, end), frames)
             except InvalidTag:
                 self.drops[VpnDrop.UNSEAL] += 1
             except Refused as refused:
                 self.drops[refused.drop] += 1
-            at += max(0, size - TAG)  # behind one that was refused too: what is before its fault is good
         return frames
-
-    def _open_packet(self, batch: Datagrams, place: int, size: int, out: memoryview, frames: list[memoryview]) -> None:
-        """Append the frames of one datagram. Raises InvalidTag, Refused."""
-        nonce, start = HEADER_SIZE * place + 4, place * batch.chunk
-        header = batch.headers[nonce : nonce + 12]
-        counter = int.from_bytes(header[6:], "little") + header[3]
-        if size < TAG:
-            raise Refused(VpnDrop.TRUNCATED)
-        if counter >= MAX_COUNTER or not self._window.is_fresh(counter):
-            raise Refused(VpnDrop.REPLAYED)
-        plain = out[: size - TAG]
-        cipher = self._chacha if header[0] & CHACHA else self._aes
-        cipher.decrypt_into(header, batch.body[start : start + size], None, plain)
-        self._window.accept(counter)
-        self.losses.note(counter, 1, 1)
-        _append_entries(plain, frames)
 
     def _open(self, run: Run, out: memoryview, frames: list[memoryview]) -> None:
         """Append the frames of a run; those before a fault are good. Raises Refused."""
         kind = run.head.kind & KIND
-        shorter = len(run.sealed) - (run.groups - 1) * run.step
+        shorter = run.last_room
         if shorter < TAG:
             raise Refused(VpnDrop.TRUNCATED)
         if run.counter + run.groups > MAX_COUNTER:
@@ -214,9 +287,9 @@ class Opener:
 
     def _open_super(self, run: Run, last_size: int, out: memoryview, frames: list[memoryview]) -> None:
         """Open a run in reverse order. Raises Refused (malformed)."""
-        stride, plain, end = run.head.stride, run.step - TAG, run.groups
+        stride, plain, end = run.head.stride, run.room - TAG, run.groups
         has_gaps = end > 1 and stride > plain  # what lay in the buffer before, another peer's, would fill them
-        if has_gaps or (end - 1) * stride + run.step > 2 * MAX_GROUP:
+        if has_gaps or (end - 1) * stride + run.room > 2 * MAX_GROUP:
             raise Refused(VpnDrop.MALFORMED)
         try:
             for i in range(end - 1, -1, -1):
@@ -233,7 +306,7 @@ class Opener:
         A refused group has spoilt the headers of the one behind it, which is therefore opened once more; and what
         comes before it may lie over its end, so that the part behind it is kept elsewhere.
         """
-        stride, plain, end = run.head.stride, run.step - TAG, run.groups
+        stride, plain, end = run.head.stride, run.room - TAG, run.groups
         for i in range(run.groups - 1, -1, -1):
             try:
                 self._open_group(run, i, out[i * stride :])
@@ -276,7 +349,7 @@ class Opener:
     def _decrypt(self, run: Run, i: int, out: memoryview) -> None:
         """Decrypt. When it raises Refused, `out` holds bytes that nobody may see."""
         cipher = self._chacha if run.head.kind & CHACHA else self._aes
-        sealed = run.sealed[i * run.step : (i + 1) * run.step]
+        sealed = run.sealed(i)
         nonce = run.nonce + i * run.nonce_step
         try:
             cipher.decrypt_into(run.headers[nonce : nonce + 12], sealed, None, out[: len(sealed) - TAG])
@@ -294,6 +367,9 @@ class Opener:
 def _append_entries(plain: memoryview, frames: list[memoryview]) -> None:
     """Append the frames of a bundle. Raises Refused (malformed) at what is none."""
     at, end = 0, len(plain)
+    if end > 2 + VNET_HEADER and (plain[0] | plain[1] << 8) + 2 == end:  # the only one, as usual
+        frames.append(plain[2:])
+        return
     while at < end:
         start = at + 2
         size = int.from_bytes(plain[at:start], "little")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
-from kairos_net_vpn.batch import Batch
 from kairos_net_vpn.bundle import Run, bundle, find_runs, merge, take_bulk
+from kairos_net_vpn.datagrams import HEADER_SIZE, MAX_DATAGRAMS, Buffer
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.kept import Kept
-from kairos_net_vpn.records import ALONE, TAG
+from kairos_net_vpn.lanes import HOST, Course, Key, key_of
+from kairos_net_vpn.pathmtu import CEILING
+from kairos_net_vpn.records import ALONE, ROOM, SIDE, TAG
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.sides import Wanted, encode_repair
 from kairos_net_vpn.tun import Tun
@@ -24,7 +25,22 @@ by 3 us for each."""
 SUPERS = 4
 """Super-packets read before the other direction has its turn. Raising it saves a system call of some, and delays
 acknowledgements by 50 us for each."""
-_SLOT = MAX_FRAME + (1 << 16)  # records.Sealer pads behind the frame
+_SPARE = 1 << 18
+_GSO_TYPE = ROOM + 1
+
+
+class Slot(Buffer):
+    """What a frame is read into, and sealed in; `into` is where it goes."""
+
+    __slots__ = ("into",)
+
+    def __init__(self) -> None:
+        super().__init__(ROOM + MAX_FRAME + (1 << 16))  # records.Sealer pads behind the frame
+        self.into = [self.octets[ROOM:]]
+
+
+def _spare() -> Buffer:
+    return Buffer(_SPARE)
 
 
 class Outbound:
@@ -38,12 +54,16 @@ class Outbound:
         """Called after a flood's burst: what is too much is then dropped before it is sealed, where that costs least,
         and whoever it is for gets the processor to take what has come. In a lab of one machine half as much again
         arrives."""
-        self._slots = [memoryview(bytearray(_SLOT)) for _ in range(SLOTS)]
-        self._merged = memoryview(bytearray(_SLOT))
+        self._slots = [Slot() for _ in range(SLOTS)]
+        """What is read goes to ROOM of each, to be sealed where it lies."""
+        self._merged, self._spare = Slot(), _spare()
+        self._bundles = Buffer(MAX_DATAGRAMS * CEILING)
         self._expected = 1
         """Small frames to look for at once."""
-        self._batches: dict[int, Batch] = {}
+        self._supers = 1
+        """The same of super-packets."""
         self._kept = Kept()
+        self._courses = tunnel.lanes.courses
 
     def read(self, now: float) -> None:
         """Send what waits at the device, up to a bound. Raises OSError when the device is gone.
@@ -51,58 +71,83 @@ class Outbound:
         A try that finds nothing costs as much as one that finds a packet, and delays what was found. So after a
         packet that came alone the next is expected alone; while there are always more than expected, so are more.
         """
-        supers, most = SUPERS, self._expected
+        slots, read = self._slots, self._tun.read
+        supers, most = self._supers, self._expected
         waiting: list[memoryview] = []
-        while supers and len(waiting) < most:
-            slot = self._slots[len(waiting)]
+        while len(waiting) < most:
+            slot = slots[len(waiting)]
             try:
-                length = self._tun.read(slot)
+                length = read(slot.into)
             except BlockingIOError:
+                self._supers = max(1, self._supers - supers)
                 break
-            if slot[1]:
-                supers -= 1
-                if waiting:  # they came first
-                    self._send_small(waiting, now)
-                    waiting = []
-                self._send_super(slot, length, now)
-            else:
-                waiting.append(slot[:length])
-        self._expected = min(SLOTS, 4 * most) if len(waiting) == most else max(1, len(waiting))
-        if len(waiting) == 1:
+            if not slot.octets[_GSO_TYPE]:
+                waiting.append(slot.octets[ROOM : ROOM + length])
+                continue
+            if waiting:  # they came first
+                self._send_small(waiting, now)
+            slots[len(waiting)] = self._send_super(slot, length, now)
+            waiting, supers = [], supers - 1
+            if not supers:
+                self._supers = min(SUPERS, 2 * self._supers)
+                break
+        found = len(waiting)
+        if not found:
+            self._expected = 1
+            return
+        self._expected = min(SLOTS, 4 * most) if found == most else found
+        if found == 1:
             self._send_alone(waiting[0], now)
-        elif waiting:
+        else:
             self._send_small(waiting, now)
 
-    def _send_super(self, slot: memoryview, length: int, now: float) -> None:
-        session = self._tunnel.carrier(slot[:length], now)
-        if session is None:
-            return
-        if session.peer.records:
-            self._send_whole(session, slot, length, now)
-        else:
-            self._send_plain(session, slot[:length], now)
+    def _send_super(self, slot: Slot, length: int, now: float) -> Slot:
+        """Send a super-packet; return what is to take the place of its slot.
 
-    def _send_whole(self, session: Session, slot: memoryview, length: int, now: float) -> None:
-        """Send a super-packet as one record. The slot is written over."""
+        It is one record to a Kairos node, and what was in the slot is then written over. Its datagrams are kept where
+        some of them may be asked for again.
+        """
+        key = key_of(slot.octets, ROOM, length)
+        course = self._courses.get(key)
+        if course is None or not course.holds(now):
+            course = self._find_course(slot, length, key, now)
+            if course is None:
+                return slot
+        session, _, sealer, _, mould = course
+        peer, number, size = session.peer, sealer.counter, mould.size
+        wire = sealer.seal_super(slot, length, mould, self._spare)
+        self._tunnel.has_sent(session, self._underlay.send_record(wire, size, peer.endpoint), now)
+        members = peer.members
+        if not members.keeps:
+            return slot
+        members.kept(mould.datagrams)
+        name = session.index, number
+        if mould.here is not None:
+            return self._kept.keep(name, wire, size, slot, Slot)
+        self._spare = self._kept.keep(name, wire, size, self._spare, _spare)
+        return slot
+
+    def _find_course(self, slot: Buffer, length: int, key: Key, now: float) -> Course | None:
+        """Return the course of a super-packet that is like none before; None when it is lost, or has been sent."""
+        frame = slot.octets[ROOM : ROOM + length]
+        session = self._tunnel.carrier(frame, now)
+        if session is None:
+            return None
         peer = session.peer
+        if not peer.records:
+            self._send_plain(session, frame, now)
+            return None
+        members, lanes = peer.members.count, self._tunnel.lanes
         try:
-            batch, used = self._seal_super(session, slot, length)
+            mould = session.sealer.mould(frame, peer.datagram, members)
         except Refused as refused:
             self._tunnel.drops[refused.drop] += 1
-            return
-        self._tunnel.has_sent(session, self._underlay.send_batch(batch, used, peer.endpoint), now)
-
-    def _seal_super(self, session: Session, slot: memoryview, length: int) -> tuple[Batch, int]:
-        """Seal a super-packet, into buffers that are kept where some of it may be asked for again. Raises Refused."""
-        peer, sealer, members = session.peer, session.sealer, session.peer.members
-        if members.keeps:
-            batch, number = self._kept.lend(peer.datagram), sealer.counter
-            with suppress(Refused):  # too many datagrams to be kept, or no super-packet at all
-                used = sealer.seal_super(slot, length, batch, members.count)
-                members.kept(self._kept.keep(session.index, number, used))
-                return batch, used
-        batch = self._batch(peer.datagram)
-        return batch, sealer.seal_super(slot, length, batch, members.count)
+            return None
+        lane = lanes.hosts.get(HOST.unpack_from(frame))
+        course = Course(session, lane.until if lane else now, session.sealer, members, mould)
+        if lane is not None and lane.session is session:
+            lanes.learn_course(frame, key, course)
+        return course
 
     def _send_alone(self, frame: memoryview, now: float) -> None:
         """Send one small frame; what it does not need is left out, since all of it is the frame's delay."""
@@ -132,18 +177,17 @@ class Outbound:
 
     def _send_bundles(self, session: Session, runs: list[Run], now: float) -> None:
         peer = session.peer
-        batch = self._batch(peer.datagram)
-        room = batch.chunk - TAG
+        room = peer.datagram - HEADER_SIZE - TAG
         pieces, others = take_bulk(runs, room)
         for piece in pieces:
             merged = merge(piece)
-            self._merged[: len(merged)] = merged
-            self._send_whole(session, self._merged, len(merged), now)
+            self._merged.octets[ROOM : ROOM + len(merged)] = merged
+            self._merged = self._send_super(self._merged, len(merged), now)
             self._give_way()
         if not others:
             return
-        iov = session.sealer.seal_bundles(list(bundle(others, room)), batch)
-        self._tunnel.has_sent(session, self._underlay.send_uneven(iov, peer.endpoint), now)
+        datagrams = session.sealer.seal_bundles(list(bundle(others, room)), peer.datagram, self._bundles)
+        self._tunnel.has_sent(session, self._underlay.send_uneven(datagrams, peer.endpoint), now)
 
     def _send_plain(self, session: Session, frame: memoryview, now: float) -> None:
         """Send to a peer that speaks WireGuard only: packet by packet, whole."""
@@ -155,35 +199,25 @@ class Outbound:
         except Refused as refused:
             self._tunnel.drops[refused.drop] += 1
 
-    def send_report(self, session: Session, report: tuple[int, int], now: float) -> None:
+    def send_report(self, session: Session, report: tuple[int, int]) -> None:
         """Tell the peer how much of what it sends is lost."""
-        batch = self._batch(session.peer.datagram)
-        iov = session.sealer.seal_report(*report, batch)
-        self._underlay.send_uneven(iov, session.peer.endpoint)
+        self._underlay.send(session.sealer.seal_report(*report), session.peer.endpoint)
 
     def ask(self, session: Session, wanted: Sequence[Wanted]) -> None:
         """Ask the peer to send something of a session again."""
-        peer = session.peer
-        iov = session.sealer.seal_side(encode_repair(wanted), peer.datagram)
-        self._underlay.send_uneven(iov, peer.endpoint)
+        self._underlay.send(session.sealer.seal_alone(SIDE, encode_repair(wanted)), session.peer.endpoint)
 
     def send_again(self, session: Session, wanted: Sequence[Wanted], now: float) -> None:
         """Send what the peer lacks again, as far as it is there and the peer may ask."""
         members = session.peer.members
         members.asked()
-        iov: list[memoryview] = []
+        datagrams: list[memoryview] = []
         for each in wanted:
             for member in each.members:
                 found = self._kept.find(session.index, each.number, each.group, member)
                 if found and members.spend():
-                    iov += found
+                    datagrams.append(found)
                 else:
                     self._tunnel.drops[VpnDrop.NOT_KEPT] += 1
-        if iov:
-            self._tunnel.has_sent(session, self._underlay.send_uneven(iov, session.peer.endpoint), now)
-
-    def _batch(self, size: int) -> Batch:
-        batch = self._batches.get(size)
-        if batch is None:
-            batch = self._batches[size] = Batch(size)
-        return batch
+        if datagrams:
+            self._tunnel.has_sent(session, self._underlay.send_uneven(datagrams, session.peer.endpoint), now)

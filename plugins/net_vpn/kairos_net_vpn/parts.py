@@ -6,10 +6,14 @@ get them anew as it takes to fill them.
 
 from __future__ import annotations
 
+from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, can_overlay
 from kairos_net_vpn.drops import Refused, VpnDrop
 
 MAX_GROUP = 1 << 16
 """Bytes of a group's ciphertext. Bounds what a receiver must hold for one that comes in parts."""
+MAX_MEMBERS = 64
+"""Datagrams in a group."""
+MOST_HELD = MAX_GROUP + MAX_MEMBERS * HEADER_SIZE
 SPARE = 4
 """Buffers that are kept for the next group. Raising it spares allocations where many groups wait at once."""
 
@@ -20,24 +24,22 @@ class Buffers:
     __slots__ = ("_spare",)
 
     def __init__(self) -> None:
-        self._spare: list[memoryview] = []
+        self._spare: list[Buffer] = []
 
-    def take(self) -> memoryview:
-        return self._spare.pop(0) if self._spare else memoryview(bytearray(MAX_GROUP))
+    def take(self) -> Buffer:
+        return self._spare.pop(0) if self._spare else Buffer(MOST_HELD)
 
-    def give_back(self, buffer: memoryview) -> None:
+    def give_back(self, buffer: Buffer) -> None:
         if len(self._spare) < SPARE:
             self._spare.append(buffer)
 
 
 class Parts:
-    """What has come of a group with `members` datagrams."""
+    """What has come of a group with `members` datagrams, with their headers."""
 
     __slots__ = (
-        "_chunk",
         "_has",
         "_members",
-        "_size",
         "_tail",
         "asked_at",
         "buffer",
@@ -46,16 +48,18 @@ class Parts:
         "group",
         "is_hopeless",
         "is_super",
+        "length",
+        "size",
         "tries",
         "turn",
     )
 
-    def __init__(self, members: int, counter: int, group: int, *, is_super: bool, buffer: memoryview) -> None:
+    def __init__(self, members: int, counter: int, group: int, *, is_super: bool, buffer: Buffer) -> None:
         self._members = members
         self._has = 0
         """A bit for each member that has come."""
-        self._chunk = self._size = 0
-        """Bytes of ciphertext in each member but the last, and in all; 0 while not known."""
+        self.size = self.length = 0
+        """Bytes in each member but the last, and in all; 0 while not known."""
         self._tail = b""
         """The last member, if it came alone: where it belongs is known when another has come."""
         self.buffer = buffer
@@ -83,6 +87,10 @@ class Parts:
         """Say whether one of these members has come."""
         return bool(self._has >> first & ((1 << count) - 1))
 
+    def lacks_only(self, member: int) -> bool:
+        """Say whether a member is all that lacks, and where it belongs is known."""
+        return self._has ^ 1 << member == (1 << self._members) - 1 and self.size > 0
+
     def missing(self, *, is_passed: bool) -> list[int]:
         """Return the members that are lost: those before one that has come; all, if later groups have come."""
         end = self._members if is_passed else self._has.bit_length()
@@ -94,32 +102,35 @@ class Parts:
             lacking ^= lowest
         return members
 
-    def put(self, first: int, count: int, sealed: memoryview, chunk: int) -> None:
-        """Take the ciphertext of members that follow each other, each but the last of the group with `chunk` bytes.
+    def put(self, first: int, count: int, wire: memoryview, size: int) -> None:
+        """Take members that follow each other, each but the last of the group with `size` bytes.
 
         Raises Refused (malformed) for sizes that no group has; what came before stays.
         """
         is_end = first + count == self._members
         if is_end and count == 1:
-            self._tail = bytes(sealed)
+            self._tail = bytes(wire)
         else:
-            if self._chunk not in (0, chunk) or not (is_end or len(sealed) == count * chunk):
+            if self.size not in (0, size) or not (is_end or len(wire) == count * size):
                 raise Refused(VpnDrop.MALFORMED)
-            at, end = first * chunk, first * chunk + len(sealed)
-            if max(end, (self._members - 1) * chunk) > MAX_GROUP:
+            at, end = first * size, first * size + len(wire)
+            if not can_overlay(size, self._members) or max(end, (self._members - 1) * size) > self._most:
                 raise Refused(VpnDrop.MALFORMED)
-            self.buffer[at:end] = sealed
-            self._chunk = chunk
+            self.buffer.octets[at:end] = wire
+            self.size = size
             if is_end:
-                self._size = end
+                self.length = end
         self._has |= ((1 << count) - 1) << first
 
-    def sealed(self) -> memoryview:
-        """Return the ciphertext of a whole group, in its buffer. Raises Refused (malformed) for more than MAX_GROUP."""
+    def close(self) -> None:
+        """Put a whole group together in its buffer. Raises Refused (malformed) for one with more than MAX_GROUP."""
         if self._tail:
-            at = (self._members - 1) * self._chunk
-            self._size = at + len(self._tail)
-            if self._size > MAX_GROUP:
+            at = (self._members - 1) * self.size
+            self.length = at + len(self._tail)
+            if self.length > self._most:
                 raise Refused(VpnDrop.MALFORMED)
-            self.buffer[at : self._size] = self._tail
-        return self.buffer[: self._size]
+            self.buffer.octets[at : self.length] = self._tail
+
+    @property
+    def _most(self) -> int:
+        return MAX_GROUP + self._members * HEADER_SIZE

@@ -28,7 +28,7 @@ NEVER = float("inf")
 class Search:
     """One path's search; the sizes are path MTUs, from IP header to payload."""
 
-    __slots__ = ("_high", "_low", "_started", "_tried", "_waiting", "due", "found")
+    __slots__ = ("_high", "_low", "_started", "_tried", "_waiting", "due", "found", "is_idle")
 
     def __init__(self) -> None:
         self.due = NEVER
@@ -39,27 +39,25 @@ class Search:
         self._waiting: set[int] = set()
         self._tried = 0
         self._started = -NEVER
+        self.is_idle = True
+        """Whether no search has been made on this path."""
 
     def start(self, now: float) -> None:
         """Begin anew, unless it was begun just now; what was found holds until there is something better."""
         if now < self._started + PAUSE:
             return
         self._started = self.due = now
+        self.is_idle = False
         self._low, self._high = FLOOR - 1, CEILING + 1
         self._waiting, self._tried = set(), 0
 
     def forget(self) -> None:
         """The path has become another."""
-        self.due, self.found, self._started = NEVER, None, -NEVER
+        self.due, self.found, self._started, self.is_idle = NEVER, None, -NEVER, True
 
     def rest(self) -> None:
         """Search again when data flows again; what was found holds."""
-        self.due, self._started = NEVER, -NEVER
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no search has been made on this path."""
-        return self._started == -NEVER
+        self.due, self._started, self.is_idle = NEVER, -NEVER, True
 
     def has_arrived(self, size: int) -> None:
         """A datagram of this size was acknowledged."""

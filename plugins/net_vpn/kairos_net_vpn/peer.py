@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from kairos_net_vpn import spec
 from kairos_net_vpn.cookies import CookieJar
+from kairos_net_vpn.datagrams import WORD
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.loss import Members
 from kairos_net_vpn.noise import Initiated, Remote
@@ -93,7 +94,7 @@ class Peer:
         # records
         self.records = False  # it is a Kairos node that opens them
         self.chacha = False  # seal them with ChaCha20-Poly1305
-        self.datagram = mtu + spec.TRANSPORT_OVERHEAD  # bytes in each of their datagrams: what the path takes whole
+        self.datagram = (mtu + spec.TRANSPORT_OVERHEAD) // WORD * WORD  # bytes in their datagrams: what the path takes
         self.members = Members()
         self.path = Path()
         self.drops: Counter[VpnDrop] = Counter()  # the tunnel's

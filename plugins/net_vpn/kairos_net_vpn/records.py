@@ -12,10 +12,14 @@ into `members` datagrams, all of one size but the last. Every datagram starts wi
     8       2     stride   SUPER: bytes of payload from one group to the next, little endian
     10      6     number   counter of the record's first group, little endian; group g has number + g
 
-    datagram = header 16 | ciphertext; a group ends with 16 bytes of tag
+    group = header of member 0 | what the others cover, 16 x (members - 1) | ciphertext | tag 16
+
+The headers of the others lie over the ciphertext (datagrams.py), so that it is one piece for the cipher and for the
+kernel. A group of several datagrams has them in a size that is a multiple of 8, and not more than a 16th of it.
 
 The header of member 0 without the index is the nonce, and the others must equal it but for `member`: so all of
-it is authenticated, the index by the key it selects. Counters never repeat in a session, nor do nonces.
+it is authenticated, the index by the key it selects. Counters never repeat in a session, nor do nonces. What the
+others cover is ciphertext, so nothing is lost by its being elsewhere.
 
     kind     plaintext of a group
     PACKETS  entries [u16 length, little endian][frame]: small packets, each whole, a few in a datagram; ends with
@@ -27,8 +31,8 @@ it is authenticated, the index by the key it selects. Counters never repeat in a
 All groups of a SUPER are full datagrams, so one send with UDP_SEGMENT carries them. Frames have the virtio
 header of `vnet.py` before them. Sizes on an IPv4 path with MTU 1500, a TCP super-packet, members = 8:
 
-    datagram 1472 = header 16 + ciphertext 1456
-    group 8 x 1456 = 11648 = tag 16 + headers 62 (virtio 10, IPv4 20, TCP 32) + slice 11570
+    group 8 x 1472 = 11776 = headers 8 x 16 + ciphertext 11632 + tag 16
+    ciphertext 11632 = headers of the super-packet 62 (virtio 10, IPv4 20, TCP 32) + slice 11570
     60000 bytes of payload: 6 groups, 42 datagrams, 0.2 % headers again and tags
 
 The cipher is the sender's choice: AES-256-GCM where its processor has it, else ChaCha20-Poly1305. Each has keys of
@@ -47,10 +51,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import BLAKE2s
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from kairos_net_vpn.batch import HEADER_SIZE, MAX_DATAGRAMS, Batch
+from kairos_net_vpn.datagrams import (
+    HEADER_SIZE,
+    MAX_DATAGRAMS,
+    WORD,
+    Buffer,
+    can_overlay,
+    keep_covered,
+    overlay,
+)
 from kairos_net_vpn.drops import Refused, VpnDrop
-from kairos_net_vpn.mould import Cut, Mould, Moulds, key_of
-from kairos_net_vpn.parts import MAX_GROUP
+from kairos_net_vpn.lanes import Cut, Here, Mould
+from kairos_net_vpn.parts import MAX_GROUP, MAX_MEMBERS
 from kairos_net_vpn.vnet import GSO_UDP_L4, check_super
 
 PACKETS, SUPER, REPORT, SIDE = 0, 1, 2, 3
@@ -59,7 +71,8 @@ MIN_INDEX = 256
 TAG = 16
 ALONE = HEADER_SIZE + 2 + TAG
 """Bytes around a frame that has a datagram for itself."""
-MAX_MEMBERS = 64
+ROOM = HEADER_SIZE * MAX_MEMBERS
+"""Bytes before a frame that is to be sealed where it lies: for headers, and what they cover."""
 MAX_GROUPS = 255
 MAX_COUNTER = (1 << 48) - MAX_GROUPS
 """Counters in a session: at a million groups a second they last nine years."""
@@ -77,7 +90,7 @@ Cipher: TypeAlias = AESGCM | ChaCha20Poly1305
 
 def derive_cipher(key: bytes, *, chacha: bool) -> Cipher:
     """Return the cipher of one direction of a session; `key` is that direction's key for type 4."""
-    label = b"kairos records v1 " + (b"chacha20-poly1305" if chacha else b"aes-256-gcm")
+    label = b"kairos records v2 " + (b"chacha20-poly1305" if chacha else b"aes-256-gcm")
     derived = HKDF(algorithm=BLAKE2s(32), length=32, salt=None, info=label).derive(key)
     return ChaCha20Poly1305(derived) if chacha else AESGCM(derived)
 
@@ -104,71 +117,85 @@ def lay_headers(head: bytes | bytearray, members: int, count: int, *, is_last: b
 
 
 class Sealer:
-    """Seals what goes to the peer in one session."""
+    """Seals what goes to the peer in one session. Sizes of datagrams are multiples of 8."""
 
-    __slots__ = ("_cipher", "_flags", "_index", "_moulds", "counter")
+    __slots__ = ("_cipher", "_flags", "_index", "counter")
 
     def __init__(self, key: bytes, remote_index: int, *, chacha: bool) -> None:
         self._cipher = derive_cipher(key, chacha=chacha)
         self._flags = CHACHA if chacha else 0
         self._index = remote_index.to_bytes(4, "little")
-        self._moulds = Moulds()
         self.counter = 0
         """The next group's. The caller has checked that it is below MAX_COUNTER."""
 
-    def seal_super(self, slot: memoryview, length: int, batch: Batch, members: int) -> int:
-        """Seal the super-packet in the first `length` bytes of a slot; return the bytes used of the batch's body.
+    def seal_super(self, slot: Buffer, length: int, mould: Mould, spare: Buffer) -> memoryview:
+        """Seal the super-packet of `length` bytes that begins at ROOM in a slot; return its datagrams.
 
-        The slot is written over. It has room for 64 KiB beyond the packet. Raises Refused (malformed, oversized), and
-        nothing has changed then.
+        They lie in the slot, or in the other buffer if they are several groups. The slot is written over, and has room
+        for 64 KiB beyond the packet.
         """
-        key = key_of(slot, length, batch.chunk, members)
-        mould = self._moulds.find(key)
-        if mould is None:
-            mould = self._mould(slot[:length], batch.chunk, members)
-            self._moulds.keep(key, mould)
-        datagrams = mould.datagrams
-        if datagrams > batch.most:
-            raise Refused(VpnDrop.OVERSIZED)
-        second = (mould.second | self.counter << 16).to_bytes(8, "little")
-        batch.words[: 2 * datagrams : 2] = mould.firsts
-        batch.words[1 : 2 * datagrams : 2] = memoryview(second * datagrams).cast("Q")
+        second = (mould.second | self.counter << 16).to_bytes(WORD, "little")
         self.counter += mould.groups
-        if mould.groups == 1:
-            self._cipher.encrypt_into(batch.headers[4:16], slot[:length], None, batch.body[: mould.used])
-        else:
-            self._seal_slices(slot, length, batch, mould.cut)
-        return mould.used
+        if mould.here is None:
+            return self._seal_slices(slot, length, mould, (second, spare))
+        octets, words = slot.octets, slot.words
+        first, firsts, head, nonce, plain, sealed, wire, places = mould.here
+        first_halves, second_halves, first_kept, second_kept = places
+        octets[head] = first + second
+        self._cipher.encrypt_into(octets[nonce], octets[plain], None, octets[sealed])
+        words[first_kept] = words[first_halves]
+        words[second_kept] = words[second_halves]
+        words[first_halves] = firsts
+        words[second_halves] = memoryview(second * len(firsts)).cast("Q")
+        return octets[wire]
 
-    def _mould(self, frame: memoryview, chunk: int, members: int) -> Mould:
-        """Return how a super-packet is cut, and what its headers are but for the number. Raises Refused."""
-        cut = _cut(frame, chunk, members)
+    def mould(self, frame: memoryview, size: int, members: int) -> Mould:
+        """Return how a super-packet is cut into datagrams of one size, in groups of some, and what their headers are.
+
+        Raises Refused (malformed, oversized).
+        """
+        cut = _cut(frame, size, members)
         groups = -(-(len(frame) - cut.header) // cut.stride)
         used = (groups - 1) * (cut.plain + TAG - cut.stride) + len(frame) + TAG
-        datagrams = -(-used // chunk)
+        datagrams = -(-used // (size - HEADER_SIZE))
         if datagrams > MAX_DATAGRAMS or groups > MAX_GROUPS:
             raise Refused(VpnDrop.OVERSIZED)
         head = self._index + _NONCE.pack(self._flags | SUPER, cut.members, 0, 0, cut.stride, 0)[:12]
         headers = lay_headers(head, cut.members, datagrams, is_last=True)
         firsts = memoryview(bytes(memoryview(headers).cast("Q")[::2])).cast("Q")
-        return Mould(cut, groups, datagrams, used, firsts, cut.stride)
+        here = _here(headers, firsts, len(frame), size) if groups == 1 else None
+        return Mould(cut, groups, datagrams, size, cut.stride, firsts, here)
 
-    def _seal_slices(self, slot: memoryview, length: int, batch: Batch, cut: Cut) -> None:
+    def _seal_slices(self, slot: Buffer, length: int, mould: Mould, what: tuple[bytes, Buffer]) -> memoryview:
         """Seal forwards: the headers are laid over the end of each slice once it is sealed.
 
         What is behind a slice in its group is the next slice's beginning; behind the last one, zeros.
         """
-        _, header, stride, plain = cut
+        second, to = what
+        members, header, stride, plain = mould.cut
+        frame, size = slot.octets[ROOM:], mould.size
         padding = plain - header - stride
-        slot[length : length + padding] = bytes(padding)
-        template = bytes(slot[:header])
-        encrypt, headers, body, full = self._cipher.encrypt_into, batch.headers, batch.body, plain + TAG
-        at, out, nonce, step = 0, 0, 4, HEADER_SIZE * cut.members
-        while at + stride < length - header:
-            encrypt(headers[nonce : nonce + 12], slot[at : at + plain], None, body[out : out + full])
-            at, out, nonce = at + stride, out + full, nonce + step
-            slot[at : at + header] = template
-        encrypt(headers[nonce : nonce + 12], slot[at:length], None, body[out : out + length - at + TAG])
+        frame[length : length + padding] = bytes(padding)
+        template = bytes(frame[:header])
+        heads = bytearray(HEADER_SIZE * mould.datagrams)
+        columns = memoryview(heads).cast("Q")
+        columns[::2] = mould.firsts
+        columns[1::2] = memoryview(second * mould.datagrams).cast("Q")
+        encrypt, at, start, end = self._cipher.encrypt_into, 0, 0, 0
+        for first in range(0, mould.datagrams, members):
+            count = min(members, mould.datagrams - first)
+            last = length if count + first == mould.datagrams else at + plain
+            nonce, start = HEADER_SIZE * first + 4, size * first
+            begin = start + HEADER_SIZE * count
+            end = begin + last - at + TAG
+            encrypt(heads[nonce : nonce + 12], frame[at:last], None, to.octets[begin:end])
+            keep_covered(to.words, overlay(start, size, count))
+            at += stride
+            frame[at : at + header] = template
+        step, words = size // WORD, mould.datagrams * size // WORD
+        to.words[:words:step] = columns[::2]
+        to.words[1:words:step] = columns[1::2]
+        return to.octets[:end]
 
     def seal_packet(self, frame: memoryview) -> bytes:
         """Return the datagram of one small frame: a bundle of its own. The caller has checked that it fits."""
@@ -176,73 +203,93 @@ class Sealer:
         self.counter += 1
         return self._index + nonce + self._cipher.encrypt(nonce, _ENTRY.pack(len(frame)) + frame, None)
 
-    def seal_bundles(self, bundles: Sequence[bytes], batch: Batch) -> list[memoryview]:
-        """Seal plaintexts of PACKETS as one record; return header and body of each datagram in turn.
+    def seal_bundles(self, bundles: Sequence[bytes], size: int, to: Buffer) -> list[memoryview]:
+        """Seal plaintexts of PACKETS as one record into a buffer; return its datagrams.
 
-        There are at most MAX_DATAGRAMS datagrams; a plaintext that does not fit one takes several.
+        There are at most MAX_DATAGRAMS; a plaintext that does not fit one takes several.
         """
-        iov: list[memoryview] = []
+        datagrams: list[memoryview] = []
         for group, plain in enumerate(bundles):
-            iov += self._seal_group(PACKETS, group, plain, (batch, len(iov) // 2))
+            datagrams += self._seal_group((PACKETS, group), plain, size, (to, len(datagrams) * size))
         self.counter += len(bundles)
-        return iov
+        return datagrams
 
-    def seal_report(self, lost: int, arrived: int, batch: Batch) -> list[memoryview]:
-        """Seal a report as a datagram."""
-        sealed = self._seal_group(REPORT, 0, _REPORT.pack(min(lost, 0xFFFFFFFF), min(arrived, 0xFFFFFFFF)), (batch, 0))
+    def seal_alone(self, kind: int, plain: bytes) -> bytes:
+        """Return the datagram of a group that fits one."""
+        nonce = _NONCE.pack(self._flags | kind, 1, 0, 0, 0, self.counter)[:12]
         self.counter += 1
-        return sealed
+        return self._index + nonce + self._cipher.encrypt(nonce, plain, None)
+
+    def seal_report(self, lost: int, arrived: int) -> bytes:
+        """Seal a report as a datagram."""
+        return self.seal_alone(REPORT, _REPORT.pack(min(lost, 0xFFFFFFFF), min(arrived, 0xFFFFFFFF)))
 
     def seal_side(self, plain: bytes, size: int) -> list[memoryview]:
-        """Seal a side message in datagrams of at most `size` bytes; return header and body of each in turn.
+        """Seal a side message in datagrams of at most `size` bytes; return them.
 
         It has at most MAX_GROUP bytes with its tag, and takes at most MAX_MEMBERS datagrams.
         """
-        chunk = size - HEADER_SIZE
-        members = -(-(len(plain) + TAG) // chunk)
-        nonce = _NONCE.pack(self._flags | SIDE, members, 0, 0, 0, self.counter)[:12]
+        members = -(-(len(plain) + TAG) // (size - HEADER_SIZE))
+        sealed = self._seal_group((SIDE, 0), plain, size, (Buffer(len(plain) + TAG + HEADER_SIZE * members), 0))
         self.counter += 1
-        sealed = memoryview(self._cipher.encrypt(nonce, plain, None))
-        iov: list[memoryview] = []
-        for member in range(members):
-            head = self._index + nonce[:2] + bytes([member]) + nonce[3:]
-            iov += memoryview(head), sealed[member * chunk : (member + 1) * chunk]
-        return iov
+        return sealed
 
-    def _seal_group(self, kind: int, group: int, plain: bytes, place: tuple[Batch, int]) -> list[memoryview]:
-        batch, first = place
-        size = len(plain) + TAG
-        members = -(-size // batch.chunk)
-        at = first * batch.chunk
+    def _seal_group(
+        self, what: tuple[int, int], plain: bytes, size: int, place: tuple[Buffer, int]
+    ) -> list[memoryview]:
+        """Seal a group: its kind and which of the record it is, its plaintext, and where in a buffer it goes."""
+        (kind, group), (to, start) = what, place
+        members = -(-(len(plain) + TAG) // (size - HEADER_SIZE))
         nonce = _NONCE.pack(self._flags | kind, members, 0, group, 0, self.counter)[:12]
-        self._cipher.encrypt_into(nonce, plain, None, batch.body[at : at + size])
-        iov = batch.iov[2 * first : 2 * (first + members)]
-        for member in range(members):
-            iov[2 * member][:] = self._index + nonce[:2] + bytes([member]) + nonce[3:]
-        iov[-1] = batch.body[at + (members - 1) * batch.chunk : at + size]
-        return iov
+        begin = start + HEADER_SIZE * members
+        end = begin + len(plain) + TAG
+        self._cipher.encrypt_into(nonce, plain, None, to.octets[begin:end])
+        to.octets[start : start + HEADER_SIZE] = self._index + nonce
+        if members > 1:
+            keep_covered(to.words, overlay(start, size, members))
+            for member in range(1, members):
+                at = start + member * size
+                to.octets[at : at + HEADER_SIZE] = self._index + nonce[:2] + bytes([member]) + nonce[3:]
+        return [to.octets[at : min(at + size, end)] for at in range(start, end, size)]
 
 
-def _cut(frame: memoryview, chunk: int, members: int) -> Cut:
+def _cut(frame: memoryview, size: int, members: int) -> Cut:
     """Cut a super-packet: TCP, a stream, anywhere; UDP between packets, with more members where it must be.
 
     Raises Refused (malformed, oversized).
     """
     unit = frame[4] | frame[5] << 8 if frame[1] == GSO_UDP_L4 else 1
-    return _cut_for(check_super(frame), unit, chunk, members)
+    return _cut_for(check_super(frame), unit, size, members)
 
 
 @lru_cache(maxsize=256)
-def _cut_for(header: int, unit: int, chunk: int, members: int) -> Cut:
+def _cut_for(header: int, unit: int, size: int, members: int) -> Cut:
     """Cut with that many bytes of headers, between pieces of `unit` bytes. Raises Refused (oversized)."""
-    members = max(1, min(members, MAX_GROUP // chunk))
-    while members <= MAX_MEMBERS and members * chunk <= MAX_GROUP:
+    chunk = size - HEADER_SIZE
+    members = max(1, min(members, MAX_GROUP // chunk, size // HEADER_SIZE))
+    while members <= MAX_MEMBERS and members * chunk <= MAX_GROUP and can_overlay(size, members):
         plain = members * chunk - TAG
         stride = (plain - header) // unit * unit
         if stride > 0:
             return Cut(members, header, stride, plain)
         members += 1
     raise Refused(VpnDrop.OVERSIZED)
+
+
+def _here(headers: bytearray, firsts: memoryview, length: int, size: int) -> Here:
+    """Return where a record of one group is, whose frame has that many bytes."""
+    datagrams, end = len(firsts), ROOM + length
+    start = ROOM - HEADER_SIZE * datagrams
+    return Here(
+        bytes(headers[:WORD]),
+        firsts[1:],
+        slice(start, start + HEADER_SIZE),
+        slice(start + 4, start + HEADER_SIZE),
+        slice(ROOM, end),
+        slice(ROOM, end + TAG),
+        slice(start, end + TAG),
+        overlay(start, size, datagrams),
+    )
 
 
 def read_report(plain: memoryview) -> tuple[int, int]:

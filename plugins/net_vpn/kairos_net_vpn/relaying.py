@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from kairos_net_vpn import sides
-from kairos_net_vpn.batch import HEADER_SIZE
+from kairos_net_vpn.datagrams import HEADER_SIZE
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.parts import MAX_GROUP
 from kairos_net_vpn.path import Via

@@ -1,7 +1,7 @@
 """From what the ledger says to what the data plane needs. Pure: the same statements give the same peers.
 
 A node's topic entry: `{"key": X25519 public key, "port": UDP port, "address": "10.1.0.7", "hosts":
-["192.0.2.7"], "records": 1, "ipv6": true, "routes": ["192.168.5.0/24"], "seen": ["203.0.113.5:40012"]}`. It is
+["192.0.2.7"], "records": 2, "ipv6": true, "routes": ["192.168.5.0/24"], "seen": ["203.0.113.5:40012"]}`. It is
 signed by its author, so the key is bound to the identity. Which inner addresses a peer owns is not taken from it, but
 from the leases; which networks lie behind it is, as far as the policy here allows.
 """
@@ -23,7 +23,7 @@ from kairos_net_vpn.subnets import MAX_OFFERED, MAX_ROUTES, Choice, Offer, Rules
 from kairos_net_vpn.ula import ula_address
 
 TOPIC = "vpn"
-RECORDS = 1
+RECORDS = 2
 """The version of records.py that a node opens; without the field it is a stock WireGuard peer."""
 KEY_SIZE = 32
 MAX_SEEN = 2

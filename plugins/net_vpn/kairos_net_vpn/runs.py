@@ -1,4 +1,4 @@
-"""Which datagrams of a batch make which groups. Pure.
+"""Which datagrams of a receive make which groups. Pure.
 
 A *run* is what can be opened together: consecutive groups of one super-packet, all datagrams in order, or one group
 of any kind. A group whose datagrams come apart waits until it has all of them; `repairs.py` has what is lost of it sent
@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from kairos_net_vpn.batch import HEADER_SIZE
+from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received, can_overlay, overlay, uncover
 from kairos_net_vpn.drops import Refused, VpnDrop
-from kairos_net_vpn.parts import Buffers, Parts
+from kairos_net_vpn.parts import MAX_MEMBERS, Buffers, Parts
 from kairos_net_vpn.records import (
     CHACHA,
     HEADER,
     KIND,
     LAST,
     MAX_COUNTER,
-    MAX_MEMBERS,
     PACKETS,
+    SIDE,
     SUPER,
     lay_headers,
 )
@@ -33,19 +33,8 @@ MAX_ASKED = 1024
 """Groups remembered of which a datagram may come twice. Raising it tells later ones from replayed ones."""
 
 
-class Datagrams(Protocol):
-    """A Batch, or a Loose."""
-
-    chunk: int
-    headers: bytearray
-    body: memoryview
-
-    @property
-    def words(self) -> memoryview: ...
-
-
 class Span(NamedTuple):
-    """Datagrams of a batch, from `first` to before `end`; the last of them has `tail` bytes of body."""
+    """Some of the datagrams of a receive, from `first` to before `end`; the last of them has `tail` bytes."""
 
     first: int
     end: int
@@ -66,10 +55,10 @@ class Head(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Groups with all their members. That of group i is `sealed[i * step : (i + 1) * step]`; the last may be shorter.
+    """Groups with all their members, in `datagrams` datagrams of `size` bytes, from `start` to `end` in a buffer.
 
-    Its nonce is the 12 bytes of `headers` from `nonce + i * nonce_step` on, its counter `counter + i`. `head` is the
-    first one's.
+    Group i begins `i * step` bytes behind the first; the last may be shorter. Its nonce is the 12 bytes of `headers`
+    from `nonce + i * nonce_step` on, its counter `counter + i`. `head` is the first one's.
     """
 
     head: Head
@@ -77,11 +66,34 @@ class Run(NamedTuple):
     groups: int
     datagrams: int
     is_last: bool
-    sealed: memoryview
+    buffer: Buffer
+    size: int
+    start: int
+    end: int
     step: int
     headers: bytearray
     nonce: int
     nonce_step: int
+
+    def sealed(self, group: int) -> memoryview:
+        """Return a group's ciphertext, in the buffer: the headers that lie over it are taken off."""
+        start = self.start + group * self.step
+        end = min(start + self.step, self.end)
+        members = -(-(end - start) // self.size)
+        if members > 1:
+            uncover(self.buffer.words, overlay(start, self.size, members))
+        return self.buffer.octets[start + HEADER_SIZE * members : end]
+
+    @property
+    def room(self) -> int:
+        """Bytes of ciphertext in a group that has all members."""
+        return self.step - HEADER_SIZE * (self.step // self.size)
+
+    @property
+    def last_room(self) -> int:
+        """Bytes of ciphertext in the last group."""
+        size = self.end - self.start - (self.groups - 1) * self.step
+        return size - HEADER_SIZE * -(-size // self.size)
 
 
 class Gatherer:
@@ -117,26 +129,75 @@ class Gatherer:
         """Return how many groups wait that are not behind a counter."""
         return sum(parts.counter <= counter for parts in self.waiting.values())
 
-    def gather(self, batch: Datagrams, at: int, span: Span) -> tuple[Run | None, int]:
+    def gather(self, wire: Received, at: int, span: Span) -> tuple[Run | None, int]:
         """Return the run that begins at a datagram, and how many datagrams to go on; no run while it waits.
 
         Raises Refused (malformed).
         """
         place = HEADER_SIZE * at
-        head = Head._make(HEADER.unpack_from(batch.headers, place))
+        head = Head._make(HEADER.unpack_from(wire.headers, place))
         members = head.members
         if not 0 < members <= MAX_MEMBERS or head.member >= members:
             raise Refused(VpnDrop.MALFORMED)
         if head.member == 0:
             if head.kind & KIND == SUPER:
-                count = _count_in_order(batch, at, head, span.end)
+                count = _count_in_order(wire, at, head, span.end)
             else:
-                count = members if _is_whole(batch, at, members, span.end) else 0
+                count = members if _is_whole(wire, at, members, span.end) else 0
+            if count and not can_overlay(wire.size, min(count, members)):
+                raise Refused(VpnDrop.MALFORMED)
             if count:
-                return _run(batch, at, count, (head, span)), count
-        return self._wait(batch, at, head, span)
+                return _run(wire, at, count, (head, span)), count
+        return self._wait(wire, at, head, span)
 
-    def _wait(self, batch: Datagrams, at: int, head: Head, span: Span) -> tuple[Run | None, int]:
+    def complete(self, datagram: memoryview) -> tuple[bytes, int, Parts] | None:
+        """Return a super-packet of one group that lacked only this datagram: its header, its members, and all of it.
+
+        None when there is none, or something is wrong with it: then nothing has changed. Its buffer is good until
+        another group waits.
+        """
+        header = bytearray(datagram[:HEADER_SIZE])
+        member, header[6] = header[6], 0
+        name, members = bytes(header), header[5]
+        parts = self.waiting.get(name)
+        if parts is None or header[4] & ~CHACHA != SUPER | LAST or header[7] or not parts.lacks_only(member):
+            return None
+        if not self._is_fresh(parts.counter):
+            return None
+        try:
+            parts.put(member, 1, datagram, len(datagram))
+            parts.close()
+        except Refused:
+            return None
+        self._forget(name)
+        if parts.tries:
+            self._note_repaired(parts)
+        return name, members, parts
+
+    def wait_alike(self, wire: Received, members: int) -> bool:
+        """Keep a receive that holds some of a group's datagrams, in order and each once, the first of its record.
+
+        False when it may not come, or some of it waits already: then nothing has changed.
+        """
+        header = bytearray(wire.octets[:HEADER_SIZE])
+        header[6] = 0
+        name, head = bytes(header), Head._make(HEADER.unpack(header))
+        counter = _counter(head)
+        if counter >= MAX_COUNTER or not self._is_fresh(counter) or name in self.waiting:
+            return False
+        parts, size, octets = self._expect(name, head), wire.size, wire.octets
+        came = octets[6 : wire.length : size].tobytes()
+        at, first = 0, 0
+        for lacking in (*sorted(_FIRST[members].difference(came)), members):
+            count = lacking - first
+            if count > 0:
+                piece = octets[at * size : min((at + count) * size, wire.length)]
+                parts.put(first, count, piece, size if count > 1 else len(piece))
+                at += count
+            first = lacking + 1
+        return True
+
+    def _wait(self, wire: Received, at: int, head: Head, span: Span) -> tuple[Run | None, int]:
         """Keep what there is of a group, and return it as a run once it has all of its datagrams.
 
         Those that follow each other are taken at once: a receive often ends in the middle of a group.
@@ -144,30 +205,32 @@ class Gatherer:
         counter = _counter(head)
         if counter >= MAX_COUNTER or not self._is_fresh(counter):
             raise Refused(VpnDrop.UNNEEDED if counter in self._asked else VpnDrop.REPLAYED)
-        header = batch.headers[HEADER_SIZE * at : HEADER_SIZE * (at + 1)]
+        header = wire.headers[HEADER_SIZE * at : HEADER_SIZE * (at + 1)]
         header[6] = 0
         name = bytes(header)
         parts = self.waiting.get(name)
         if parts is None:
             parts = self._expect(name, head)
-        count = _count_members(batch, at, head, span.end)
+        count = _count_members(wire, at, head, span.end)
         if count > 1 and parts.has_any(head.member, count):
             count = 1  # some came before: one by one
         if not parts.has_any(head.member, count):
-            start, size = at * batch.chunk, _size_of(batch, at, at + count, span)
+            start, size = at * wire.size, _size_of(wire, at, at + count, span)
             try:
-                parts.put(head.member, count, batch.body[start : start + size], batch.chunk if count > 1 else size)
+                parts.put(head.member, count, wire.octets[start : start + size], wire.size if count > 1 else size)
             finally:
                 if not parts:  # nothing of it has come that fits
                     self._forget(name)
         if not parts.is_whole:
             return None, count
         self._forget(name)
-        sealed = parts.sealed()
+        parts.close()
         if parts.tries:
             self._note_repaired(parts)
-        is_last = bool(head.kind & LAST)
-        return Run(head, counter, 1, head.members, is_last, sealed, len(sealed), header, 4, 0), count
+        is_last, length, size = bool(head.kind & LAST), parts.length, parts.size
+        step = head.members * size
+        run = Run(head, counter, 1, head.members, is_last, parts.buffer, size, 0, length, step, header, 4, 0)
+        return run, count
 
     def _note_repaired(self, parts: Parts) -> None:
         self.repaired.append(parts)
@@ -184,18 +247,24 @@ class Gatherer:
         return parts
 
 
-_ALONE = frozenset(bytes((kind, 1, 0)) for kind in (PACKETS, PACKETS | LAST, PACKETS | CHACHA, PACKETS | LAST | CHACHA))
+ALONE = frozenset(bytes((kind, 1, 0)) for kind in (PACKETS, PACKETS | LAST, PACKETS | CHACHA, PACKETS | LAST | CHACHA))
 """Kind, members and member of a datagram that is a whole group of packets."""
 
 
-def count_alone(batch: Datagrams, at: int, end: int) -> int:
+MESSAGES = frozenset(bytes((kind, 1, 0)) for kind in (SIDE, SIDE | LAST, SIDE | CHACHA, SIDE | LAST | CHACHA))
+"""The same of a datagram that is a whole side message."""
+_FIRST = [frozenset(range(members)) for members in range(MAX_MEMBERS + 1)]
+"""The members of a group with so many."""
+
+
+def count_alone(wire: Received, at: int, end: int) -> int:
     """Return how many datagrams from one on are each a whole group of packets, consecutive ones of one record."""
-    place = HEADER_SIZE * at
-    if bytes(batch.headers[place + 4 : place + 7]) not in _ALONE:
+    start = at * wire.size
+    if wire.octets[start + 4 : start + 7].tobytes() not in ALONE:
         return 0
     if end - at == 1:
         return 1
-    found = batch.headers[place : HEADER_SIZE * end]
+    found = wire.headers[HEADER_SIZE * at : HEADER_SIZE * end]
     expected = lay_headers(found[:HEADER_SIZE], 1, end - at, is_last=False)
     return end - at if found == expected else _first_difference(found, expected) // HEADER_SIZE
 
@@ -204,36 +273,36 @@ def _counter(head: Head) -> int:
     return (head.low | head.high << 32) + head.group
 
 
-def _size_of(batch: Datagrams, first: int, end: int, span: Span) -> int:
-    """Return the bytes of the bodies of consecutive datagrams."""
-    size = (end - first) * batch.chunk
-    return size + span.tail - batch.chunk if end == span.end else size
+def _size_of(wire: Received, first: int, end: int, span: Span) -> int:
+    """Return the bytes of consecutive datagrams."""
+    size = (end - first) * wire.size
+    return size + span.tail - wire.size if end == span.end else size
 
 
-def _count_members(batch: Datagrams, at: int, head: Head, end: int) -> int:
+def _count_members(wire: Received, at: int, head: Head, end: int) -> int:
     """Return how many datagrams from one on are consecutive members of its group."""
     most = min(head.members - head.member, end - at)
     place = HEADER_SIZE * at
-    expected = batch.headers[place : place + HEADER_SIZE] * most
+    expected = wire.headers[place : place + HEADER_SIZE] * most
     expected[6::HEADER_SIZE] = bytes(range(head.member, head.member + most))
-    found = batch.headers[place : place + HEADER_SIZE * most]
+    found = wire.headers[place : place + HEADER_SIZE * most]
     return most if found == expected else _first_difference(found, expected) // HEADER_SIZE
 
 
-def _count_in_order(batch: Datagrams, at: int, head: Head, end: int) -> int:
+def _count_in_order(wire: Received, at: int, head: Head, end: int) -> int:
     """Return how many datagrams from one on are whole groups of its record in order.
 
     Usually all that have the same number, which one comparison shows; else the groups before the first that differs.
     """
     members, place = head.members, HEADER_SIZE * at
-    numbers = batch.headers[place + 10 : HEADER_SIZE * end : HEADER_SIZE]
+    numbers = wire.headers[place + 10 : HEADER_SIZE * end : HEADER_SIZE]
     count = len(numbers) - len(numbers.lstrip(numbers[:1]))
-    is_last = bool(batch.headers[HEADER_SIZE * (at + count - 1) + 4] & LAST)
+    is_last = bool(wire.headers[HEADER_SIZE * (at + count - 1) + 4] & LAST)
     if not is_last:
         count -= count % members
     if not count:
         return 0
-    found = batch.headers[place : place + HEADER_SIZE * count]
+    found = wire.headers[place : place + HEADER_SIZE * count]
     expected = lay_headers(found[:HEADER_SIZE], members, count, is_last=is_last)
     if found != expected:
         count = _first_difference(found, expected) // HEADER_SIZE
@@ -247,23 +316,23 @@ def _first_difference(one: bytes | bytearray, other: bytes | bytearray) -> int:
     return ((difference & -difference).bit_length() - 1) // 8
 
 
-def _is_whole(batch: Datagrams, at: int, members: int, end: int) -> bool:
+def _is_whole(wire: Received, at: int, members: int, end: int) -> bool:
     """Say whether all members of the group that begins at a datagram follow each other from it on."""
     if members > end - at:
         return False
     place = HEADER_SIZE * at
     if members == 1:
         return True
-    first = batch.headers[place : place + HEADER_SIZE]
-    return lay_headers(first, members, members, is_last=False) == batch.headers[place : place + HEADER_SIZE * members]
+    first = wire.headers[place : place + HEADER_SIZE]
+    return lay_headers(first, members, members, is_last=False) == wire.headers[place : place + HEADER_SIZE * members]
 
 
-def _run(batch: Datagrams, at: int, count: int, what: tuple[Head, Span]) -> Run:
+def _run(wire: Received, at: int, count: int, what: tuple[Head, Span]) -> Run:
     head, span = what
-    start = at * batch.chunk
-    sealed = batch.body[start : start + _size_of(batch, at, at + count, span)]
-    is_last = bool(batch.headers[HEADER_SIZE * (at + count - 1) + 4] & LAST)
+    start, headers = at * wire.size, wire.headers
+    end = start + _size_of(wire, at, at + count, span)
+    is_last = bool(headers[HEADER_SIZE * (at + count - 1) + 4] & LAST)
     members, nonce = head.members, HEADER_SIZE * at + 4
-    groups, step = -(-count // members), members * batch.chunk
-    counter = _counter(head)
-    return Run(head, counter, groups, count, is_last, sealed, step, batch.headers, nonce, HEADER_SIZE * members)
+    groups, step = -(-count // members), members * wire.size
+    where = (wire, wire.size, start, end, step)
+    return Run(head, _counter(head), groups, count, is_last, *where, headers, nonce, HEADER_SIZE * members)

@@ -83,6 +83,12 @@ class Session:
         counter = self._sealer.counter if self._sealer is not None else 0
         return self.sent >= spec.REJECT_AFTER_MESSAGES or counter >= MAX_COUNTER
 
+    @property
+    def is_ageing(self) -> bool:
+        """Whether so many counters are used that each packet asks `is_spent`, and for a new session."""
+        counter = self._sealer.counter if self._sealer is not None else 0
+        return self.sent >= spec.REKEY_AFTER_MESSAGES // 2 or counter >= MAX_COUNTER // 2
+
     def seal(self, packet: bytes) -> bytes:
         """Return the datagram of a packet; an empty packet is a keepalive.
 

@@ -6,52 +6,101 @@ of reading them.
 
 from __future__ import annotations
 
-from kairos_net_vpn.batch import HEADER_SIZE
+from kairos_net_vpn.datagrams import HEADER_SIZE, WORD, Overlay, Received, overlay
 from kairos_net_vpn.runs import Run
 
 MOST = 16
 """Shapes that are remembered of a session, 2 KB each. Raising it helps streams with many sizes."""
 
 
-class Shape:
-    """What the headers of a whole record were, in a batch of datagrams with `chunk` bytes of body."""
+_SECOND = slice(1, 2)
+_MEMBER = 6
 
-    __slots__ = ("_end", "_firsts", "_stride", "chunk", "groups", "kind", "members", "number", "stride")
+
+class Shape:
+    """What the headers of a whole record were, in `datagrams` datagrams of `size` bytes from the buffer's first on."""
+
+    __slots__ = (
+        "_firsts",
+        "_second_halves",
+        "_stride",
+        "datagrams",
+        "first_halves",
+        "groups",
+        "kind",
+        "number",
+        "place",
+        "places",
+        "size",
+        "step",
+        "stride",
+    )
 
     def __init__(self, run: Run) -> None:
-        head, place = run.head, run.nonce - 4
-        self.members, self.stride, self.kind, self.groups = head.members, head.stride, head.kind, run.groups
-        self.chunk = run.step // head.members
-        self._end = 2 * run.datagrams
-        headers = memoryview(run.headers)[place : place + HEADER_SIZE * run.datagrams]  # behind them may be anything
+        head, count = run.head, run.datagrams
+        self.stride, self.kind, self.groups = head.stride, head.kind, run.groups
+        self.size, self.datagrams = run.size, count
+        self.step = run.step
+        """Bytes from one group to the next."""
+        self.places: list[tuple[int, Overlay]] = []
+        """Of each group: how many bytes before its ciphertext, from its beginning on; and its overlay."""
+        for first in range(0, count, head.members):
+            members = min(head.members, count - first)
+            self.places.append((HEADER_SIZE * members, overlay(first * run.size, run.size, members)))
+        self.place = self.places[0][1]
+        words, end = run.size // WORD, count * run.size // WORD
+        self.first_halves, self._second_halves = slice(0, end, words), slice(1, end, words)
+        headers = memoryview(run.headers)[run.nonce - 4 :][: HEADER_SIZE * count]  # behind them may be anything
         self._firsts = headers.cast("Q")[::2].tobytes()
         self._stride = head.stride.to_bytes(2, "little")
         self.number = run.counter
         """The counter of the first group of the record that was compared last."""
 
     def fits(self, words: memoryview) -> bool:
-        """Say whether headers, in words of 8 bytes, begin with those of a record of this shape.
-
-        Its number is then in `number`.
-        """
-        second = words[1:2].tobytes()
+        """Say whether a buffer begins with the headers of a record of this shape. Its number is then in `number`."""
+        second = words[_SECOND].tobytes()
         if (
-            words[: self._end : 2].tobytes() != self._firsts
-            or words[1 : self._end : 2].tobytes() != second * (self._end // 2)
+            words[self.first_halves].tobytes() != self._firsts
+            or words[self._second_halves].tobytes() != second * self.datagrams
             or second[:2] != self._stride
         ):
             return False
         self.number = int.from_bytes(second[2:], "little")
         return True
 
+    def lacks_some_of(self, wire: Received) -> bool:
+        """Say whether a receive is a record of this shape, of one group, that lacks some of its datagrams."""
+        count, step = wire.count, self.size // WORD
+        if self.groups > 1 or wire.size != self.size or not 1 < count < self.datagrams or wire.tail < HEADER_SIZE:
+            return False
+        firsts, second = bytearray(wire.words[: count * step : step].tobytes()), wire.words[_SECOND].tobytes()
+        members = bytes(firsts[_MEMBER::WORD])
+        firsts[_MEMBER::WORD] = bytes(count)
+        return (
+            firsts == self._firsts[:WORD] * count
+            and wire.words[1 : count * step : step].tobytes() == second * count
+            and second[:2] == self._stride
+            and bytes(sorted(set(members))) == members
+            and members[-1] < self.datagrams
+            and (wire.tail == wire.size or members[-1] == self.datagrams - 1)
+        )
+
+    def lay(self, words: memoryview) -> None:
+        """Lay the headers of the record that was compared last over it again."""
+        second = self._stride + self.number.to_bytes(6, "little")
+        words[self.first_halves] = memoryview(self._firsts).cast("Q")
+        words[self._second_halves] = memoryview(second * self.datagrams).cast("Q")
+
 
 class Shapes:
     """The shapes that a session has had lately, by how many datagrams they have."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "latest")
 
     def __init__(self) -> None:
         self._known: dict[int, Shape] = {}
+        self.latest: Shape | None = None
+        """That of the last record that came whole."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -60,8 +109,9 @@ class Shapes:
         return self._known.get(datagrams)
 
     def learn(self, run: Run) -> None:
-        """Remember the shape of a run, if it is a whole record in one batch."""
-        if run.head.group or not run.is_last or not run.nonce_step:
+        """Remember the shape of a run, if it is a whole record that a receive began with,
+        datagrams of such a size."""
+        if run.head.group or not run.is_last or not run.nonce_step or run.start or run.size % WORD:
             return
         if len(self._known) >= MOST:
             self._known.clear()

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kairos_net_vpn.batch import MAX_DATAGRAMS
+from kairos_net_vpn.datagrams import MAX_DATAGRAMS
 from kairos_net_vpn.drops import Refused, VpnDrop
 
 PING, PONG, RELAY, RELAYED, REPAIR = 1, 2, 3, 4, 5
@@ -36,6 +36,8 @@ MOST_WANTED = 16
 """Groups in a REPAIR."""
 NUMBER = 6
 """Bytes of a record's number."""
+_ONE = 1 + NUMBER + 3
+"""Bytes of a REPAIR that asks for one datagram."""
 MOST_DATAGRAMS = MAX_DATAGRAMS
 """Datagrams in a RELAY or RELAYED: what one send has. Bounds the work that 64 KiB can ask for: each is compared with
 those that follow it."""
@@ -116,6 +118,8 @@ def encode_repair(wanted: Sequence[Wanted]) -> bytes:
 
 def decode_repair(plain: bytes) -> list[Wanted]:
     """Read a REPAIR. Raises Refused (malformed)."""
+    if len(plain) == _ONE and plain[-2] == 1:  # one datagram, as usual
+        return [Wanted(int.from_bytes(plain[1 : 1 + NUMBER], "little"), plain[1 + NUMBER], plain[-1:])]
     wanted: list[Wanted] = []
     at = 1
     while at < len(plain):

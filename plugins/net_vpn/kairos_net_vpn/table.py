@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from kairos_net_vpn.lanes import Lane, Lanes
 from kairos_net_vpn.peer import Peer, Pending
 from kairos_net_vpn.prefixes import Inside, Prefix, Prefixes
 from kairos_net_vpn.records import MIN_INDEX
@@ -25,6 +26,8 @@ class Table:
         self._holders: dict[Prefix, Peer] = {}
         self._prefixes: Prefixes[Peer] | None = None  # None: no prefix leads anywhere, which is the usual case
         self.sessions: dict[int, Session] = {}
+        self.lanes = Lanes(has_routes=bool(inside.routes))
+        """What follows from all this for packets that come and go all the time."""
         self.pending: dict[int, Pending] = {}
         self._peers: dict[bytes, Peer] = {}
         self._entropy = entropy
@@ -66,6 +69,12 @@ class Table:
         """Return the peer that has a packed address itself."""
         return self._addresses.get(address)
 
+    def learn_lane(self, host: tuple[bytes, bytes], lane: Lane) -> None:
+        """Remember what carries packets for a host, if it is the peer's own address and no packet is looked at."""
+        peer = lane.session.peer
+        if self._addresses.get(host[1]) is peer and peer.sources is None and not self.inside.routes:
+            self.lanes.hosts[host] = lane
+
     def find_prefix(self, address: bytes) -> Peer | None:
         """Return the peer behind which a packed address lies, by the longest prefix."""
         return self._prefixes.find(address) if self._prefixes is not None else None
@@ -81,6 +90,7 @@ class Table:
 
         What lies in `standby` may come from the peer, but is not sent to it: another has the route.
         """
+        self.lanes.forget()
         for address in peer.addresses - addresses:
             if self._addresses.get(address) is peer:
                 del self._addresses[address]
@@ -127,6 +137,7 @@ class Table:
 
     def stand_by(self, session: Session) -> None:
         """Keep a session that we answered for until the peer uses it."""
+        self.lanes.forget()
         peer = session.peer
         self._retire(peer.next)
         peer.next = session
@@ -138,6 +149,7 @@ class Table:
         The previous one is then the one that was current; but where both sides initiated at once, it is the
         one we answered for, since that is what the peer may have taken as its current one.
         """
+        self.lanes.forget()
         peer = session.peer
         standing_by = peer.next if peer.next is not session else None
         previous = standing_by or peer.current
@@ -148,6 +160,7 @@ class Table:
         self.sessions[session.index] = session
 
     def forget_sessions(self, peer: Peer) -> None:
+        self.lanes.forget()
         for session in peer.sessions():
             self._retire(session)
         peer.current = peer.previous = peer.next = None

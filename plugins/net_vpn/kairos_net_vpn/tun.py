@@ -34,12 +34,12 @@ class Tun:
         if self.vnet and not self.tso:  # a data plane before this one may have asked for more
             _offload(descriptor, 0)
 
-    def read(self, slot: memoryview) -> int:
-        """Read a frame into a slot and return its length. Raises BlockingIOError when there is none, OSError."""
+    def read(self, into: list[memoryview]) -> int:
+        """Read a frame into a slot, in a list, and return its length. Raises BlockingIOError without one, OSError."""
         if self.vnet:
-            return os.readv(self._descriptor, [slot])
-        slot[:VNET_HEADER] = PLAIN
-        return VNET_HEADER + os.readv(self._descriptor, [slot[VNET_HEADER:]])
+            return os.readv(self._descriptor, into)
+        into[0][:VNET_HEADER] = PLAIN
+        return VNET_HEADER + os.readv(self._descriptor, [into[0][VNET_HEADER:]])
 
     def write(self, frame: memoryview) -> None:
         """Hand a frame to the kernel, in packets where it would not take it whole. Raises OSError if it is gone."""

@@ -15,6 +15,7 @@ from kairos_net_vpn.admission import Admission
 from kairos_net_vpn.bundle import Run
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.handshakes import Handshakes, Sources
+from kairos_net_vpn.lanes import HOST, Lane
 from kairos_net_vpn.mss import clamp
 from kairos_net_vpn.noise import Local, Remote
 from kairos_net_vpn.path import Via
@@ -27,8 +28,7 @@ from kairos_net_vpn.spec import Timing
 from kairos_net_vpn.table import MAX_PEERS, Table
 from kairos_net_vpn.vnet import PLAIN_IPV4, VNET_HEADER, header_size, segment
 
-_DESTINATION = slice(VNET_HEADER + 16, VNET_HEADER + 20)
-"""Where it is in a frame with IPv4."""
+_PLAIN_IPV4 = bytes([PLAIN_IPV4])
 GREETINGS = 3
 """Empty packets to each peer after a move. With one in a hundred lost, a peer that hears none of them is one in a
 million; it is told by the ledger then. Raising it costs 60 bytes each."""
@@ -73,6 +73,8 @@ class Tunnel:
     ) -> None:
         self.drops: Counter[VpnDrop] = Counter()
         self.table = Table(sources.entropy, inside)
+        self.lanes = self.table.lanes
+        self._hosts = self.lanes.hosts
         self.wake = NEVER
         """When to call `handle_timer` next; never later than needed."""
         self._handshakes = Handshakes(local, self.table, timing, sources)
@@ -81,12 +83,15 @@ class Tunnel:
         self._mtu = mtu
         self._timing = timing
         self._silence, self._refresh_after = timing.silence, timing.refresh_after
-        self._reject_after = timing.reject_after
+        self._reject_after, self._rekey_after = timing.reject_after, timing.rekey_after
+        self._keepalive = timing.keepalive
         self._chacha = chacha
         self._underground = underground or Underground()
         self.paths = Paths(self.table, self._underground, sources.entropy, self._handshakes.has_session)
         self.relaying = Relaying(self.table, self.paths.can_relay)
         self._handshakes.relays = self.paths.relays
+        self.outboxes = (self._handshakes.outbox, self.paths.outbox)
+        """What `take_outbox` takes from: while all are empty there is nothing to send."""
 
     # -- control
 
@@ -139,17 +144,24 @@ class Tunnel:
 
     def carrier(self, frame: memoryview, now: float) -> Session | None:
         """Return the session that carries a frame now, to its peer's endpoint; None when it waits or is lost."""
-        if len(frame) >= _DESTINATION.stop and frame[VNET_HEADER] == PLAIN_IPV4 and not self._inside.routes:
-            usual = self.table.find_host(bytes(frame[_DESTINATION]))
-            if usual is not None and usual.sources is None and usual.endpoint is not None:
-                session = usual.current
-                if session is not None and now < session.born + self._reject_after and not session.is_spent:
-                    return session
+        host = HOST.unpack_from(frame) if len(frame) >= HOST.size else ()
+        lane = self._hosts.get(host)
+        if lane is not None and now < lane.until and lane.session.peer.endpoint is not None:
+            return lane.session
         try:
-            return self._find_carrier(frame, now)
+            session = self._find_carrier(frame, now)
         except Refused as refused:
             self.drops[refused.drop] += 1
             return None
+        if session is not None and host and host[0] == _PLAIN_IPV4:
+            self._learn_lane(host, session, now)
+        return session
+
+    def _learn_lane(self, host: tuple[bytes, bytes], session: Session, now: float) -> None:
+        """Remember who carries packets for a host, if there is nothing else to decide until a new session is due."""
+        until = session.born + (self._rekey_after if session.is_initiator else self._reject_after)
+        if now < until and not session.is_ageing:
+            self.table.learn_lane(host, Lane(session, until))
 
     def _find_carrier(self, frame: memoryview, now: float) -> Session | None:
         packet = frame[VNET_HEADER:]
@@ -183,12 +195,16 @@ class Tunnel:
     def has_sent(self, session: Session, size: int, now: float) -> None:
         """Note that data left under a session: it may be time for a new one."""
         peer = session.peer
-        peer.has_sent(size, data_until=now + self._silence)
+        peer.sent += size
+        peer.keepalive_at = NEVER
+        if peer.silence_at == NEVER:
+            peer.silence_at = now + self._silence
+            if peer.silence_at < peer.wake:  # noqa: PLR1730 - min() takes three times as long, for each packet
+                peer.wake = peer.silence_at
         if peer.records:
             self.paths.has_sent(peer, now)
-        if session.sent >= spec.REKEY_AFTER_MESSAGES or (
-            session.is_initiator and now >= session.born + self._timing.rekey_after
-        ):
+        is_due = session.is_initiator and now >= session.born + self._rekey_after
+        if is_due or session.sent >= spec.REKEY_AFTER_MESSAGES:
             self._handshakes.start(peer, now)
         self._wake_for(peer)
 
@@ -247,6 +263,10 @@ class Tunnel:
         session = self.table.sessions.get(index)
         return session if session is not None and now < session.born + self._reject_after else None
 
+    def usual_until(self, session: Session) -> float:
+        """Return until when records of a session ask for nothing but to be opened."""
+        return session.born + self._refresh_after
+
     def has_arrived(  # noqa: PLR0913 - what is known of datagrams that came
         self,
         session: Session,
@@ -260,10 +280,19 @@ class Tunnel:
         """Note that authentic records came; say whether what is in them may be taken. A probe changes no endpoint."""
         peer = session.peer
         path = peer.path
-        is_usual = is_data and source == peer.endpoint and session is peer.current and not path.rounds
-        if is_usual and now < session.born + self._refresh_after:  # the same as below, where nothing is to decide
+        if (  # the same as below, where nothing is to decide
+            source == peer.endpoint
+            and session is peer.current
+            and not path.rounds
+            and now < session.born + self._refresh_after
+        ):
             path.heard_at, path.check_at = now, NEVER
-            peer.has_received(size, answer_until=now + self._timing.keepalive)
+            peer.received += size
+            peer.silence_at = NEVER
+            if is_data and peer.keepalive_at == NEVER:
+                peer.keepalive_at = now + self._keepalive
+                if peer.keepalive_at < peer.wake:  # noqa: PLR1730 - as above
+                    peer.wake = peer.keepalive_at
             self._wake_for(peer)
             return True
         try:

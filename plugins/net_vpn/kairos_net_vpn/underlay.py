@@ -9,9 +9,11 @@ import errno
 import socket
 import struct
 from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
-from kairos_net_vpn.batch import HEADER_SIZE, MAX_PAYLOAD, MAX_SEGMENTS, SOL_UDP, UDP_SEGMENT, Batch
+from kairos_net_vpn.datagrams import MAX_PAYLOAD, MAX_SEGMENTS, SOL_UDP, UDP_SEGMENT
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.peer import Endpoint
@@ -44,11 +46,11 @@ class Underlay:
         if not allowed.gro:  # a data plane before this one may have asked for it
             _set(udp, UDP_GRO, 0)
 
-    def receive(self, iov: list[memoryview]) -> tuple[int, int, Endpoint] | None:
+    def receive(self, buffers: list[memoryview]) -> tuple[int, int, Endpoint] | None:
         """Receive into buffers: bytes in all, bytes of each datagram, and their source; None when nothing waits."""
         while True:
             try:
-                length, ancillary, _, source = self._udp.recvmsg_into(iov, _ANCILLARY)
+                length, ancillary, _, source = self._udp.recvmsg_into(buffers, _ANCILLARY)
             except BlockingIOError:
                 return None
             except OSError:  # an ICMP error of an earlier datagram; the peer's silence says the same
@@ -58,11 +60,20 @@ class Underlay:
                     return length, int.from_bytes(value, "little"), source
             return length, max(length, 1), source
 
-    def send(self, datagram: bytes, endpoint: Endpoint | None) -> None:
+    def send(self, datagram: bytes | memoryview, endpoint: Endpoint | None) -> None:
+        """Send a datagram."""
+        if type(endpoint) is not tuple:
+            self._divert((datagram,), endpoint)
+            return
         try:
             self._udp.sendmsg((datagram,), (), 0, endpoint)
         except OSError as error:
             self._drops[_DROPS.get(error.errno or 0, VpnDrop.UNREACHABLE)] += 1
+
+    def _divert(self, datagrams: Sequence[bytes | memoryview], endpoint: Endpoint | None) -> int:
+        """Send datagrams of one size, the last of which may be shorter, where no socket goes; return their bytes."""
+        self._drops[VpnDrop.UNREACHABLE] += len(datagrams)
+        return 0
 
     def send_whole(self, datagram: bytes, endpoint: Endpoint | None) -> None:
         """Send a datagram that nobody on the way may fragment; where it is too large for our interface, it is lost."""
@@ -77,56 +88,77 @@ class Underlay:
             for level, option in _DISCOVER:
                 _set(self._udp, option, _PMTUDISC_DONT, level)
 
-    def send_batch(self, batch: Batch, length: int, endpoint: Endpoint | None) -> int:
-        """Send the datagrams whose bodies are the first `length` bytes of a batch's; return bytes on the wire."""
-        iov = batch.filled(length)
-        step = 2 * batch.per_send
-        if len(iov) <= step:
-            self._send_alike(iov, batch.control, endpoint)
+    def send_record(self, wire: memoryview, size: int, endpoint: Endpoint | None) -> int:
+        """Send what is datagrams of one size, the last of which may be shorter; return its bytes."""
+        if type(endpoint) is not tuple:
+            return self._divert(split((wire,), size), endpoint)
+        length, (control, most) = len(wire), _segments(size)
+        if size < length <= most and self.gso:
+            try:
+                self._udp.sendmsg((wire,), control, 0, endpoint)
+            except OSError as error:
+                self._refused(error, (wire,), size, endpoint)
         else:
-            for first in range(0, len(iov), step):
-                self._send_alike(iov[first : first + step], batch.control, endpoint)
-        return length + HEADER_SIZE * (len(iov) // 2)
+            for at in range(0, length, most):
+                self._send_alike((wire[at : at + most],), size, control, endpoint)
+        return length
 
-    def send_uneven(self, iov: list[memoryview], endpoint: Endpoint | None) -> int:
-        """Send datagrams (header and body in turn), runs of one size together; return bytes on the wire."""
-        if len(iov) == 2:
-            self._send_alike(iov, [], endpoint)
-            return len(iov[0]) + len(iov[1])
-        total, first = 0, 0
-        sizes = [len(iov[at]) + len(iov[at + 1]) for at in range(0, len(iov), 2)]
+    def send_uneven(self, datagrams: Sequence[memoryview], endpoint: Endpoint | None) -> int:
+        """Send datagrams, runs of one size together; return their bytes."""
+        if len(datagrams) == 1:
+            self.send(datagrams[0], endpoint)
+            return len(datagrams[0])
+        sizes, first = list(map(len, datagrams)), 0
         while first < len(sizes):
             size = sizes[first]
             end = first + 1
-            limit = min(len(sizes), first + max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // size)))
+            control, most = _segments(size)
+            limit = min(len(sizes), first + max(1, most // size))
             while end < limit and sizes[end] == size:
                 end += 1
             if end < limit and sizes[end] < size:  # the last may be shorter
                 end += 1
-            self._send_alike(iov[2 * first : 2 * end], [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))], endpoint)
-            total += sum(sizes[first:end])
-            first = end
-        return total
-
-    def _send_alike(
-        self, iov: list[memoryview], control: list[tuple[int, int, bytes]], endpoint: Endpoint | None
-    ) -> None:
-        try:
-            if len(iov) > 2 and self.gso:
-                self._udp.sendmsg(iov, control, 0, endpoint)
-                return
-            for at in range(0, len(iov), 2):
-                self._udp.sendmsg(iov[at : at + 2], (), 0, endpoint)
-        except OSError as error:
-            if error.errno in _UNSUPPORTED and len(iov) > 2 and self.gso:
-                self._send_each(iov, endpoint)
-                self.gso = error.errno == errno.EINVAL
+            if type(endpoint) is tuple:
+                self._send_alike(datagrams[first:end], size, control, endpoint)
             else:
-                self._drops[_DROPS.get(error.errno or 0, VpnDrop.UNREACHABLE)] += 1
+                self._divert(datagrams[first:end], endpoint)
+            first = end
+        return sum(sizes)
 
-    def _send_each(self, iov: list[memoryview], endpoint: Endpoint | None) -> None:
-        for at in range(0, len(iov), 2):
-            self._send_alike(iov[at : at + 2], [], endpoint)
+    def _send_alike(self, parts: Sequence[memoryview], size: int, control: Control, endpoint: Endpoint) -> None:
+        """Send datagrams of one size in any parts; the last datagram may be shorter."""
+        is_many = len(parts) > 1 or len(parts[0]) > size
+        try:
+            if not is_many:
+                self._udp.sendmsg(parts, (), 0, endpoint)
+            elif self.gso:
+                self._udp.sendmsg(parts, control, 0, endpoint)
+            else:
+                for datagram in split(parts, size):
+                    self._udp.sendmsg((datagram,), (), 0, endpoint)
+        except OSError as error:
+            self._refused(error, parts if is_many else (), size, endpoint)
+
+    def _refused(self, error: OSError, parts: Sequence[memoryview], size: int, endpoint: Endpoint) -> None:
+        """Send the datagrams of a send that failed one by one, if that may help."""
+        if error.errno in _UNSUPPORTED and parts and self.gso:
+            for datagram in split(parts, size):
+                self._send_alike((datagram,), size, [], endpoint)
+            self.gso = error.errno == errno.EINVAL
+        else:
+            self._drops[_DROPS.get(error.errno or 0, VpnDrop.UNREACHABLE)] += 1
+
+
+def split(parts: Sequence[memoryview], size: int) -> list[memoryview]:
+    """Return datagrams, each begins in a part at a multiple of `size` bytes."""
+    return [part[at : at + size] for part in parts for at in range(0, len(part), size)]
+
+
+@lru_cache(maxsize=256)
+def _segments(size: int) -> tuple[Control, int]:
+    """Return the control message for datagrams of one size, and how many bytes of them one send may have."""
+    most = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // size)) * size
+    return [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))], most
 
 
 def _has_gso(udp: socket.socket) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kairos_net_vpn.batch import HEADER_SIZE, Batch
 from kairos_net_vpn.bundle import MOST_MERGED, bundle, find_runs, merge, take_bulk
+from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received
 from kairos_net_vpn.drops import VpnDrop
-from kairos_net_vpn.inbound import PATIENCE, Inbound
-from kairos_net_vpn.opening import OUT_SIZE, Opener
+from kairos_net_vpn.inbound import Inbound
+from kairos_net_vpn.opening import Opener
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.records import TAG, Sealer
 from kairos_net_vpn.runs import Span, count_alone
@@ -48,43 +48,42 @@ def test_all_bundles_of_a_burst_but_the_last_are_as_large_or_leave_much_room(wis
     bundles = list(bundle(find_runs(views(frames)), ROOM))
     assert all(len(each) == ROOM or len(each) <= ROOM * 3 / 4 for each in bundles[:-1])
     opener = Opener(KEY, Counter())
-    batch = Batch(SIZE)
-    iov = Sealer(KEY, 0xAABBCCDD, chacha=False).seal_bundles(bundles, batch)
     arrived: list[bytes] = []
-    for at in range(0, len(iov), 2):
-        alone = Batch(SIZE, 1)
-        alone.headers[:] = iov[at]
-        alone.body[: len(iov[at + 1])] = iov[at + 1]
-        out = memoryview(bytearray(OUT_SIZE))
-        for frame in opener.open_packets(alone, Span(0, 1, len(iov[at + 1])), out):
+    for datagram in Sealer(KEY, 0xAABBCCDD, chacha=False).seal_bundles(bundles, SIZE, Buffer(1 << 18)):
+        alone = Received.copy(bytes(datagram), SIZE)
+        for frame in opener.open_packets(alone, Span(0, 1, alone.tail)):
             arrived += payloads(frame)
     assert Counter(arrived) == Counter(payload for frame in frames for payload in payloads(frame))
     assert not opener.drops
 
 
+def sealed(bundles: list[bytes]) -> bytes:
+    """Return the datagrams of bundles, all of them full, as one receive brings them."""
+    sealer = Sealer(KEY, 0xAABBCCDD, chacha=False)
+    return b"".join(sealer.seal_bundles([each.ljust(ROOM, b"\0") for each in bundles], SIZE, Buffer(1 << 18)))
+
+
 def test_a_burst_of_full_datagrams_is_opened_together_up_to_one_that_is_refused() -> None:
-    opener, batch = Opener(KEY, Counter()), Batch(SIZE)
+    opener = Opener(KEY, Counter())
     bundles = list(bundle(find_runs(views([udp(bytes(700), port) for port in range(12)])), ROOM))
-    Sealer(KEY, 0xAABBCCDD, chacha=False).seal_bundles([each.ljust(ROOM, b"\0") for each in bundles], batch)
-    assert count_alone(batch, 0, len(bundles)) == len(bundles)
-    assert count_alone(batch, 0, len(bundles) + 1) == len(bundles)  # then comes what is none
-    batch.body[batch.chunk] ^= 1
-    out = memoryview(bytearray(OUT_SIZE))
-    frames = opener.open_packets(batch, Span(0, len(bundles), batch.chunk), out)
+    wire = bytearray(sealed(bundles))
+    count = len(bundles)
+    assert count_alone(Received.copy(wire, SIZE), 0, count) == count
+    assert count_alone(Received.copy(wire + bytes(SIZE), SIZE), 0, count + 1) == count  # then comes what is none
+    wire[SIZE + HEADER_SIZE] ^= 1
+    frames = opener.open_packets(Received.copy(wire, SIZE), Span(0, count, SIZE))
     assert len(frames) == 12 - 1
     assert opener.drops.total() == 1
-    assert len(opener.open_packets(batch, Span(0, len(bundles), batch.chunk), out)) == 0
-    assert opener.losses.opened == len(bundles) - 1
+    assert len(opener.open_packets(Received.copy(wire, SIZE), Span(0, count, SIZE))) == 0
+    assert opener.losses.opened == count - 1
 
 
 def test_frames_before_a_fault_stay_as_they_were_while_the_next_datagram_is_opened() -> None:
-    opener, batch = Opener(KEY, Counter()), Batch(SIZE)
+    opener = Opener(KEY, Counter())
     good, other = udp(b"good" * 9), udp(b"else" * 9)
     entry = len(good).to_bytes(2, "little")
-    bundles = [entry + good + b"\xff\xff", entry + other + b"\0\0"]
-    Sealer(KEY, 0xAABBCCDD, chacha=False).seal_bundles([each.ljust(ROOM, b"\0") for each in bundles], batch)
-    frames = opener.open_packets(batch, Span(0, 2, batch.chunk), memoryview(bytearray(OUT_SIZE)))
-    assert [bytes(frame) for frame in frames] == [good, other]
+    wire = Received.copy(sealed([entry + good + b"\xff\xff", entry + other + b"\0\0"]), SIZE)
+    assert [bytes(frame) for frame in opener.open_packets(wire, Span(0, 2, SIZE))] == [good, other]
     assert opener.drops == {VpnDrop.MALFORMED: 1}
 
 
@@ -120,11 +119,11 @@ class Tun:
     def __init__(self, frames: list[bytes]) -> None:
         self.frames, self.written = frames, list[bytes]()
 
-    def read(self, slot: memoryview) -> int:
+    def read(self, into: list[memoryview]) -> int:
         if not self.frames:
             raise BlockingIOError
         frame = self.frames.pop(0)
-        slot[: len(frame)] = frame
+        into[0][: len(frame)] = frame
         return len(frame)
 
     def write(self, frame: memoryview) -> None:
@@ -137,13 +136,13 @@ class Cable:
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, int]] = []
 
-    def send_batch(self, batch: Batch, length: int, endpoint: Any) -> int:
-        self.sent.append((b"".join(batch.filled(length)), batch.size))
-        return length
+    def send_record(self, wire: memoryview, size: int, endpoint: Any) -> int:
+        self.sent.append((bytes(wire), size))
+        return len(wire)
 
-    def send_uneven(self, iov: list[memoryview], endpoint: Any) -> int:
-        self.sent.append((b"".join(iov), len(iov[0]) + len(iov[1])))
-        return sum(map(len, iov))
+    def send_uneven(self, datagrams: list[memoryview], endpoint: Any) -> int:
+        self.sent.append((b"".join(datagrams), len(datagrams[0])))
+        return sum(map(len, datagrams))
 
     def send(self, datagram: bytes, endpoint: Any) -> None:
         self.sent.append((datagram, len(datagram)))
@@ -173,11 +172,7 @@ class Way:
         self._device.frames = list(frames)
         self.outbound.read(self._one.wire.now)
         for wire, size in self._cable.sent:
-            at = 0
-            for part in self.inbound._iov:  # as the kernel scatters it
-                piece = wire[at : at + len(part)]
-                part[: len(piece)] = piece
-                at += len(piece)
+            self.inbound._wire.octets[: len(wire)] = wire
             self.inbound._take_received(len(wire), min(size, len(wire)), self._one.endpoint, self._other.wire.now)
         sends, written = len(self._cable.sent), self._kernel.written
         self._cable.sent, self._kernel.written = [], []
@@ -199,20 +194,3 @@ def test_the_processor_is_left_to_others_after_a_burst_of_one_flow_only(pair: An
     way.carry([udp(bytes(64)) for _ in range(9)])
     way.carry([udp(bytes(400), port) for _ in range(20) for port in (1, 2)])
     assert way.ways_given == 0
-
-
-def test_a_single_datagram_between_bursts_does_not_make_the_next_burst_dear(pair: Any) -> None:
-    way = Way(*pair)
-    burst, few = [udp(bytes([i]) * 64) for i in range(64)], [udp(b"one", port=1), udp(b"two", port=2)]
-    way.carry(burst)
-    many = way.inbound._iov
-    for _ in range(2):
-        for _ in range(PATIENCE - 1):
-            assert len(way.carry(few)[1]) == 2
-        assert way.inbound._iov is many
-        assert len(way.carry(burst)[1]) == 1
-    for _ in range(PATIENCE):
-        way.carry(few)
-    assert way.inbound._iov is way.inbound._batch.one
-    assert len(way.carry(burst)[1]) == 1
-    assert way.inbound._iov is many

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kairos_net_vpn.batch import SOL_UDP, UDP_SEGMENT, Batch, Loose
 from kairos_net_vpn.carriage import Carriage
+from kairos_net_vpn.datagrams import SOL_UDP, UDP_SEGMENT, Buffer, Received
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.loss import START
@@ -92,7 +92,7 @@ def test_a_foreign_source_and_a_foreign_destination_are_dropped_by_name(paths: A
     good = packet(one.node.address, other.node.address)
     frames = [packet("10.1.0.77", other.node.address), packet(one.node.address, "10.1.0.99"), b"\x10" + bytes(40), good]
     bundle = b"".join((10 + len(each)).to_bytes(2, "little") + bytes(10) + each for each in frames)
-    one.underlay.send_uneven(session.sealer.seal_bundles([bundle], Batch(1472)), other.udp.getsockname())
+    one.underlay.send_uneven(session.sealer.seal_bundles([bundle], 1472, Buffer(1 << 18)), other.udp.getsockname())
     assert other.receive() == [good]
     drops = {VpnDrop.SOURCE_MISMATCH: 1, VpnDrop.NOT_OURS: 1, VpnDrop.NOT_IP: 1}
     assert other.node.tunnel.drops == drops
@@ -116,7 +116,7 @@ def test_a_record_moves_the_peer_but_not_one_out_of_the_tunnel(paths: Any, packe
 def test_a_record_under_an_old_or_unknown_session_is_dropped_by_name(paths: Any, packet: Any) -> None:
     one, other = paths
     session = one.node.knows(other.node).current
-    iov = session.sealer.seal_bundles([b"\x0b\0" + bytes(11)], Batch(1472))
+    iov = session.sealer.seal_bundles([b"\x0b\0" + bytes(11)], 1472, Buffer(1 << 18))
     wire = b"".join(iov)
     other.node.wire.now += 1000
     one.udp.sendto(wire, other.udp.getsockname())
@@ -187,7 +187,7 @@ def test_after_small_datagrams_that_came_together_large_ones_come_whole(paths: A
     for size, count in ((20, 3), (1300, 40), (20, 3), (1300, 40)):
         frame = bytes(10) + packet(one.node.address, other.node.address, bytes(size))
         bundles = [len(frame).to_bytes(2, "little") + frame] * count
-        one.underlay.send_uneven(sealer.seal_bundles(bundles, Batch(1472)), other.udp.getsockname())
+        one.underlay.send_uneven(sealer.seal_bundles(bundles, 1472, Buffer(1 << 18)), other.udp.getsockname())
         assert other.receive() == [frame[10:]] * count
 
 
@@ -213,7 +213,7 @@ def test_the_first_frame_of_a_new_session_confirms_it(wire: Any, packet: Any) ->
     assert peer.current is None
     path = NodePath(bob, Offloads())
     frame = bytes(10) + packet(alice.address, bob.address)
-    sealed = session.sealer.seal_bundles([len(frame).to_bytes(2, "little") + frame], Batch(1472))
+    sealed = session.sealer.seal_bundles([len(frame).to_bytes(2, "little") + frame], 1472, Buffer(1 << 18))
     sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sender:
         sender.sendto(b"".join(sealed), path.udp.getsockname())
@@ -223,18 +223,14 @@ def test_the_first_frame_of_a_new_session_confirms_it(wire: Any, packet: Any) ->
     path.close()
 
 
-def test_datagrams_of_another_size_are_laid_out_as_they_were_sent() -> None:
-    batch, loose, wire = Batch(100), Loose(), os.urandom(530)
-    at = 0
-    for piece in batch.many:
-        part = wire[at : at + len(piece)]
-        piece[: len(part)] = part
-        at += len(part)
-    assert batch.flat(batch.many, len(wire)) == wire
-    loose.load(wire, 60)
-    assert loose.chunk == 44
-    assert bytes(loose.headers) == b"".join(wire[i : i + 16] for i in range(0, 530, 60))
-    assert bytes(loose.body) == b"".join(wire[i + 16 : i + 60] for i in range(0, 530, 60))
+@pytest.mark.parametrize("size", [60, 64, 104])
+@pytest.mark.parametrize("length", [520, 530, 535])
+def test_headers_and_datagrams_of_a_receive_are_those_that_were_sent(size: int, length: int) -> None:
+    wire = os.urandom(length)
+    received, sent = Received.copy(wire, size), [wire[at : at + size] for at in range(0, length, size)]
+    assert (received.count, received.tail) == (len(sent), len(sent[-1]))
+    assert bytes(received.headers) == b"".join(each[:16] for each in sent if len(each) >= 16)
+    assert [bytes(received.datagram(at)) for at in range(received.count)] == sent
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,18 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kairos_net_vpn import kept, repairs, sides
-from kairos_net_vpn.batch import HEADER_SIZE, Batch, Loose
+from kairos_net_vpn import repairs, sides
+from kairos_net_vpn.datagrams import Buffer, Received
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.kept import RING, Kept
 from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.order import MOST, Order
-from kairos_net_vpn.records import Sealer
+from kairos_net_vpn.outbound import Slot
+from kairos_net_vpn.records import ROOM, Sealer
 from kairos_net_vpn.runs import Span
 from kairos_net_vpn.sides import Wanted, decode_repair, encode_repair
-from kairos_net_vpn.vnet import GSO_TCPV4, GSO_UDP_L4, HEADER, MAX_FRAME, NEEDS_CSUM, TCP, UDP
+from kairos_net_vpn.underlay import split
+from kairos_net_vpn.vnet import GSO_TCPV4, HEADER, NEEDS_CSUM, TCP
 
 KEY = bytes(range(32))
 SIZE = 1472
@@ -48,17 +50,20 @@ class Line:
         self._loses = loses
         self._sealer = Sealer(KEY, 0xAABBCCDD, chacha=False)
         self._out = memoryview(bytearray(OUT_SIZE))
+        self._slot, self._spare = Slot(), Buffer(1 << 18)
         self._under_way: deque[tuple[float, list[Wanted]]] = deque()
 
     def send(self, frame: bytes, members: int = 64) -> None:
-        slot, batch = memoryview(bytearray(MAX_FRAME + (1 << 16))), self.kept.lend(SIZE)
-        slot[: len(frame)] = frame
-        number = self._sealer.counter
-        used = self._sealer.seal_super(slot, len(frame), batch, members)
-        self.kept.keep(SESSION, number, used)
-        iov = batch.filled(used)
+        slot, number = self._slot, self._sealer.counter
+        slot.octets[ROOM : ROOM + len(frame)] = frame
+        mould = self._sealer.mould(slot.octets[ROOM : ROOM + len(frame)], SIZE, members)
+        wire = self._sealer.seal_super(slot, len(frame), mould, self._spare)
+        if mould.here is not None:
+            self._slot = self.kept.keep((SESSION, number), wire, SIZE, slot, Slot)
+        else:
+            self._spare = self.kept.keep((SESSION, number), wire, SIZE, self._spare, lambda: Buffer(1 << 18))
         self.now += 0.0001
-        self._carry([bytes(iov[at]) + bytes(iov[at + 1]) for at in range(0, len(iov), 2)])
+        self._carry([bytes(each) for each in split((wire,), SIZE)])
         self.answer()
 
     def answer(self) -> None:
@@ -66,11 +71,15 @@ class Line:
         while self._under_way and self._under_way[0][0] <= self.now:
             _, wanted = self._under_way.popleft()
             again = [
-                b"".join(self.kept.find(SESSION, each.number, each.group, member))
+                self.find(each.number, each.group, member)
                 for each in decode_repair(encode_repair(wanted))
                 for member in each.members
             ]
             self._carry([datagram for datagram in again if datagram])
+
+    def find(self, number: int, group: int, member: int) -> bytes:
+        """Return a datagram that is kept; nothing when it is not."""
+        return bytes(self.kept.find(SESSION, number, group, member) or b"")
 
     def rest(self, seconds: float = 0.1) -> None:
         """Let time pass, as the data plane does."""
@@ -100,10 +109,8 @@ class Line:
     def _receive(self, datagrams: list[bytes]) -> None:
         if not datagrams:
             return
-        batch, wire = Loose(), b"".join(datagrams)
-        batch.load(wire, max(map(len, datagrams)))
-        tail = len(datagrams[-1]) - HEADER_SIZE
-        for frame in self.opener.open(batch, Span(0, len(datagrams), tail), self._out):
+        wire = Received.copy(b"".join(datagrams), max(map(len, datagrams)))
+        for frame in self.opener.open(wire, Span(0, wire.count, wire.tail), self._out):
             before = self.opener.first_awaited(self.now)
             self.frames += map(bytes, self.opener.order.pass_on(frame, self.opener.last, before))
         self._ask()
@@ -234,7 +241,7 @@ def test_what_is_only_overtaken_becomes_whole_however_much_it_is() -> None:
     line = Line()
     line._carry, carry = lambda _: None, line._carry  # type: ignore[method-assign]
     line.send(tcp(0))
-    sent = [b"".join(line.kept.find(SESSION, 0, 0, member)) for member in range(14)]
+    sent = [line.find(0, 0, member) for member in range(14)]
     carry(sent[10:12] + sent[:1])  # nine are missing before the last that came
     assert not line.asked
     carry(sent[1:10])
@@ -245,35 +252,32 @@ def test_what_is_only_overtaken_becomes_whole_however_much_it_is() -> None:
 def test_what_comes_twice_since_it_was_asked_for_is_no_replay() -> None:
     line = Line(lambda place: place == 3)
     line.send(tcp(0))
-    again = b"".join(line.kept.find(SESSION, 0, 0, 2))
+    again = line.find(0, 0, 2)
     line._receive([again])  # it comes by itself, and then as the answer
     line.rest()
     assert line.frames == [tcp(0)]
     assert line.opener.drops == {VpnDrop.UNNEEDED: 1}
-    line._receive([b"".join(line.kept.find(SESSION, 0, 0, 5))])
+    line._receive([line.find(0, 0, 5)])
     assert line.opener.drops == {VpnDrop.UNNEEDED: 2}
     line.send(tcp(1))
-    line._receive([b"".join(line.kept.find(SESSION, 1, 0, 5))])
+    line._receive([line.find(1, 0, 5)])
     assert line.opener.drops == {VpnDrop.UNNEEDED: 2, VpnDrop.REPLAYED: 1}
 
 
 def test_only_super_packets_are_asked_for() -> None:
-    opener, sealer, batch = Opener(KEY, Counter()), Sealer(KEY, 1 << 20, chacha=False), Batch(SIZE)
-    side = sealer.seal_side(bytes(4000), SIZE)
-    wire = b"".join([*side[:2], *side[4:]])
-    loose = Loose()
-    loose.load(wire, SIZE)
+    opener, sealer = Opener(KEY, Counter()), Sealer(KEY, 1 << 20, chacha=False)
+    first, _, last = sealer.seal_side(bytes(4000), SIZE)
+    wire = Received.copy(bytes(first) + last, SIZE)
     out = memoryview(bytearray(OUT_SIZE))
-    assert not list(opener.open(loose, Span(0, 2, len(wire) - SIZE - HEADER_SIZE), out))
+    assert not list(opener.open(wire, Span(0, 2, wire.tail), out))
     assert len(opener.waiting) == 1
     assert opener.choose_wanted(1.0) == []
-    assert batch.size == SIZE
 
 
 def test_a_datagram_of_an_opened_group_does_not_wait_for_the_rest() -> None:
     line = Line()
     line.send(tcp(1))
-    first = b"".join(line.kept.find(SESSION, 0, 0, 0))
+    first = line.find(0, 0, 0)
     line._receive([first])
     assert not line.opener.waiting
     assert line.opener.drops == {VpnDrop.REPLAYED: 1}
@@ -287,8 +291,8 @@ def test_the_last_super_packets_are_kept_and_no_more() -> None:
     for number in range(RING + 3):
         line.send(tcp(number), members=4)
     per_packet = line._sealer.counter // (RING + 3)
-    assert line.kept.find(SESSION, 2 * per_packet, 0, 0) == []
-    assert len(line.kept.find(SESSION, 3 * per_packet, 0, 0)) == 2
+    assert line.find(2 * per_packet, 0, 0) == b""
+    assert len(line.find(3 * per_packet, 0, 0)) == SIZE
     assert len(line.kept._places) == RING
 
 
@@ -302,31 +306,22 @@ def test_every_datagram_is_found_by_its_name_and_nothing_else(members: int) -> N
     number = line._sealer.counter // 2
     for at, sent in enumerate(carried):
         for datagram in sent:
-            found = line.kept.find(SESSION, at * number, datagram[7], datagram[6])
-            assert b"".join(found) == datagram
-    assert line.kept.find(SESSION + 1, 0, 0, 0) == [], "of another session"
-    assert line.kept.find(SESSION, number - 1, 0, 0) == ([] if number > 1 else line.kept.find(SESSION, 0, 0, 0))
-    assert line.kept.find(SESSION, 0, 0, 15) == []
-    assert line.kept.find(SESSION, 0, 200, 0) == []
-    assert line.kept.find(SESSION, 0, 0, min(members, 14)) == [], "that is the next group's"
+            assert line.find(at * number, datagram[7], datagram[6]) == datagram
+    assert line.kept.find(SESSION + 1, 0, 0, 0) is None, "of another session"
+    assert line.find(number - 1, 0, 0) == (b"" if number > 1 else line.find(0, 0, 0))
+    assert line.find(0, 0, 15) == b""
+    assert line.find(0, 200, 0) == b""
+    assert line.find(0, 0, min(members, 14)) == b"", "that is the next group's"
 
 
-def test_what_has_too_many_datagrams_to_be_kept_is_refused_and_changes_nothing() -> None:
-    ip = struct.pack("!BBHHHBBHII", 0x45, 0, 28 + 60000, 0, 0x4000, 64, UDP, 0, 1, 2)
-    frame = HEADER.pack(NEEDS_CSUM, GSO_UDP_L4, 28, 800, 20, 6) + ip + bytes(8) + bytes(60000)
-    slot, sealer = memoryview(bytearray(MAX_FRAME + (1 << 16))), Sealer(KEY, 1 << 20, chacha=False)
-    slot[: len(frame)] = frame
-    with pytest.raises(Refused):
-        sealer.seal_super(slot, len(frame), Kept().lend(SIZE), 1)
-    assert (sealer.counter, bytes(slot[: len(frame)])) == (0, frame)
-    assert sealer.seal_super(slot, len(frame), Batch(SIZE), 1) > kept.MOST * (SIZE - HEADER_SIZE)
-
-
-def test_buffers_of_another_size_take_the_place_of_the_old() -> None:
-    store = Kept()
-    for _ in range(kept.RING):
-        assert store.lend(1472).size == 1472
-    assert store.lend(1300).size == 1300
+@pytest.mark.parametrize("members", [4, 64])
+def test_who_leaves_a_buffer_gets_one_that_is_no_longer_kept(members: int) -> None:
+    line = Line()
+    for number in range(3 * RING):
+        line.send(tcp(number), members)
+        held = {id(record.buffer) for record in line.kept._places.values()}
+        assert len(held) == len(line.kept._places)
+        assert not held & {id(line._slot), id(line._spare)}
 
 
 # -- the question

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from kairos_net_vpn.datagrams import HEADER_SIZE, can_overlay
 from kairos_net_vpn.noise import Local
 from kairos_net_vpn.records import CHACHA, HEADER, Cipher, derive_cipher
 
@@ -55,13 +56,27 @@ class Member:
         return source in self.addresses or (behind and self.number == 1 and ip_address(source) in BEHIND)
 
     def seal(self, session: int, head: Head, plain: bytes, chunk: int) -> list[bytes]:
-        """Return the datagrams of a group, each with at most `chunk` bytes behind its header, at most 64."""
+        """Return the datagrams of a group, each with `chunk` bytes beside its header but the last, at most 64.
+
+        Where the headers have no place over the ciphertext they are put before each part.
+        """
         self.sealed.append(plain)
         index = self.indices[session]
         cipher = self._ciphers[session][bool(head.kind & CHACHA)]
         whole = cipher.encrypt(head.pack(index, 0)[4:], plain, None)
-        parts = [whole[at : at + chunk] for at in range(0, len(whole), chunk)][:64]
-        return [head.pack(index, member) + part for member, part in enumerate(parts)]
+        count = -(-len(whole) // chunk)
+        size = HEADER_SIZE + chunk
+        if not can_overlay(size, count):
+            parts = [whole[at : at + chunk] for at in range(0, len(whole), chunk)][:64]
+            return [head.pack(index, member) + part for member, part in enumerate(parts)]
+        wire = bytearray(HEADER_SIZE * count) + whole
+        covered = [wire[at * size : at * size + HEADER_SIZE] for at in range(1, count)]
+        wire[HEADER_SIZE : HEADER_SIZE * count] = b"".join(each[:8] for each in covered) + b"".join(
+            each[8:] for each in covered
+        )
+        for member in range(min(count, 256)):
+            wire[member * size : member * size + HEADER_SIZE] = head.pack(index, member)
+        return [bytes(wire[at : at + size]) for at in range(0, len(wire), size)][:64]
 
     def seal_true(self, session: int, head: Head, plain: bytes, chunk: int) -> list[bytes]:
         """Return the same with the number and the members that are right."""

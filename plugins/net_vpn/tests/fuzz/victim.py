@@ -18,16 +18,17 @@ from kairos_net_vpn import tun
 from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.endpoints import Endpoints
 from kairos_net_vpn.handshakes import Sources
-from kairos_net_vpn.inbound import SIZES, Inbound
+from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.noise import Local, SessionKeys
 from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.order import MOST
 from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.parts import MOST_HELD
 from kairos_net_vpn.path import MAX_ASKED, Via
 from kairos_net_vpn.paths import Underground
 from kairos_net_vpn.peer import NEVER, Endpoint, Peer
 from kairos_net_vpn.prefixes import Inside
-from kairos_net_vpn.records import MAX_GROUP, PACKETS
+from kairos_net_vpn.records import PACKETS
 from kairos_net_vpn.relaying import MAX_PAIRS
 from kairos_net_vpn.runs import MAX_WAITING
 from kairos_net_vpn.session import Session
@@ -69,8 +70,8 @@ class Victim:
         self.carriage = Carriage(self.port, allowed, self.tunnel, lambda: self.now)
         self.outbound = self._outbound()
         self.inbound = Inbound(self.tunnel, self.tun, self.carriage, self.outbound)
-        out = self.inbound._out
-        out[:] = (STALE * (len(out) // len(STALE) + 1))[: len(out)]
+        for stale in (self.inbound._out, self.inbound._wire.octets):
+            stale[:] = (STALE * (len(stale) // len(STALE) + 1))[: len(stale)]
         for member in MEMBERS:
             self._meet(member)
         if relayed:
@@ -104,6 +105,7 @@ class Victim:
         if outbound is None:
             outbound = Victim.way_out = Outbound(self.tunnel, self.tun, self.carriage)
         outbound._tunnel, outbound._tun, outbound._underlay = self.tunnel, self.tun, self.carriage
+        outbound._courses = self.tunnel.lanes.courses
         return outbound
 
     def _meet(self, member: Member) -> None:
@@ -165,8 +167,7 @@ class Victim:
     def _act(self, action: Any) -> None:
         with patch.object(tun, "os", self.device):
             action()
-            for datagram, endpoint in self.tunnel.take_outbox():
-                self.carriage.send(datagram, endpoint)
+            self.carriage.flush(self.tunnel.take_outbox())
 
     # -- how it bears it
 
@@ -194,7 +195,6 @@ class Victim:
         assert len(table.sessions) <= SESSIONS * len(MEMBERS)
         assert len(table.pending) <= len(MEMBERS)
         assert len(self.tunnel.relaying._quota) <= MAX_PAIRS
-        assert len(self.inbound._batches) <= SIZES
         assert all(len(text) <= MAX_TEXT for text in self.tunnel.paths.reflexive.values())
         for peer in table:
             assert len(peer.path.asked) <= MAX_ASKED
@@ -204,7 +204,7 @@ class Victim:
                 assert not opener.sides
                 groups = opener.waiting.values()
                 assert len(groups) <= MAX_WAITING
-                assert all(len(parts.buffer) == MAX_GROUP for parts in groups)
+                assert all(len(parts.buffer.octets) == MOST_HELD for parts in groups)
                 assert len(opener.order) <= MOST
                 assert not opener.order or self.inbound.wake < NEVER
                 assert len(opener.repaired) <= MAX_WAITING

@@ -1,0 +1,170 @@
+"""What is known of packets that come and go all the time: one look-up takes the place of all that led to it. Pure.
+
+It follows from routes, sessions and what was examined once. Who changes one of these forgets all of it (`Lanes.forget`,
+by table.py); what changes by itself - time, endpoints, the sizes of datagrams and groups - is compared each time.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from kairos_net_vpn.datagrams import Overlay, Received
+from kairos_net_vpn.vnet import GSO_ECN, GSO_TCPV4, GSO_UDP_L4, PLAIN_IPV4, VNET_HEADER
+
+if TYPE_CHECKING:
+    from kairos_net_vpn.records import Sealer
+    from kairos_net_vpn.session import Session
+    from kairos_net_vpn.shape import Shape
+
+MOST = 64
+"""Courses and arrivals that are known, 1 KB each. Raising it helps where many streams have many sizes."""
+HOST = struct.Struct("<10xc15x4s")
+"""Of a frame: the first byte of its packet, and where the destination is in IPv4."""
+TCP_TRAITS = struct.Struct("<11s8xB6x4s12xB")
+UDP_TRAITS = struct.Struct("<11s8xB6x4s13x")
+"""All that decides where a super-packet with IPv4 goes and how it is cut, but its length: virtio header and the first
+byte of its packet, protocol, destination, and the byte in which TCP says how long its header is."""
+TCP_ADMITTED = struct.Struct("<14s5xB2x8s12xB")
+UDP_ADMITTED = struct.Struct("<14s5xB2x8s13x")
+"""All that decides whether a super-packet with IPv4 may come in, but its length: the same with both addresses, and the
+length that the packet says."""
+_KINDS = frozenset({GSO_TCPV4, GSO_TCPV4 | GSO_ECN, GSO_UDP_L4})
+
+Key: TypeAlias = tuple[int, tuple[bytes | int, ...]]
+
+
+class Cut(NamedTuple):
+    """How a super-packet is cut: datagrams in a group, bytes of headers, of a slice, of a group's plaintext."""
+
+    members: int
+    header: int
+    stride: int
+    plain: int
+
+
+class Here(NamedTuple):
+    """Where the parts of a record of one group are in the buffer that its frame lies in, at byte ROOM.
+
+    `first` is the first half of its first header, `firsts` of the others'. The rest says where: the first header, the
+    nonce, the plaintext, the ciphertext, all of it; and the `overlay`.
+    """
+
+    first: bytes
+    firsts: memoryview
+    head: slice
+    nonce: slice
+    plain: slice
+    sealed: slice
+    wire: slice
+    overlay: Overlay
+
+
+class Mould(NamedTuple):
+    """What super-packets of one length that are cut alike have in common.
+
+    `firsts` is the first half of each datagram's header, `second` the first two bytes of the other half. A record of
+    one group is sealed `here`, where it lies.
+    """
+
+    cut: Cut
+    groups: int
+    datagrams: int
+    size: int
+    second: int
+    firsts: memoryview
+    here: Here | None
+
+
+class Lane(NamedTuple):
+    """The session that carries packets for a host, until it is time for another."""
+
+    session: Session
+    until: float
+
+
+class Course(NamedTuple):
+    """Where super-packets go that are alike in all that matters, and how they are cut: in groups of `members`."""
+
+    session: Session
+    until: float
+    sealer: Sealer
+    members: int
+    mould: Mould
+
+    def holds(self, now: float) -> bool:
+        """Say whether nothing has changed by itself that a super-packet's way depends on."""
+        peer = self.session.peer
+        is_cut_so = self.mould.size == peer.datagram and self.members == peer.members.count
+        return is_cut_so and now < self.until and peer.endpoint is not None
+
+
+class Arrival(NamedTuple):
+    """What receives of one length that began with the same session were: a super-packet of one group, and admitted.
+
+    `sealed` and `plain` say where in the buffer its ciphertext and then its frame are.
+    """
+
+    session: Session
+    until: float
+    shape: Shape
+    sealed: slice
+    plain: slice
+    traits: struct.Struct
+    admitted: tuple[bytes | int, ...]
+
+
+class Lanes:
+    """What is known now. Each is looked up directly, since a call would cost more than the look-up."""
+
+    __slots__ = ("arrivals", "courses", "has_routes", "hosts")
+
+    def __init__(self, *, has_routes: bool) -> None:
+        self.has_routes = has_routes
+        """Whether there are networks behind this node: then each packet is looked at."""
+        self.hosts: dict[tuple[bytes, ...], Lane] = {}
+        self.courses: dict[Key, Course] = {}
+        self.arrivals: dict[tuple[bytes, int, int], Arrival] = {}
+
+    def forget(self) -> None:
+        self.hosts.clear()
+        self.courses.clear()
+        self.arrivals.clear()
+
+    def learn_course(self, frame: memoryview, key: Key, course: Course) -> None:
+        """Remember the course of a super-packet whose host has a lane, if its key says all else that it depends on."""
+        if is_plain(frame):
+            if len(self.courses) >= MOST:
+                self.courses.clear()
+            self.courses[key] = course
+
+    def learn_arrival(self, wire: Received, what: tuple[Session, float, Shape], frame: memoryview) -> None:
+        """Remember what a receive was, if it was one group, and its traits say all that `frame` was admitted for."""
+        session, until, shape = what
+        peer = session.peer
+        is_simple = peer.sources is None and not self.has_routes and is_plain(frame) and session is peer.current
+        if shape.groups > 1 or not is_simple:
+            return
+        if len(self.arrivals) >= MOST:
+            self.arrivals.clear()
+        begin, end = shape.places[0][0], wire.length
+        traits = UDP_ADMITTED if frame[1] == GSO_UDP_L4 else TCP_ADMITTED
+        self.arrivals[wire.octets[:4].tobytes(), wire.length, wire.size] = Arrival(
+            session,
+            until,
+            shape,
+            slice(begin, end),
+            slice(begin, begin + len(frame)),
+            traits,
+            traits.unpack_from(frame),
+        )
+
+
+def is_plain(frame: memoryview) -> bool:
+    """Say whether a super-packet is of a kind that its traits say everything of."""
+    return len(frame) >= TCP_ADMITTED.size and frame[1] in _KINDS and frame[VNET_HEADER] == PLAIN_IPV4
+
+
+def key_of(octets: memoryview, at: int, length: int) -> Key:
+    """Return what tells courses apart; there are 43 bytes or more from `at` on, whatever the frame has."""
+    return length, (UDP_TRAITS if octets[at + 1] == GSO_UDP_L4 else TCP_TRAITS).unpack_from(octets, at)
