@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections import Counter
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,9 @@ from kairos_net_vpn.records import TAG, Sealer
 from kairos_net_vpn.runs import Span, count_alone
 from kairos_net_vpn.vnet import GSO_NONE, GSO_UDP_L4, HEADER, NEEDS_CSUM, UDP, check_super, segment
 
+sys.path.insert(0, str(Path(__file__).parent))
+stand_ins: Any = import_module("stand_ins")
+Cable, Tun = stand_ins.Cable, stand_ins.Tun
 KEY = bytes(range(32))
 SIZE = 1472
 ROOM = SIZE - HEADER_SIZE - TAG
@@ -113,41 +119,6 @@ def test_flows_that_share_a_burst_are_bundled_and_so_is_what_fits_a_datagram() -
     assert take_bulk(lone, ROOM) == ([], lone)
 
 
-class Tun:
-    """A TUN device with virtio headers, of which 64 frames wait."""
-
-    def __init__(self, frames: list[bytes]) -> None:
-        self.frames, self.written = frames, list[bytes]()
-
-    def read(self, into: list[memoryview]) -> int:
-        if not self.frames:
-            raise BlockingIOError
-        frame = self.frames.pop(0)
-        into[0][: len(frame)] = frame
-        return len(frame)
-
-    def write(self, frame: memoryview) -> None:
-        self.written.append(bytes(frame))
-
-
-class Cable:
-    """An underlay that notes what is sent, each send as what the other side receives."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[bytes, int]] = []
-
-    def send_record(self, wire: memoryview, size: int, endpoint: Any) -> int:
-        self.sent.append((bytes(wire), size))
-        return len(wire)
-
-    def send_uneven(self, datagrams: list[memoryview], endpoint: Any) -> int:
-        self.sent.append((b"".join(datagrams), len(datagrams[0])))
-        return sum(map(len, datagrams))
-
-    def send(self, datagram: bytes, endpoint: Any) -> None:
-        self.sent.append((datagram, len(datagram)))
-
-
 class Way:
     """From one node's device to another's kernel."""
 
@@ -156,7 +127,7 @@ class Way:
             here.knows(there).peer.records = True
             here.knows(there).peer.datagram = SIZE
         self._one, self._other = one, other
-        self._device, self._cable, self._kernel = Tun([]), Cable(), Tun([])
+        self._device, self._cable, self._kernel = Tun(), Cable(), Tun()
         self.ways_given = 0
         outbound: Any = Outbound(one.tunnel, self._device, self._cable, self._give_way)  # type: ignore[arg-type]
         answers: Any = Outbound(other.tunnel, self._kernel, Cable())  # type: ignore[arg-type]
@@ -171,7 +142,7 @@ class Way:
         self.outbound._expected = len(frames)
         self._device.frames = list(frames)
         self.outbound.read(self._one.wire.now)
-        for wire, size in self._cable.sent:
+        for wire, size, _ in self._cable.sent:
             self.inbound._wire.octets[: len(wire)] = wire
             self.inbound._take_received(len(wire), min(size, len(wire)), self._one.endpoint, self._other.wire.now)
         sends, written = len(self._cable.sent), self._kernel.written

@@ -1,0 +1,40 @@
+"""What stands for a TUN device and for the underlay, where a test looks at what a node's way out makes of frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Tun:
+    """A TUN device with virtio headers, on which frames wait; keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self.frames, self.written = list[bytes](), list[bytes]()
+
+    def read(self, into: list[memoryview]) -> int:
+        if not self.frames:
+            raise BlockingIOError
+        frame = self.frames.pop(0)
+        into[0][: len(frame)] = frame
+        return len(frame)
+
+    def write(self, frame: memoryview) -> None:
+        self.written.append(bytes(frame))
+
+
+class Cable:
+    """An underlay that notes each send: what the other side receives, the size of its datagrams, where to."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, int, Any]] = []
+
+    def send_record(self, wire: memoryview, size: int, endpoint: Any) -> int:
+        self.sent.append((bytes(wire), size, endpoint))
+        return len(wire)
+
+    def send_uneven(self, datagrams: list[memoryview], endpoint: Any) -> int:
+        self.sent.append((b"".join(datagrams), len(datagrams[0]), endpoint))
+        return sum(map(len, datagrams))
+
+    def send(self, datagram: bytes, endpoint: Any) -> None:
+        self.sent.append((datagram, len(datagram), endpoint))
