@@ -92,10 +92,10 @@ class Inbound:
             self._ask(session, now)
         return True
 
-    def _take(self, wire: Received, source: Endpoint, now: float) -> bool:
-        """Take the datagrams of one receive; say whether there were authentic records."""
+    def _take(self, wire: Received, source: Endpoint, now: float) -> None:
+        """Take the datagrams of one receive."""
         whole = wire.count - (wire.tail < HEADER_SIZE)
-        at, opened = 0, False
+        at = 0
         while at < wire.count:
             start = at * wire.size
             index = int.from_bytes(wire.octets[start : start + 4], "little")
@@ -107,11 +107,10 @@ class Inbound:
             end = at + alone if alone else _end_of(wire, at, whole)
             span = Span(at, end, wire.tail if end == wire.count else wire.size)
             if alone:
-                opened |= self._take_packets(wire, (index, span), source, now)
+                self._take_packets(wire, (index, span), source, now)
             else:
-                opened |= self._take_records(wire, (index, span), source, now)
+                self._take_records(wire, (index, span), source, now)
             at = end
-        return opened
 
     def _take_many(self, wire: Received, source: Endpoint, now: float) -> None:
         """Take many datagrams, as `_take` but sooner where they are one whole super-packet, cut like one before."""
@@ -131,27 +130,26 @@ class Inbound:
             if session.opener.waiting:
                 self._ask(session, now)
 
-    def _take_packets(self, wire: Received, what: tuple[int, Span], source: Endpoint, now: float) -> bool:
-        """Take datagrams of small packets, each a group of its own. Say whether there was any."""
+    def _take_packets(self, wire: Received, what: tuple[int, Span], source: Endpoint, now: float) -> None:
+        """Take datagrams of small packets, each a group of its own."""
         index, span = what
         session = self._tunnel.find_session(index, now)
         if session is None:
-            return False
+            return
         opener = session.opener
         opened = opener.losses.opened
         frames = opener.open_packets(wire, span)
         if opener.losses.opened == opened:
-            return False
+            return
         size = (span.end - span.first - 1) * wire.size + span.tail
         if not self._tunnel.has_arrived(session, size, source, now, is_data=bool(frames)):
-            return False
+            return
         for frame in frames:
             self._hand_over(frame, session, now)
         if opener.report is not None or opener.losses.is_due(now):
             self._exchange_reports(session, now)
         if opener.waiting or opener.repaired:
             self._ask(session, now)
-        return bool(frames)
 
     def _hand_over(self, frame: memoryview, session: Session, now: float) -> bool:
         """Write a frame, if the peer may send it; part of a TCP stream in its order. Say whether it has no padding."""
@@ -186,19 +184,19 @@ class Inbound:
         if packet is not None:
             self._tun.write_packet(packet)
 
-    def _take_records(self, wire: Received, what: tuple[int, Span], source: Endpoint, now: float) -> bool:
-        """Open records of one session, and write what may come from its peer. Say whether there was any."""
+    def _take_records(self, wire: Received, what: tuple[int, Span], source: Endpoint, now: float) -> None:
+        """Open records of one session, and write what may come from its peer."""
         index, span = what
         session = self._tunnel.find_session(index, now)
         if session is None:
-            return False
+            return
         size = (span.end - span.first - 1) * wire.size + span.tail
         opener, is_ours = session.opener, False
         opened = opener.losses.opened
         for frame in opener.open(wire, span, self._out):
             if not is_ours and not self._tunnel.has_arrived(session, size, source, now):
                 opener.sides = []
-                return False
+                return
             is_ours = True
             self._hand_over(frame, session, now)
         said, opener.sides = opener.sides, []
@@ -206,13 +204,12 @@ class Inbound:
             is_data = any(map(sides.is_data, said))
             is_probe = bool(said) and not is_data and said[0][:1] != _REPAIR
             if not self._tunnel.has_arrived(session, size, source, now, is_data=is_data, is_probe=is_probe):
-                return False
+                return
         for plain in said:
             self._take_side(session, plain, source, now)
         self._exchange_reports(session, now)
         if opener.waiting or opener.repaired:
             self._ask(session, now)
-        return is_ours
 
     def _ask(self, session: Session, now: float) -> None:
         """Have the peer send again what groups of the session lack, as long as it is the one that we send in."""
