@@ -75,9 +75,9 @@ class Inbound:
 
     def _take_alike(self, wire: Received, arrival: Arrival, source: Endpoint, now: float) -> bool:
         """Take a receive that looks like one that was a super-packet and admitted; say whether it was."""
-        session, until, _, sealed, _, traits, admitted = arrival
+        session, until, shape, sealed, plain, traits, admitted = arrival
         opener = session.opener
-        frame = opener.open_alike(wire, arrival) if now < until else None
+        frame = opener.open_alike(wire, shape, sealed, plain) if now < until else None
         if frame is None:
             return False
         if not self._tunnel.has_arrived(session, sealed.stop, source, now):

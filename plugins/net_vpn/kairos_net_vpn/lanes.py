@@ -7,15 +7,14 @@ by table.py); what changes by itself - time, endpoints, the sizes of datagrams a
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from kairos_net_vpn.datagrams import Overlay, Received
+from kairos_net_vpn.datagrams import Received
+from kairos_net_vpn.mould import Mould
+from kairos_net_vpn.records import Sealer
+from kairos_net_vpn.session import Session
+from kairos_net_vpn.shape import Shape
 from kairos_net_vpn.vnet import GSO_ECN, GSO_TCPV4, GSO_UDP_L4, PLAIN_IPV4, VNET_HEADER
-
-if TYPE_CHECKING:
-    from kairos_net_vpn.records import Sealer
-    from kairos_net_vpn.session import Session
-    from kairos_net_vpn.shape import Shape
 
 MOST = 64
 """Courses and arrivals that are known, 1 KB each. Raising it helps where many streams have many sizes."""
@@ -32,48 +31,6 @@ length that the packet says."""
 _KINDS = frozenset({GSO_TCPV4, GSO_TCPV4 | GSO_ECN, GSO_UDP_L4})
 
 Key: TypeAlias = tuple[int, tuple[bytes | int, ...]]
-
-
-class Cut(NamedTuple):
-    """How a super-packet is cut: datagrams in a group, bytes of headers, of a slice, of a group's plaintext."""
-
-    members: int
-    header: int
-    stride: int
-    plain: int
-
-
-class Here(NamedTuple):
-    """Where the parts of a record of one group are in the buffer that its frame lies in, at byte ROOM.
-
-    `first` is the first half of its first header, `firsts` of the others'. The rest says where: the first header, the
-    nonce, the plaintext, the ciphertext, all of it; and the `overlay`.
-    """
-
-    first: bytes
-    firsts: memoryview
-    head: slice
-    nonce: slice
-    plain: slice
-    sealed: slice
-    wire: slice
-    overlay: Overlay
-
-
-class Mould(NamedTuple):
-    """What super-packets of one length that are cut alike have in common.
-
-    `firsts` is the first half of each datagram's header, `second` the first two bytes of the other half. A record of
-    one group is sealed `here`, where it lies.
-    """
-
-    cut: Cut
-    groups: int
-    datagrams: int
-    size: int
-    second: int
-    firsts: memoryview
-    here: Here | None
 
 
 class Lane(NamedTuple):

@@ -61,7 +61,7 @@ from kairos_net_vpn.datagrams import (
     overlay,
 )
 from kairos_net_vpn.drops import Refused, VpnDrop
-from kairos_net_vpn.lanes import Cut, Here, Mould
+from kairos_net_vpn.mould import Cut, Here, Mould
 from kairos_net_vpn.parts import MAX_GROUP, MAX_MEMBERS
 from kairos_net_vpn.vnet import GSO_UDP_L4, check_super
 

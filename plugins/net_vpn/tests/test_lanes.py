@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from kairos_net_vpn.datagrams import Buffer
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.inbound import Inbound
-from kairos_net_vpn.lanes import MOST, Arrival, Key, Mould, key_of
+from kairos_net_vpn.lanes import MOST, Arrival, Key, key_of
+from kairos_net_vpn.mould import Mould
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.records import ROOM, Sealer
 from kairos_net_vpn.spec import Timing
