@@ -26,6 +26,7 @@ SUPERS = 4
 """Super-packets read before the other direction has its turn. Raising it saves a system call of some, and delays
 acknowledgements by 50 us for each."""
 _SPARE = 1 << 18
+"""Bytes that a record of several groups may have: with packets of UDP that fill half of each, twice its payload."""
 _GSO_TYPE = ROOM + 1
 
 
@@ -37,10 +38,6 @@ class Slot(Buffer):
     def __init__(self) -> None:
         super().__init__(ROOM + MAX_FRAME + (1 << 16))  # records.Sealer pads behind the frame
         self.into = [self.octets[ROOM:]]
-
-
-def _spare() -> Buffer:
-    return Buffer(_SPARE)
 
 
 class Outbound:
@@ -56,13 +53,13 @@ class Outbound:
         arrives."""
         self._slots = [Slot() for _ in range(SLOTS)]
         """What is read goes to ROOM of each, to be sealed where it lies."""
-        self._merged, self._spare = Slot(), _spare()
+        self._merged, self._spare = Slot(), Buffer(_SPARE)
         self._bundles = Buffer(MAX_DATAGRAMS * CEILING)
         self._expected = 1
         """Small frames to look for at once."""
         self._supers = 1
         """The same of super-packets."""
-        self._kept = Kept()
+        self._kept = Kept(Slot)
         self._courses = tunnel.lanes.courses
 
     def read(self, now: float) -> None:
@@ -123,8 +120,8 @@ class Outbound:
         members.kept(mould.datagrams)
         name = session.index, number
         if mould.here is not None:
-            return self._kept.keep(name, wire, size, slot, Slot)
-        self._spare = self._kept.keep(name, wire, size, self._spare, _spare)
+            return self._kept.keep(name, wire, size, slot)
+        self._kept.copy(name, wire, size)
         return slot
 
     def _find_course(self, slot: Buffer, length: int, key: Key, now: float) -> Course | None:

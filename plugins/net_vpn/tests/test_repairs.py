@@ -44,7 +44,7 @@ class Line:
         self.now, self.sent, self.lost = 5.0, 0, 0
         self.delay = delay
         self.opener = Opener(KEY, Counter())
-        self.kept = Kept()
+        self.kept = Kept(Slot)
         self.frames: list[bytes] = []
         self.asked: list[Wanted] = []
         self._loses = loses
@@ -59,9 +59,9 @@ class Line:
         mould = self._sealer.mould(slot.octets[ROOM : ROOM + len(frame)], SIZE, members)
         wire = self._sealer.seal_super(slot, len(frame), mould, self._spare)
         if mould.here is not None:
-            self._slot = self.kept.keep((SESSION, number), wire, SIZE, slot, Slot)
+            self._slot = self.kept.keep((SESSION, number), wire, SIZE, slot)
         else:
-            self._spare = self.kept.keep((SESSION, number), wire, SIZE, self._spare, lambda: Buffer(1 << 18))
+            self.kept.copy((SESSION, number), wire, SIZE)
         self.now += 0.0001
         self._carry([bytes(each) for each in split((wire,), SIZE)])
         self.answer()
@@ -322,6 +322,16 @@ def test_who_leaves_a_buffer_gets_one_that_is_no_longer_kept(members: int) -> No
         held = {id(record.buffer) for record in line.kept._places.values()}
         assert len(held) == len(line.kept._places)
         assert not held & {id(line._slot), id(line._spare)}
+
+
+def test_what_fits_no_buffer_is_not_kept_and_harms_nothing() -> None:
+    store = Kept(lambda: Buffer(4000))
+    for number in range(2 * RING):
+        length = 4001 if number % 2 else 4000
+        store.copy((SESSION, number), memoryview(bytearray(b"\0" * length)), 1000)
+    assert [store.find(SESSION, number, 0, 0) is not None for number in range(RING, 2 * RING)] == [True, False] * (
+        RING // 2
+    )
 
 
 # -- the question
