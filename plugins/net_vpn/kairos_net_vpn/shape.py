@@ -109,8 +109,7 @@ class Shapes:
         return self._known.get(datagrams)
 
     def learn(self, run: Run) -> None:
-        """Remember the shape of a run, if it is a whole record that a receive began with,
-        datagrams of such a size."""
+        """Remember the shape of a run that is a whole record, at the beginning of a receive, in whole words."""
         if run.head.group or not run.is_last or not run.nonce_step or run.start or run.size % WORD:
             return
         if len(self._known) >= MOST:
