@@ -20,6 +20,8 @@ from kairos_net_vpn.vnet import (
     IPV4_HEADER,
     MAX_FRAME,
     NEEDS_CSUM,
+    PLAIN_IPV4,
+    TCP,
     UDP,
     UDP_HEADER,
     VNET_HEADER,
@@ -28,6 +30,8 @@ from kairos_net_vpn.vnet import (
 _LENGTH = struct.Struct("<H")
 _FLOW = struct.Struct("<12s4x4s2x12s")
 """The headers of a frame with UDP over IPv4, without what differs within a flow: lengths, identification, checksums."""
+_HOST_OF = struct.Struct("<10xB8xB6x4s")
+"""Of a frame: the first byte of its packet, and of IPv4 protocol and destination."""
 _FLOW_SIZE = VNET_HEADER + IPV4_HEADER + UDP_HEADER
 _GROWS = struct.Struct(">2xH6xH12xHH")
 """Of IPv4 and UDP behind it: length, sum, length, sum of the pseudo-header."""
@@ -72,6 +76,25 @@ def bundle(runs: Iterable[Run], room: int) -> Iterator[bytes]:
             left -= len(merged) + _LENGTH.size
     if parts:
         yield b"".join(parts)
+
+
+def bundle_few(frames: Iterable[memoryview], room: int) -> bytes | None:
+    """Return the bundle of a few frames with TCP over IPv4 for one host, as acknowledgements are.
+
+    None where they are something else, or have not room enough: then the others' ways are to be gone.
+    """
+    parts: list[bytes | memoryview] = []
+    host = b""
+    for frame in frames:
+        room -= len(frame) + _LENGTH.size
+        if room < 0 or len(frame) < _FLOW_SIZE:
+            return None
+        first, protocol, destination = _HOST_OF.unpack_from(frame)
+        if first != PLAIN_IPV4 or protocol != TCP or (host and destination != host):
+            return None
+        host = destination
+        parts += (_LENGTH.pack(len(frame)), frame)
+    return b"".join(parts)
 
 
 def find_runs(frames: Iterable[memoryview]) -> list[Run]:

@@ -6,7 +6,7 @@ from kairos_net_vpn import sides
 from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.datagrams import HEADER_SIZE, Received
 from kairos_net_vpn.drops import Refused
-from kairos_net_vpn.lanes import Arrival
+from kairos_net_vpn.lanes import MARK, Arrival
 from kairos_net_vpn.opening import OUT_SIZE
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.peer import NEVER, Endpoint
@@ -21,7 +21,7 @@ SINGLES = 32
 """Receives of one datagram before the other direction has its turn; of many, one. Raising it saves a call of epoll in
 a flood, and delays the other direction by 15 us for each."""
 _INDEX, _KIND = slice(0, 4), slice(4, 7)
-"""Where in a datagram the session is named, and what says whether it is a group for itself."""
+"""Where in a datagram the session is named, and what says whether it is a group for itself; MARK is both."""
 _REPAIR = bytes([sides.REPAIR])
 _UNORDERED = frozenset({GSO_NONE, GSO_UDP_L4})
 """Kinds of frames that wait for nothing before them: what has no order, and what is alone."""
@@ -34,7 +34,7 @@ class Inbound:
         self._tunnel, self._tun, self._underlay, self._outbound = tunnel, tun, underlay, outbound
         self._wire = Received()
         self._buffers = [self._wire.octets]
-        self._arrivals = tunnel.lanes.arrivals
+        self._arrivals, self._marks = tunnel.lanes.arrivals, tunnel.lanes.marks
         self._expected = 1
         self.wake = NEVER
         """When to call `handle_timer` next."""
@@ -63,15 +63,40 @@ class Inbound:
                 wire.set(length, size)
                 self._take_many(wire, source, now)
             return True
+        mark = self._marks.get(wire.octets[MARK].tobytes()) if length > HEADER_SIZE else None
+        if mark is not None and now < mark.until:
+            self._take_packet(length, mark.session, source, now)
+            return False
         wire.set(max(length, 1), size)
         index = int.from_bytes(wire.octets[_INDEX], "little")
         if length < HEADER_SIZE or index < MIN_INDEX:
             self._take_plain(bytes(wire.octets[:length]), source, now)
         elif wire.octets[_KIND].tobytes() in ALONE:  # small packets
-            self._take_packets(wire, (index, Span(0, 1, length)), source, now)
+            session = self._take_packets(wire, (index, Span(0, 1, length)), source, now)
+            if session is not None:
+                self._tunnel.lanes.learn_mark(wire, session, self._tunnel.usual_until(session))
         else:
             self._take_records(wire, (index, Span(0, 1, length)), source, now)
         return False
+
+    def _take_packet(self, length: int, session: Session, source: Endpoint, now: float) -> None:
+        """Take a datagram that is a whole group of small packets, as one of this session's was before."""
+        tunnel, opener = self._tunnel, session.opener
+        frames: list[memoryview] = []
+        opener.open_packet(self._wire.octets, 0, length, frames)
+        if not frames:
+            return
+        peer = session.peer
+        if not tunnel.note_arrived(peer, length, source, now) and not tunnel.has_arrived(session, length, source, now):
+            return
+        for frame in frames:
+            if opener.waiting or opener.order:
+                self._hand_over(frame, session, now)
+            else:
+                admitted = tunnel.admit(frame, peer)
+                if admitted is not None:
+                    self._tun.write(admitted)
+        self._look_after(session, now)
 
     def _take_alike(self, wire: Received, arrival: Arrival, source: Endpoint, now: float) -> bool:
         """Take a receive that looks like one that was a super-packet and admitted; say whether it was."""
@@ -80,17 +105,24 @@ class Inbound:
         frame = opener.open_alike(wire, shape, sealed, plain) if now < until else None
         if frame is None:
             return False
-        if not self._tunnel.has_arrived(session, sealed.stop, source, now):
+        tunnel, size = self._tunnel, sealed.stop
+        is_noted = tunnel.note_arrived(session.peer, size, source, now)
+        if not (is_noted or tunnel.has_arrived(session, size, source, now)):
             return True
         if traits.unpack_from(frame) != admitted or opener.waiting or opener.order:
             self._hand_over(frame, session, now)
         else:
             self._tun.write(frame)
+        self._look_after(session, now)
+        return True
+
+    def _look_after(self, session: Session, now: float) -> None:
+        """Do what opening something may have made due."""
+        opener = session.opener
         if opener.report is not None or opener.losses.is_due(now):
             self._exchange_reports(session, now)
-        if opener.waiting:
+        if opener.waiting or opener.repaired:
             self._ask(session, now)
-        return True
 
     def _take(self, wire: Received, source: Endpoint, now: float) -> None:
         """Take the datagrams of one receive."""
@@ -130,26 +162,24 @@ class Inbound:
             if session.opener.waiting:
                 self._ask(session, now)
 
-    def _take_packets(self, wire: Received, what: tuple[int, Span], source: Endpoint, now: float) -> None:
-        """Take datagrams of small packets, each a group of its own."""
+    def _take_packets(self, wire: Received, what: tuple[int, Span], source: Endpoint, now: float) -> Session | None:
+        """Take datagrams of small packets, each a group of its own; return their session, if they are what it says."""
         index, span = what
         session = self._tunnel.find_session(index, now)
         if session is None:
-            return
+            return None
         opener = session.opener
         opened = opener.losses.opened
         frames = opener.open_packets(wire, span)
         if opener.losses.opened == opened:
-            return
+            return None
         size = (span.end - span.first - 1) * wire.size + span.tail
         if not self._tunnel.has_arrived(session, size, source, now, is_data=bool(frames)):
-            return
+            return None
         for frame in frames:
             self._hand_over(frame, session, now)
-        if opener.report is not None or opener.losses.is_due(now):
-            self._exchange_reports(session, now)
-        if opener.waiting or opener.repaired:
-            self._ask(session, now)
+        self._look_after(session, now)
+        return session
 
     def _hand_over(self, frame: memoryview, session: Session, now: float) -> bool:
         """Write a frame, if the peer may send it; part of a TCP stream in its order. Say whether it has no padding."""
@@ -246,9 +276,7 @@ class Inbound:
     def _exchange_reports(self, session: Session, now: float) -> None:
         peer, opener = session.peer, session.opener
         if opener.report is not None:
-            peer.members.learn(*opener.report)
-            if opener.report[0] > opener.report[1]:
-                self._tunnel.paths.doubt_size(peer, now)
+            self._tunnel.take_report(peer, *opener.report, now)
             opener.report = None
         report = opener.take_report(now) if opener.losses.is_due(now) else None
         if report is not None and peer.current is not None and peer.endpoint is not None:

@@ -30,6 +30,9 @@ UDP_ADMITTED = struct.Struct("<14s5xB2x8s13x")
 length that the packet says."""
 _KINDS = frozenset({GSO_TCPV4, GSO_TCPV4 | GSO_ECN, GSO_UDP_L4})
 
+MARK = slice(0, 7)
+"""Where in a datagram the session is named, and what says whether it is a group for itself."""
+
 Key: TypeAlias = tuple[int, tuple[bytes | int, ...]]
 
 
@@ -71,10 +74,17 @@ class Arrival(NamedTuple):
     admitted: tuple[bytes | int, ...]
 
 
+class Mark(NamedTuple):
+    """The session of datagrams that begin with the same MARK bytes: each is a whole group of small packets."""
+
+    session: Session
+    until: float
+
+
 class Lanes:
     """What is known now. Each is looked up directly, since a call would cost more than the look-up."""
 
-    __slots__ = ("arrivals", "courses", "has_routes", "hosts")
+    __slots__ = ("arrivals", "courses", "has_routes", "hosts", "marks")
 
     def __init__(self, *, has_routes: bool) -> None:
         self.has_routes = has_routes
@@ -82,11 +92,13 @@ class Lanes:
         self.hosts: dict[tuple[bytes, ...], Lane] = {}
         self.courses: dict[Key, Course] = {}
         self.arrivals: dict[tuple[bytes, int, int], Arrival] = {}
+        self.marks: dict[bytes, Mark] = {}
 
     def forget(self) -> None:
         self.hosts.clear()
         self.courses.clear()
         self.arrivals.clear()
+        self.marks.clear()
 
     def learn_course(self, frame: memoryview, key: Key, course: Course) -> None:
         """Remember the course of a super-packet whose host has a lane, if its key says all else that it depends on."""
@@ -94,6 +106,13 @@ class Lanes:
             if len(self.courses) >= MOST:
                 self.courses.clear()
             self.courses[key] = course
+
+    def learn_mark(self, wire: Received, session: Session, until: float) -> None:
+        """Remember whose a datagram is that is a whole group of small packets."""
+        if session is session.peer.current:
+            if len(self.marks) >= MOST:
+                self.marks.clear()
+            self.marks[wire.octets[MARK].tobytes()] = Mark(session, until)
 
     def learn_arrival(self, wire: Received, what: tuple[Session, float, Shape], frame: memoryview) -> None:
         """Remember what a receive was, if it was one group, and its traits say all that `frame` was admitted for."""

@@ -19,7 +19,6 @@ from kairos_net_vpn.order import Order
 from kairos_net_vpn.parts import MAX_GROUP, Parts
 from kairos_net_vpn.records import (
     CHACHA,
-    HEADER,
     KIND,
     MAX_COUNTER,
     PACKETS,
@@ -232,14 +231,13 @@ class Opener:
     def _open_alone(self, octets: memoryview, start: int, end: int) -> memoryview:
         """Open a datagram that is a whole group, where it lies. Raises InvalidTag, Refused."""
         begin = start + HEADER_SIZE
-        _, kind, _, _, group, _, low, high = HEADER.unpack_from(octets, start)
-        counter = (low | high << 32) + group
+        counter = int.from_bytes(octets[start + 10 : begin], "little") + octets[start + 7]
         if end - begin < TAG:
             raise Refused(VpnDrop.TRUNCATED)
         if counter >= MAX_COUNTER or not self._window.is_fresh(counter):
             raise Refused(VpnDrop.REPLAYED)
         plain = octets[begin : end - TAG]
-        cipher = self._chacha if kind & CHACHA else self._aes
+        cipher = self._chacha if octets[start + 4] & CHACHA else self._aes
         cipher.decrypt_into(octets[start + 4 : begin], octets[begin:end], None, plain)
         self._window.accept(counter)
         self.losses.note(counter, 1, 1)
@@ -249,17 +247,19 @@ class Opener:
     def open_packets(self, wire: Received, span: Span) -> list[memoryview]:
         """Return the frames in datagrams of which `count_alone` says that each is a whole group, where they lie."""
         frames: list[memoryview] = []
-        octets, size = wire.octets, wire.size
         for place in range(span.first, span.end):
-            start = place * size
-            try:
-                end = start + (size if place < span.end - 1 else span.tail)
-                _append_entries(self._open_alone(octets, start, end), frames)
-            except InvalidTag:
-                self.drops[VpnDrop.UNSEAL] += 1
-            except Refused as refused:
-                self.drops[refused.drop] += 1
+            start = place * wire.size
+            self.open_packet(wire.octets, start, start + (wire.size if place < span.end - 1 else span.tail), frames)
         return frames
+
+    def open_packet(self, octets: memoryview, start: int, end: int, frames: list[memoryview]) -> None:
+        """Append the frames in a datagram that is a whole group of packets, where they lie; none if it is refused."""
+        try:
+            _append_entries(self._open_alone(octets, start, end), frames)
+        except InvalidTag:
+            self.drops[VpnDrop.UNSEAL] += 1
+        except Refused as refused:
+            self.drops[refused.drop] += 1
 
     def _open(self, run: Run, out: memoryview, frames: list[memoryview]) -> None:
         """Append the frames of a run; those before a fault are good. Raises Refused."""

@@ -79,13 +79,11 @@ class Paths:
     # -- what the tunnel notes
 
     def has_sent(self, peer: Peer, now: float) -> None:
-        """Note data to a peer: silence means something from now on, and its path is worth a search."""
+        """Note data to a peer after something came: now silence means something, and its path is worth a search."""
         path = peer.path
-        path.used_at = now
         if path.check_at == NEVER:
             path.check_at = now + CHECK
-            if path.check_at < peer.wake:  # noqa: PLR1730 - min() takes three times as long, for each packet
-                peer.wake = path.check_at
+            peer.wake = min(peer.wake, path.check_at)
         if path.mtu.is_idle and type(peer.endpoint) is not Via:
             path.mtu.start(now)
             peer.wake = now

@@ -1,47 +1,49 @@
-"""Which counters of a session came before: a sliding window (RFC 6479)."""
+"""Which counters of a session came before: a sliding window (RFC 4303, 3.4.3). Pure."""
 
 from __future__ import annotations
 
-_WORDS = 64
-_BITS = 64
-WINDOW = (_WORDS - 1) * _BITS
-"""Counters this far behind the highest are still told apart: 4032. Raising it tolerates more reordering and
-costs 8 bytes for each 64. One word is always being cleared, hence not all 4096 bits count."""
+WINDOW = 4032
+"""Counters this far behind the highest are still told apart. Raising it tolerates more reordering, and costs a byte for
+each 8 and time where datagrams are lost or out of order."""
+_MASK = (1 << WINDOW) - 1
 
 
 class ReplayWindow:
-    """Accepts each counter once. The ring of words is never shifted; advancing clears the words it enters."""
+    """Accepts each counter once.
 
-    __slots__ = ("_highest", "_ring")
+    Nearly all come one behind the other, so only the beginning of the run that ends with the highest is noted. What
+    came before the run are bits of one integer, which is shifted when a counter is left out.
+    """
+
+    __slots__ = ("_first", "_highest", "_seen")
 
     def __init__(self) -> None:
-        self._ring = [0] * _WORDS
-        self._highest = -1
+        self._first, self._highest = 0, -1
+        """The run: all from one to the other were accepted."""
+        self._seen = 0
+        """Bit i: whether `_first` - 1 - i was."""
 
     def is_fresh(self, counter: int) -> bool:
         """Say whether this counter may be accepted. Changes nothing: it is asked before authentication."""
         if counter > self._highest:
             return True
-        if counter + WINDOW <= self._highest:
-            return False
-        return not self._ring[(counter // _BITS) % _WORDS] >> (counter % _BITS) & 1
+        before = self._first - 1 - counter
+        return before >= 0 and counter + WINDOW > self._highest and not self._seen >> before & 1
 
     def accept(self, counter: int) -> None:
-        """Remember a fresh counter whose datagram was authentic."""
-        word = counter // _BITS
-        if counter > self._highest:
-            current = self._highest // _BITS
-            if current != word:
-                for entered in range(current + 1, min(word, current + _WORDS) + 1):
-                    self._ring[entered % _WORDS] = 0
+        """Remember a counter whose datagram was authentic; nothing happens when it is not fresh."""
+        ahead = counter - self._highest
+        if ahead == 1:
             self._highest = counter
-        self._ring[word % _WORDS] |= 1 << (counter % _BITS)
+        elif ahead > 1:
+            run = min(self._highest - self._first + 1, WINDOW)
+            seen = self._seen << run | (1 << run) - 1
+            self._seen = seen << min(ahead - 1, WINDOW) & _MASK
+            self._first = self._highest = counter
+        elif self.is_fresh(counter):
+            self._seen |= 1 << (self._first - 1 - counter)
 
     def accept_all(self, first: int, count: int) -> None:
-        """Remember consecutive counters, word by word."""
-        end = first + count
-        while first < end:
-            bits = min(end - first, _BITS - first % _BITS)
-            self.accept(first + bits - 1)
-            self._ring[first // _BITS % _WORDS] |= ((1 << bits) - 1) << (first % _BITS)
-            first += bits
+        """Remember consecutive counters."""
+        for counter in range(first, first + count):
+            self.accept(counter)

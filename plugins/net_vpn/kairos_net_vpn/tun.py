@@ -10,6 +10,8 @@ import fcntl
 import os
 import struct
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.offloads import Offloads
@@ -31,13 +33,14 @@ class Tun:
         self.vnet = _has_vnet_header(descriptor)
         self.tso = self.vnet and allowed.tso and _offload(descriptor, _TSO)
         self.uso = self.tso and allowed.uso and _offload(descriptor, _TSO | _USO)
+        self.read: Callable[[list[memoryview]], int] = self._read_packet
+        """Reads a frame into a slot, in a list, and returns its length. Raises BlockingIOError without one, OSError."""
+        if self.vnet:  # whole, and without a call in between
+            self.read = partial(os.readv, descriptor)
         if self.vnet and not self.tso:  # a data plane before this one may have asked for more
             _offload(descriptor, 0)
 
-    def read(self, into: list[memoryview]) -> int:
-        """Read a frame into a slot, in a list, and return its length. Raises BlockingIOError without one, OSError."""
-        if self.vnet:
-            return os.readv(self._descriptor, into)
+    def _read_packet(self, into: list[memoryview]) -> int:
         into[0][:VNET_HEADER] = PLAIN
         return VNET_HEADER + os.readv(self._descriptor, [into[0][VNET_HEADER:]])
 

@@ -7,12 +7,10 @@ refused is counted by name.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kairos_net_vpn import sides, spec
 from kairos_net_vpn.admission import Admission
-from kairos_net_vpn.bundle import Run
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.handshakes import Handshakes, Sources
 from kairos_net_vpn.lanes import HOST, Lane
@@ -180,33 +178,28 @@ class Tunnel:
             raise Refused(VpnDrop.NO_ENDPOINT)
         return session
 
-    def carriers(self, runs: Iterable[Run], now: float) -> dict[Session, list[Run]]:
-        """Return runs in their order by the session that carries them now; those that wait or are lost are left out."""
-        found: dict[Session, list[Run]] = {}
-        for run in runs:
-            session = self.carrier(run[0], now)
-            if session is not None:
-                found.setdefault(session, []).append(run)
-            else:
-                for frame in run[1:]:  # one may wait, each is counted
-                    self.carrier(frame, now)
-        return found
-
     def has_sent(self, session: Session, size: int, now: float) -> None:
         """Note that data left under a session: it may be time for a new one."""
         peer = session.peer
-        peer.sent += size
-        peer.keepalive_at = NEVER
-        if peer.silence_at == NEVER:
-            peer.silence_at = now + self._silence
-            if peer.silence_at < peer.wake:  # noqa: PLR1730 - min() takes three times as long, for each packet
-                peer.wake = peer.silence_at
-        if peer.records:
-            self.paths.has_sent(peer, now)
+        self.note_sent(peer, size, now)
         is_due = session.is_initiator and now >= session.born + self._rekey_after
         if is_due or session.sent >= spec.REKEY_AFTER_MESSAGES:
             self._handshakes.start(peer, now)
-        self._wake_for(peer)
+            self._wake_for(peer)
+
+    def note_sent(self, peer: Peer, size: int, now: float) -> None:
+        """Note the same of a session that has a lane: so no new one is due."""
+        path = peer.path
+        peer.sent += size
+        peer.keepalive_at = NEVER
+        path.used_at = now
+        if path.check_at == NEVER or peer.silence_at == NEVER:  # noqa: PLR1714 - a tuple takes longer, for each packet
+            if peer.silence_at == NEVER:
+                peer.silence_at = now + self._silence
+                peer.wake = min(peer.wake, peer.silence_at)
+            if peer.records:
+                self.paths.has_sent(peer, now)
+            self._wake_for(peer)
 
     def receive(self, datagram: bytes, source: Endpoint, now: float) -> bytes | None:
         """Take a datagram; return the packet for this machine in it, if there is one. Never raises."""
@@ -278,28 +271,29 @@ class Tunnel:
         is_probe: bool = False,
     ) -> bool:
         """Note that authentic records came; say whether what is in them may be taken. A probe changes no endpoint."""
-        peer = session.peer
-        path = peer.path
-        if (  # the same as below, where nothing is to decide
-            source == peer.endpoint
-            and session is peer.current
-            and not path.rounds
-            and now < session.born + self._refresh_after
-        ):
-            path.heard_at, path.check_at = now, NEVER
-            peer.received += size
-            peer.silence_at = NEVER
-            if is_data and peer.keepalive_at == NEVER:
-                peer.keepalive_at = now + self._keepalive
-                if peer.keepalive_at < peer.wake:  # noqa: PLR1730 - as above
-                    peer.wake = peer.keepalive_at
-            self._wake_for(peer)
+        is_usual = session is session.peer.current and now < session.born + self._refresh_after
+        if is_usual and self.note_arrived(session.peer, size, source, now, is_data=is_data):
             return True
         try:
             self._has_arrived(session, size, source, now, is_data=is_data, is_probe=is_probe)
         except Refused as refused:
             self.drops[refused.drop] += 1
             return False
+        return True
+
+    def note_arrived(self, peer: Peer, size: int, source: Endpoint, now: float, *, is_data: bool = True) -> bool:
+        """Note the same of a peer's current session while it asks for no new one; False if there is more to it."""
+        path = peer.path
+        if source != peer.endpoint or path.rounds:
+            return False
+        path.heard_at, path.check_at = now, NEVER
+        peer.received += size
+        peer.silence_at = NEVER
+        if is_data and peer.keepalive_at == NEVER:
+            peer.keepalive_at = now + self._keepalive
+            if peer.keepalive_at < peer.wake:
+                peer.wake = peer.keepalive_at
+                self._wake_for(peer)
         return True
 
     def _has_arrived(  # noqa: PLR0913 - as above
@@ -326,6 +320,13 @@ class Tunnel:
             self.drops[refused.drop] += 1
             peer.refused += 1
             return None
+
+    def take_report(self, peer: Peer, lost: int, arrived: int, now: float) -> None:
+        """Take what a peer says of the records that we sent."""
+        peer.members.learn(lost, arrived)
+        if lost > arrived:
+            self.paths.doubt_size(peer, now)
+            self._wake_for(peer)
 
     def receive_side(self, session: Session, plain: bytes, source: Endpoint, now: float) -> None:
         """Take a PING or a PONG. Never raises."""

@@ -92,8 +92,8 @@ class Underlay:
         """Send what is datagrams of one size, the last of which may be shorter; return its bytes."""
         if type(endpoint) is not tuple:
             return self._divert(split((wire,), size), endpoint)
-        length, (control, most) = len(wire), _segments(size)
-        if size < length <= most and self.gso:
+        length, (control, most, limit) = len(wire), _segments(size)
+        if size < length <= limit and self.gso:
             try:
                 self._udp.sendmsg((wire,), control, 0, endpoint)
             except OSError as error:
@@ -112,7 +112,7 @@ class Underlay:
         while first < len(sizes):
             size = sizes[first]
             end = first + 1
-            control, most = _segments(size)
+            control, most, _ = _segments(size)
             limit = min(len(sizes), first + max(1, most // size))
             while end < limit and sizes[end] == size:
                 end += 1
@@ -155,10 +155,14 @@ def split(parts: Sequence[memoryview], size: int) -> list[memoryview]:
 
 
 @lru_cache(maxsize=256)
-def _segments(size: int) -> tuple[Control, int]:
-    """Return the control message for datagrams of one size, and how many bytes of them one send may have."""
+def _segments(size: int) -> tuple[Control, int, int]:
+    """Return the control message for datagrams of one size, and how many bytes of them one send may have.
+
+    The first figure is for whole ones, the second where the last may be shorter.
+    """
     most = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // size)) * size
-    return [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))], most
+    limit = min(MAX_SEGMENTS * size, MAX_PAYLOAD)
+    return [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))], most, limit
 
 
 def _has_gso(udp: socket.socket) -> bool:
