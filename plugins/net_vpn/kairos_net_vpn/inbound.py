@@ -6,8 +6,8 @@ from kairos_net_vpn import sides
 from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.datagrams import HEADER_SIZE, Received
 from kairos_net_vpn.drops import Refused
-from kairos_net_vpn.lanes import MARK, Arrival
-from kairos_net_vpn.opening import OUT_SIZE
+from kairos_net_vpn.lanes import MARK, Arrival, Mark
+from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.peer import NEVER, Endpoint
 from kairos_net_vpn.records import MIN_INDEX
@@ -65,7 +65,7 @@ class Inbound:
             return True
         mark = self._marks.get(wire.octets[MARK].tobytes()) if length > HEADER_SIZE else None
         if mark is not None and now < mark.until:
-            self._take_packet(length, mark.session, source, now)
+            self._take_packet(length, mark, source, now)
             return False
         wire.set(max(length, 1), size)
         index = int.from_bytes(wire.octets[_INDEX], "little")
@@ -79,15 +79,16 @@ class Inbound:
             self._take_records(wire, (index, Span(0, 1, length)), source, now)
         return False
 
-    def _take_packet(self, length: int, session: Session, source: Endpoint, now: float) -> None:
+    def _take_packet(self, length: int, mark: Mark, source: Endpoint, now: float) -> None:
         """Take a datagram that is a whole group of small packets, as one of this session's was before."""
-        tunnel, opener = self._tunnel, session.opener
+        tunnel, (session, opener, _) = self._tunnel, mark
         frames: list[memoryview] = []
         opener.open_packet(self._wire.octets, 0, length, frames)
         if not frames:
             return
         peer = session.peer
-        if not tunnel.note_arrived(peer, length, source, now) and not tunnel.has_arrived(session, length, source, now):
+        is_noted = tunnel.note_arrived(peer, length, source, now)
+        if not (is_noted or tunnel.has_arrived(session, length, source, now)):
             return
         for frame in frames:
             if opener.waiting or opener.order:
@@ -96,12 +97,11 @@ class Inbound:
                 admitted = tunnel.admit(frame, peer)
                 if admitted is not None:
                     self._tun.write(admitted)
-        self._look_after(session, now)
+        self._look_after(session, opener, now)
 
     def _take_alike(self, wire: Received, arrival: Arrival, source: Endpoint, now: float) -> bool:
         """Take a receive that looks like one that was a super-packet and admitted; say whether it was."""
-        session, until, shape, sealed, plain, traits, admitted = arrival
-        opener = session.opener
+        session, opener, until, shape, sealed, plain, traits, admitted = arrival
         frame = opener.open_alike(wire, shape, sealed, plain) if now < until else None
         if frame is None:
             return False
@@ -113,13 +113,12 @@ class Inbound:
             self._hand_over(frame, session, now)
         else:
             self._tun.write(frame)
-        self._look_after(session, now)
+        self._look_after(session, opener, now)
         return True
 
-    def _look_after(self, session: Session, now: float) -> None:
+    def _look_after(self, session: Session, opener: Opener, now: float) -> None:
         """Do what opening something may have made due."""
-        opener = session.opener
-        if opener.report is not None or opener.losses.is_due(now):
+        if opener.report is not None or (now >= opener.losses.soonest and opener.losses.is_due(now)):
             self._exchange_reports(session, now)
         if opener.waiting or opener.repaired:
             self._ask(session, now)
@@ -178,7 +177,7 @@ class Inbound:
             return None
         for frame in frames:
             self._hand_over(frame, session, now)
-        self._look_after(session, now)
+        self._look_after(session, opener, now)
         return session
 
     def _hand_over(self, frame: memoryview, session: Session, now: float) -> bool:

@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeAlias
 
 from kairos_net_vpn.datagrams import Received
 from kairos_net_vpn.mould import Mould
+from kairos_net_vpn.opening import Opener
+from kairos_net_vpn.peer import Peer
 from kairos_net_vpn.records import Sealer
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.shape import Shape
@@ -47,6 +49,7 @@ class Course(NamedTuple):
     """Where super-packets go that are alike in all that matters, and how they are cut: in groups of `members`."""
 
     session: Session
+    peer: Peer
     until: float
     sealer: Sealer
     members: int
@@ -54,9 +57,10 @@ class Course(NamedTuple):
 
     def holds(self, now: float) -> bool:
         """Say whether nothing has changed by itself that a super-packet's way depends on."""
-        peer = self.session.peer
-        is_cut_so = self.mould.size == peer.datagram and self.members == peer.members.count
-        return is_cut_so and now < self.until and peer.endpoint is not None
+        _, peer, until, _, members, mould = self
+        return (
+            now < until and mould.size == peer.datagram and members == peer.members.count and peer.endpoint is not None
+        )
 
 
 class Arrival(NamedTuple):
@@ -66,6 +70,7 @@ class Arrival(NamedTuple):
     """
 
     session: Session
+    opener: Opener
     until: float
     shape: Shape
     sealed: slice
@@ -78,6 +83,7 @@ class Mark(NamedTuple):
     """The session of datagrams that begin with the same MARK bytes: each is a whole group of small packets."""
 
     session: Session
+    opener: Opener
     until: float
 
 
@@ -112,7 +118,7 @@ class Lanes:
         if session is session.peer.current:
             if len(self.marks) >= MOST:
                 self.marks.clear()
-            self.marks[wire.octets[MARK].tobytes()] = Mark(session, until)
+            self.marks[wire.octets[MARK].tobytes()] = Mark(session, session.opener, until)
 
     def learn_arrival(self, wire: Received, what: tuple[Session, float, Shape], frame: memoryview) -> None:
         """Remember what a receive was, if it was one group, and its traits say all that `frame` was admitted for."""
@@ -127,6 +133,7 @@ class Lanes:
         traits = UDP_ADMITTED if frame[1] == GSO_UDP_L4 else TCP_ADMITTED
         self.arrivals[wire.octets[:4].tobytes(), wire.length, wire.size] = Arrival(
             session,
+            session.opener,
             until,
             shape,
             slice(begin, end),

@@ -33,7 +33,7 @@ MEMORY = 0.5
 class Losses:
     """What the receiver counts of one session."""
 
-    __slots__ = ("_due", "_soonest", "_told", "datagrams", "highest", "opened")
+    __slots__ = ("_due", "_told", "datagrams", "highest", "opened", "soonest")
 
     def __init__(self) -> None:
         self.highest = -1
@@ -42,7 +42,9 @@ class Losses:
         """Authentic groups so far, and all datagrams that belonged to them."""
         self._told = (-1, 0, 0)
         """At the last report: the highest counter, the groups opened until it or waiting, the datagrams."""
-        self._due = self._soonest = 0.0
+        self._due = 0.0
+        self.soonest = 0.0
+        """When the next report may be due."""
 
     def note(self, counter: int, groups: int, datagrams: int) -> None:
         """Count authentic groups, of which the last has this counter."""
@@ -53,7 +55,7 @@ class Losses:
 
     def is_due(self, now: float) -> bool:
         """Say whether to report: it is time, or much came; and something did."""
-        if now < self._soonest:
+        if now < self.soonest:
             return False
         arrived = self.datagrams - self._told[2]
         return arrived >= ENOUGH or (arrived > 0 and now >= self._due)
@@ -63,7 +65,7 @@ class Losses:
         highest, opened, datagrams = self._told
         report = max(0, self.highest - highest - (self.opened - opened) - waiting), self.datagrams - datagrams
         self._told = self.highest, self.opened + waiting, self.datagrams
-        self._due, self._soonest = now + REPORT_EVERY, now + SOONEST
+        self._due, self.soonest = now + REPORT_EVERY, now + SOONEST
         return report
 
 

@@ -133,9 +133,12 @@ class Opener:
         then nothing is noted, and `open` has to look closer. Takes a fourth of the time.
         """
         octets, words, window = wire.octets, wire.words, self._window
-        if not shape.fits(words) or shape.number >= MAX_COUNTER or not window.is_fresh(shape.number):
+        if not shape.fits(words):
             return None
-        counter, (first_halves, second_halves, first_kept, second_kept) = shape.number, shape.place
+        counter = shape.number
+        if counter >= MAX_COUNTER or not window.is_fresh(counter):
+            return None
+        first_halves, second_halves, first_kept, second_kept = shape.place
         words[first_halves] = words[first_kept]
         words[second_halves] = words[second_kept]
         frame = octets[plain]
@@ -368,12 +371,14 @@ def _append_entries(plain: memoryview, frames: list[memoryview]) -> None:
     if end > 2 + VNET_HEADER and (plain[0] | plain[1] << 8) + 2 == end:  # the only one, as usual
         frames.append(plain[2:])
         return
-    while at < end:
-        start = at + 2
-        size = int.from_bytes(plain[at:start], "little")
+    while at < end - 1:
+        size = plain[at] | plain[at + 1] << 8
         if not size:  # what follows fills the datagram
             return
+        start = at + 2
         at = start + size
         if at > end or size <= VNET_HEADER:
             raise Refused(VpnDrop.MALFORMED)
         frames.append(plain[start:at])
+    if at < end and plain[at]:
+        raise Refused(VpnDrop.MALFORMED)

@@ -73,8 +73,9 @@ class Outbound:
         slots, read = self._slots, self._tun.read
         supers, most = self._supers, self._expected
         waiting: list[memoryview] = []
-        while len(waiting) < most:
-            slot = slots[len(waiting)]
+        found = 0
+        while found < most:
+            slot = slots[found]
             try:
                 length = read(slot.into)
             except BlockingIOError:
@@ -82,15 +83,17 @@ class Outbound:
                 break
             if not slot.octets[_GSO_TYPE]:
                 waiting.append(slot.octets[ROOM : ROOM + length])
+                found += 1
                 continue
-            if waiting:  # they came first
+            if found:  # they came first
                 self._send_small(waiting, now)
-            slots[len(waiting)] = self._send_super(slot, length, now)
-            waiting, supers = [], supers - 1
+            slots[found] = self._send_super(slot, length, now)
+            if found:
+                waiting, found = [], 0
+            supers -= 1
             if not supers:
                 self._supers = min(SUPERS, 2 * self._supers)
                 break
-        found = len(waiting)
         if not found:
             self._expected = 1
             return
@@ -112,8 +115,8 @@ class Outbound:
             course = self._find_course(slot, length, key, now)
             if course is None:
                 return slot
-        session, until, sealer, _, mould = course
-        peer, number, size = session.peer, sealer.counter, mould.size
+        session, peer, until, sealer, _, mould = course
+        number, size = sealer.counter, mould.size
         wire = sealer.seal_super(slot, length, mould, self._spare)
         sent = self._underlay.send_record(wire, size, peer.endpoint)
         if now < until:
@@ -147,7 +150,7 @@ class Outbound:
             self._tunnel.drops[refused.drop] += 1
             return None
         lane = lanes.hosts.get(HOST.unpack_from(frame))
-        course = Course(session, lane.until if lane else now, session.sealer, members, mould)
+        course = Course(session, peer, lane.until if lane else now, session.sealer, members, mould)
         if lane is not None and lane.session is session:
             lanes.learn_course(frame, key, course)
         return course
