@@ -135,7 +135,7 @@ class DataPlane:
             self._outbound,
         )
         tun, udp, outboxes = self._tun, self._udp.fileno(), tunnel.outboxes
-        now = _now()
+        now, has_waited = _now(), False
         while not control.is_over:
             wake = tunnel.wake
             if inbound.wake < wake:  # noqa: PLR1730 - min() takes three times as long, twice a turn
@@ -147,10 +147,16 @@ class DataPlane:
                     return
                 self._handle_timers(now)
                 wake = min(tunnel.wake, inbound.wake, control.ends_at)
-            for source, event in polling.wait(-1.0 if wake == NEVER else wake - now if wake > now else 0.0):
+            events = polling.wait(-1.0 if wake == NEVER else wake - now if wake > now else 0.0)
+            for source, event in events:
                 if source == udp:
                     inbound.read(polling.woke)
                 elif source == tun:
+                    # While a stream comes in, these are its acknowledgements: two in a datagram cost little more
+                    # than one. So they wait for what is there already, once.
+                    has_waited = inbound.is_streaming and len(events) > 1 and not has_waited
+                    if has_waited:
+                        continue
                     outbound.read(polling.woke)
                 else:
                     for message in control.serve(source, event, _now()):

@@ -36,6 +36,8 @@ class Inbound:
         self._buffers = [self._wire.octets]
         self._arrivals, self._marks = tunnel.lanes.arrivals, tunnel.lanes.marks
         self._expected = 1
+        self.is_streaming = False
+        """Whether the last read brought a part of a stream."""
         self.wake = NEVER
         """When to call `handle_timer` next."""
         self._watched: set[Session] = set()
@@ -47,9 +49,11 @@ class Inbound:
 
         How many receives are tried follows what was found before, as in Outbound.read.
         """
+        self.is_streaming = False
         for found in range(self._expected):
             received = self._underlay.receive(self._buffers)
             if received is None or self._take_received(*received, now):
+                self.is_streaming = received is not None
                 self._expected = max(1, found)
                 return
         self._expected = min(SINGLES, 4 * self._expected)

@@ -24,7 +24,7 @@ SLOTS = 64
 by 3 us for each."""
 FEW = 4
 """Small frames for which a shorter way is tried. Raising it makes bursts of UDP wait for a look that is in vain."""
-SUPERS = 4
+SUPERS = 8
 """Super-packets read before the other direction has its turn. Raising it saves a system call of some, and delays
 acknowledgements by 50 us for each."""
 _SPARE = 1 << 18
