@@ -26,6 +26,8 @@ AGAIN = 1 / 16
 """Datagrams that are sent again at most, for each that is sent: twice what a receiver may ask for."""
 CREDIT = 256.0
 """Of these at a moment."""
+PROBES = 64
+"""Probes without an answer whose loss says nothing of the path. Raising it overlooks more that was lost otherwise."""
 MEMORY = 0.5
 """Weight of the past in the estimate. Raising it follows a change later, and is less moved by chance."""
 
@@ -72,7 +74,7 @@ class Losses:
 class Members:
     """What the sender makes of the reports of one peer; outlives its sessions."""
 
-    __slots__ = ("_credit", "_quiet", "count", "share")
+    __slots__ = ("_credit", "_probes", "_quiet", "count", "share")
 
     def __init__(self) -> None:
         self.share = START
@@ -80,6 +82,7 @@ class Members:
         self.count = _members_for(START)
         self._quiet = QUIET
         self._credit = 0.0
+        self._probes = 0
 
     @property
     def keeps(self) -> bool:
@@ -101,15 +104,29 @@ class Members:
         self._credit -= 1
         return True
 
-    def learn(self, lost: int, arrived: int) -> None:
-        """Take a report. A short one moves the estimate by as much as it can know."""
-        if not arrived:
-            return
-        self._quiet = 0 if lost else self._quiet + 1
-        share = lost / (lost + arrived)
-        weight = (1 - MEMORY) * min(1.0, arrived / 256)
-        self.share += (share - self.share) * weight
-        self.count = _members_for(self.share)
+    def probed(self) -> None:
+        """Note that a datagram left to see whether the path is wide enough for it."""
+        self._probes = min(PROBES, self._probes + 1)
+
+    def answered(self) -> None:
+        """Note that it was."""
+        self._probes = max(0, self._probes - 1)
+
+    def learn(self, lost: int, arrived: int) -> int:
+        """Take a report; return how much was lost that was no probe.
+
+        A short one moves the estimate by as much as it can know.
+        """
+        probes = min(lost, self._probes)
+        self._probes -= probes
+        lost -= probes
+        if arrived:
+            self._quiet = 0 if lost else self._quiet + 1
+            share = lost / (lost + arrived)
+            weight = (1 - MEMORY) * min(1.0, arrived / 256)
+            self.share += (share - self.share) * weight
+            self.count = _members_for(self.share)
+        return lost
 
 
 def _members_for(share: float) -> int:

@@ -186,6 +186,7 @@ class Paths:
         if type(asked.endpoint) is not Via:
             self.reflexive[peer.remote.public] = sides.text_of(plain)
         if asked.size:
+            peer.members.answered()
             if asked.endpoint == peer.endpoint:
                 path.mtu.has_arrived(asked.size)
                 self._resize(peer)
@@ -294,6 +295,8 @@ class Paths:
             return
         token = self._entropy(sides.TOKEN)
         peer.path.note_asked(token, Asked(endpoint, size, now))
+        if size:
+            peer.members.probed()
         plain = sides.encode_ping(token, datagram - HEADER_SIZE - TAG)
         self._send(peer.current, plain, endpoint, is_probe=bool(size))
 

@@ -323,8 +323,7 @@ class Tunnel:
 
     def take_report(self, peer: Peer, lost: int, arrived: int, now: float) -> None:
         """Take what a peer says of the records that we sent."""
-        peer.members.learn(lost, arrived)
-        if lost > arrived:
+        if peer.members.learn(lost, arrived) > arrived:
             self.paths.doubt_size(peer, now)
             self._wake_for(peer)
 

@@ -1,6 +1,6 @@
 """How losses are counted, reported, and answered by smaller groups."""
 
-from kairos_net_vpn.loss import AGAIN, CREDIT, QUIET, REPORT_EVERY, START, Losses, Members
+from kairos_net_vpn.loss import AGAIN, CREDIT, PROBES, QUIET, REPORT_EVERY, START, Losses, Members
 
 
 def test_what_is_missing_between_two_reports_is_lost() -> None:
@@ -85,3 +85,26 @@ def test_an_empty_report_changes_nothing() -> None:
     members.learn(0, 0)
     members.learn(7, 0)
     assert (members.count, members.share) == (at_first, START)
+
+
+def test_a_probe_that_is_lost_says_nothing_of_the_path() -> None:
+    members = Members()
+    for _ in range(10):
+        members.learn(0, 10_000)
+    for _ in range(5):
+        members.probed()
+    members.answered()
+    assert members.learn(3, 10_000) == 0
+    assert (members.count, members.keeps) == (64, False)
+    assert members.learn(3, 10_000) == 2, "of five probes one was answered, and three were reported before"
+    assert members.keeps
+
+
+def test_probes_hide_a_bounded_number_of_losses() -> None:
+    members = Members()
+    for _ in range(10_000):
+        members.probed()
+    assert members.learn(1000, 10_000) == 1000 - PROBES
+    for _ in range(10):
+        members.answered()
+    assert members.learn(1, 10_000) == 1
