@@ -28,8 +28,8 @@ _NO_GENERATED_ADDRESS = "1"  # IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT = 10, 23, 0
 
-BUFFER = 4 << 20
-"""Bytes of the socket's buffers: 30 ms of a saturated gigabit link, for as long as the data plane is not
+BUFFER = 8 << 20
+"""Bytes of the socket's buffers: 60 ms of a saturated gigabit link, for as long as the data plane is not
 scheduled. Raising it loses less in a burst and delays more."""
 
 GSO_MAX_SIZE = 64800
