@@ -39,6 +39,9 @@ IDLE, IDLE_PROBE = 60.0, 15.0
 HOLD = 3.0
 FASTER = 0.7
 """A direct endpoint takes another's place when its answer took less than this share of the time."""
+AS_FAST = 1.4
+"""The same where its headers are smaller, IPv4's instead of IPv6's: with equal times data is faster there. Below
+1 / FASTER, so that no two take each other's place in turns."""
 MAX_SEEN = 2
 """Endpoints of ours, as others see them, that are worth telling."""
 MAX_RELAYS = 3
@@ -201,7 +204,8 @@ class Paths:
                 is_better = current is None or path.rounds > 1
             else:
                 was_measured = path.rtt is not None and now < path.proven_at + HOLD
-                is_faster = was_measured and rtt < FASTER * (path.rtt or 0.0)
+                needed = (path.rtt or 0.0) * (AS_FAST if self._is_leaner(endpoint, current) else FASTER)
+                is_faster = was_measured and rtt < needed
                 is_better = current is None or type(current) is Via or path.rounds > 0 or is_faster
             if not is_better:
                 return
@@ -210,6 +214,12 @@ class Paths:
             self.doubt_size(peer, now)  # a small datagram passes where data got no answer
         path.rtt, path.proven_at, path.heard_at = rtt, now, now
         path.check_at, path.rounds = NEVER, 0
+
+    def _is_leaner(self, endpoint: Endpoint, current: Endpoint | None) -> bool:
+        """Say whether a direct way has smaller headers than the direct one in use."""
+        if current is None or type(current) is Via:
+            return False
+        return self._underground.headers(endpoint) < self._underground.headers(current)
 
     def _move(self, peer: Peer, endpoint: Endpoint, now: float) -> None:
         path = peer.path
