@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kairos_net_vpn.bundle import MOST_MERGED, bundle, find_runs, merge, take_bulk
+from kairos_net_vpn.bundle import MOST_MERGED, bundle, bundle_few, find_runs, merge, take_bulk
 from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.inbound import Inbound
@@ -20,7 +20,7 @@ from kairos_net_vpn.opening import Opener
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.records import TAG, Sealer
 from kairos_net_vpn.runs import Span, count_alone
-from kairos_net_vpn.vnet import GSO_NONE, GSO_UDP_L4, HEADER, NEEDS_CSUM, UDP, check_super, segment
+from kairos_net_vpn.vnet import GSO_NONE, GSO_UDP_L4, HEADER, NEEDS_CSUM, TCP, UDP, check_super, segment
 
 sys.path.insert(0, str(Path(__file__).parent))
 stand_ins: Any = import_module("stand_ins")
@@ -165,3 +165,25 @@ def test_the_processor_is_left_to_others_after_a_burst_of_one_flow_only(pair: An
     way.carry([udp(bytes(64)) for _ in range(9)])
     way.carry([udp(bytes(400), port) for _ in range(20) for port in (1, 2)])
     assert way.ways_given == 0
+
+
+def acknowledgement(first: int = 0x45, protocol: int = TCP, host: int = 2, size: int = 0) -> memoryview:
+    """Return a frame with TCP over IPv4 and `size` bytes of payload, or what the other values make of it."""
+    ip = struct.pack(
+        ">BBHHHBBH4s4s", first, 0, 52 + size, 7, 0x4000, 64, protocol, 0, b"\n\1\0\1", bytes((10, 1, 0, host))
+    )
+    return memoryview(bytearray(HEADER.pack(NEEDS_CSUM, GSO_NONE, 0, 0, 20, 16) + ip + bytes(32 + size)))
+
+
+def test_a_few_acknowledgements_are_the_bundle_that_many_frames_would_be() -> None:
+    frames = [acknowledgement(), acknowledgement(), acknowledgement(size=60)]
+    assert [bundle_few(frames, 1440)] == list(bundle(find_runs(frames), 1440))
+
+
+def test_only_tcp_for_one_host_goes_the_short_way() -> None:
+    one = acknowledgement()
+    for other in (acknowledgement(protocol=UDP), acknowledgement(0x60), acknowledgement(host=3), one[:30]):
+        assert bundle_few([one, other], 1440) is None
+    size = 2 * (len(one) + 2)
+    assert bundle_few([one, one], size) is not None
+    assert bundle_few([one, one], size - 1) is None
