@@ -16,7 +16,6 @@ from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.path import PING_RATE, Via
-from kairos_net_vpn.paths import Underground
 from kairos_net_vpn.sides import Tale
 from kairos_net_vpn.tun import Tun
 
@@ -392,23 +391,3 @@ def test_malformed_side_messages_are_counted(mesh: Any, plain: bytes) -> None:
     alice, bob = net.hosts
     side(net, alice, bob, plain)
     assert bob.drops(VpnDrop.MALFORMED) == 1
-
-
-def test_of_two_ways_that_are_as_fast_the_one_with_smaller_headers_is_taken(mesh: Any) -> None:
-    net = mesh(2)
-    net.meet()
-    net.wire.run(2)
-    alice, bob = net.hosts
-    peer, paths = alice.node.knows(bob.node).peer, alice.node.tunnel.paths
-    paths._underground = Underground(headers=lambda endpoint: 48 if ":" in endpoint[0] else 28)
-    ipv6, ipv4 = ("2001:db8::1", 7373), ("192.0.2.1", 7373)
-    peer.endpoint = ipv6
-    for endpoint, rtt, chosen in (
-        (ipv6, 0.0010, ipv6),
-        (ipv4, 0.0015, ipv6),
-        (ipv4, 0.0013, ipv4),
-        (ipv6, 0.0010, ipv4),  # a little faster is no reason to go back
-        (ipv6, 0.0009, ipv6),
-    ):
-        paths._consider(peer, endpoint, rtt, net.wire.now)
-        assert peer.endpoint == chosen
