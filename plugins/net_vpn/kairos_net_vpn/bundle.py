@@ -81,7 +81,7 @@ def bundle(runs: Iterable[Run], room: int) -> Iterator[bytes]:
 def bundle_few(frames: Iterable[memoryview], room: int) -> bytes | None:
     """Return the bundle of a few frames with TCP over IPv4 for one host, as acknowledgements are.
 
-    None where they are something else, or have not room enough: then the others' ways are to be gone.
+    None where they are something else, or have no room: then `find_runs` and `bundle` have to look at them.
     """
     parts: list[bytes | memoryview] = []
     host = b""
