@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -40,6 +41,9 @@ from kairos_net_vpn.prefixes import Inside, Prefix
 from kairos_net_vpn.program import name_of_program
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import PeerState, Tunnel
+
+_now = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+"""Returns monotonic seconds that go on while the machine sleeps: after it, sessions are as old as for the peers."""
 
 DEVICE_GONE = 3
 """The exit code when somebody deleted the TUN device."""
@@ -230,11 +234,6 @@ class DataPlane:
         if peer.relay is not None:
             return f"relay {base64.b64encode(peer.relay).decode()}", None
         return "direct" if peer.endpoint else None, peer.path.mtu.found
-
-
-def _now() -> float:
-    """Return monotonic seconds that go on while the machine sleeps: after it, sessions are as old as for the peers."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _prefixes(texts: tuple[str, ...]) -> tuple[Prefix, ...]:

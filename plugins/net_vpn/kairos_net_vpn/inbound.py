@@ -8,7 +8,7 @@ from kairos_net_vpn.datagrams import HEADER_SIZE, Received
 from kairos_net_vpn.drops import Refused
 from kairos_net_vpn.lanes import MARK, Arrival, Mark
 from kairos_net_vpn.opening import OUT_SIZE, Opener
-from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.outbound import PAUSE, Outbound
 from kairos_net_vpn.peer import NEVER, Endpoint
 from kairos_net_vpn.records import MIN_INDEX
 from kairos_net_vpn.runs import ALONE, Span, count_alone
@@ -36,6 +36,7 @@ class Inbound:
         self._buffers = [self._wire.octets]
         self._arrivals, self._marks = tunnel.lanes.arrivals, tunnel.lanes.marks
         self._expected = 1
+        self._read_at = 0.0
         self.is_streaming = False
         """Whether the last read brought a part of a stream."""
         self.wake = NEVER
@@ -50,13 +51,14 @@ class Inbound:
         How many receives are tried follows what was found before, as in Outbound.read.
         """
         self.is_streaming = False
-        for found in range(self._expected):
+        has_paused, self._read_at = now - self._read_at > PAUSE, now
+        for found in range(1 if has_paused else self._expected):
             received = self._underlay.receive(self._buffers)
             if received is None or self._take_received(*received, now):
                 self.is_streaming = received is not None
                 self._expected = max(1, found)
                 return
-        self._expected = min(SINGLES, 4 * self._expected)
+        self._expected = 1 if has_paused else min(SINGLES, 4 * self._expected)
 
     def _take_received(self, length: int, size: int, source: Endpoint, now: float) -> bool:
         """Take what one receive brought; say whether it were many datagrams."""

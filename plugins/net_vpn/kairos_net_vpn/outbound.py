@@ -27,6 +27,9 @@ FEW = 4
 SUPERS = 8
 """Super-packets read before the other direction has its turn. Raising it saves a system call of some, and delays
 acknowledgements by 50 us for each."""
+PAUSE = 0.001
+"""Seconds after which a packet is expected alone. Lowering it spares a look in vain behind each packet of a slower
+conversation, and makes a flood that begins anew grow from one packet."""
 _SPARE = 1 << 18
 """Bytes that a record of several groups may have: with packets of UDP that fill half of each, twice its payload."""
 _GSO_TYPE = ROOM + 1
@@ -61,6 +64,8 @@ class Outbound:
         """Small frames to look for at once."""
         self._supers = 1
         """The same of super-packets."""
+        self._read_at = 0.0
+        """When the last read was."""
         self._kept = Kept(Slot)
         self._courses, self._hosts = tunnel.lanes.courses, tunnel.lanes.hosts
 
@@ -68,10 +73,14 @@ class Outbound:
         """Send what waits at the device, up to a bound. Raises OSError when the device is gone.
 
         A try that finds nothing costs as much as one that finds a packet, and delays what was found. So after a
-        packet that came alone the next is expected alone; while there are always more than expected, so are more.
+        packet that came alone the next is expected alone, after a pause too; while there are always more than
+        expected, so are more.
         """
         slots, read = self._slots, self._tun.read
         supers, most = self._supers, self._expected
+        has_paused, self._read_at = now - self._read_at > PAUSE, now
+        if has_paused:
+            most = 1
         waiting: list[memoryview] = []
         found = 0
         while found < most:
@@ -97,7 +106,10 @@ class Outbound:
         if not found:
             self._expected = 1
             return
-        self._expected = min(SLOTS, 4 * most) if found == most else found
+        if has_paused:
+            self._expected = 1
+        else:
+            self._expected = min(SLOTS, 4 * most) if found == most else found
         if found == 1:
             self._send_alone(waiting[0], now)
         else:

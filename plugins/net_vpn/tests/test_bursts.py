@@ -139,7 +139,7 @@ class Way:
 
     def carry(self, frames: list[bytes]) -> tuple[int, list[bytes]]:
         """Let frames wait at the device at once; return how many sends they took, and what the kernel got."""
-        self.outbound._expected = len(frames)
+        self.outbound._expected, self.outbound._read_at = len(frames), self._one.wire.now
         self._device.frames = list(frames)
         self.outbound.read(self._one.wire.now)
         for wire, size, _ in self._cable.sent:

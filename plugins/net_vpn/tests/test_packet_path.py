@@ -71,6 +71,44 @@ def paths(pair: Any, request: Any) -> Iterator[tuple[NodePath, NodePath]]:
     other.close()
 
 
+class Counted:
+    """Calls a function, and counts how often."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self.calls = 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.calls += 1
+        return self._function(*arguments)
+
+
+def test_a_packet_after_a_pause_is_not_followed_by_a_look_for_more(paths: Any, packet: Any) -> None:
+    one, other = paths
+    looks = one.tun.read, other.underlay.receive = Counted(one.tun.read), Counted(other.underlay.receive)
+    wire, asked = one.node.wire, packet(one.node.address, other.node.address)
+    for turn in range(1, 9):
+        wire.now += 0.1
+        one.kernel.send(asked)
+        one.outbound.read(wire.now)
+        other.inbound.read(wire.now)
+        assert other.kernel.recv(1 << 16) == asked
+        assert [look.calls for look in looks] == [turn, turn]
+
+
+def test_a_burst_after_a_pause_is_read_in_ever_more_at_a_time(paths: Any, packet: Any) -> None:
+    one, other = paths
+    for _ in range(2):
+        one.node.wire.now += 0.1
+        for _ in range(80):
+            one.kernel.send(packet(one.node.address, other.node.address))
+        look = one.tun.read = Counted(one.tun.read)
+        for looks in (1, 2, 6, 22, 81):  # the last finds nothing
+            one.outbound.read(one.node.wire.now)
+            assert look.calls == looks
+        assert len(other.receive()) == 80
+
+
 def test_packets_pass_both_ways_in_order(paths: Any, packet: Any) -> None:
     for one, other in (paths, paths[::-1]):
         sent = [packet(one.node.address, other.node.address, bytes([i]) * i * 20) for i in range(60)]
