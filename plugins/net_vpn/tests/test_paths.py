@@ -37,6 +37,9 @@ class Port:
         if level == socket.IPPROTO_IP:
             self.unfragmented = value == 3
 
+    def sendto(self, datagram: Any, endpoint: Any) -> None:
+        self.sendmsg((datagram,), (), 0, endpoint)
+
     def sendmsg(self, buffers: Any, ancillary: Any, flags: int, endpoint: Any) -> None:
         data = b"".join(buffers)
         sizes = [struct.unpack("=H", value)[0] for _, kind, value in ancillary if kind == UDP_SEGMENT]

@@ -37,6 +37,9 @@ class Port:
     def setsockopt(self, *_: Any) -> None:
         pass
 
+    def sendto(self, datagram: Any, endpoint: Any) -> None:
+        self.sendmsg((datagram,), (), 0, endpoint)
+
     def sendmsg(self, buffers: Iterable[Any], _: Any, __: int, endpoint: Any) -> None:
         assert endpoint is not None, "a datagram to nowhere"
         assert not isinstance(endpoint, Via), "a socket knows no relays"
