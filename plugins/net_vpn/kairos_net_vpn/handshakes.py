@@ -178,12 +178,15 @@ class Handshakes:
         return peer
 
     def _doubt(self, peer: Peer, now: float) -> Peer:
-        """Refuse an authentic initiation of long ago: a replay, or the peer restarted with its clock set back.
+        """Refuse an authentic initiation that is no newer than one before.
 
-        A handshake of ours finds out which, without waiting for its silence; a replay causes one in `rekey_timeout`.
+        It is a copy of one just answered, since a peer tries several places at once; or one of long ago: a replay, or
+        the peer restarted with its clock set back. Of the last two a handshake of ours finds out which, without waiting
+        for its silence; a replay causes one in `rekey_timeout`.
         """
         peer.drops[VpnDrop.STALE_TIMESTAMP] += 1
-        if peer.current is None or now >= peer.current.born + self._timing.rekey_timeout:
+        is_near = now < peer.last_knock_seen + self._timing.rekey_timeout
+        if not is_near and (peer.current is None or now >= peer.current.born + self._timing.rekey_timeout):
             self.start(peer, now)
         return peer
 

@@ -62,6 +62,22 @@ def test_handshakes_that_come_again_make_a_new_one_at_most_every_few_seconds(wir
     talk(wire, alice, bob, 10)
 
 
+def test_a_handshake_that_comes_by_two_ways_makes_no_other(wire: Any, pair: Any) -> None:
+    """A peer that got no answer sends its next try to all places where we may be."""
+    alice, bob = pair
+    wire.run(130)
+    before, start = wire.count(1), len(wire.sent)
+    for node, other in (pair, pair[::-1]):
+        node.say(other)
+    wire.run(wire.delay)
+    ((number, initiation, _),) = [sent for sent in wire.sent[start:] if sent[1][0] == 1]
+    receiver = bob if number == alice.number else alice
+    receiver.receive(initiation, ("198.51.100.7", 7000))
+    assert receiver.tunnel.drops == {VpnDrop.STALE_TIMESTAMP: 1}
+    wire.run(10)
+    assert wire.count(1) == before + 1
+
+
 def test_after_an_hour_of_sleep_the_first_packet_makes_a_handshake_and_follows_it(wire: Any, pair: Any) -> None:
     alice, bob = pair
     wire.now += 3600
