@@ -3,7 +3,7 @@
  *     copier INTERFACE OUR_IPV4 THEIR_IPV4 PORT none|aes
  *
  * Super-packets go from a TUN device to a UDP socket (UDP_SEGMENT) and back (UDP_GRO), one system call each way for
- * 60 kB. With `aes` each is sealed by AES-256-GCM, one record for all of it, in place. No handshake, no peers, no replay
+ * 64 kB. With `aes` each is sealed by AES-256-GCM, one record for all of it, in place. No handshake, no peers, no replay
  * window, no loss handled but by forgetting a packet, and the key is known to all: it is a ruler, not a VPN. What it
  * reaches on a machine, no program can exceed there that goes the same way.
  *

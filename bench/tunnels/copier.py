@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from kairos_net_vpn.device import GSO_MAX_SIZE
+
 from kairos_core.testing.lab import LabError, Machine
 from tunnels.course import Course
 from tunnels.tunnel import Tunnel, address_of, appeared, output_of
 
 _SOURCE = Path(__file__).with_suffix(".c")
 _LOOP = Path(__file__).with_name("copier_loop.py")
-_GSO = ("gso_max_size", "60000")
-"""As of our own device: longer packets would need more datagrams than one call may send."""
+_GSO = ("gso_max_size", str(GSO_MAX_SIZE))
+"""As of our own device."""
 
 
 class Copier(Tunnel):

@@ -7,6 +7,7 @@ record's beginning or end is mended to be a super-packet of its own. What is one
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterator
 
@@ -38,6 +39,8 @@ from kairos_net_vpn.sides import Wanted
 from kairos_net_vpn.vnet import VNET_HEADER, check_super, mend
 
 _NONCE = slice(4, HEADER_SIZE)
+_LONE = struct.Struct("<4xB2xB2xHI")
+"""Of a header: kind, group, and number in its two parts."""
 OUT_SIZE = 4 * MAX_GROUP
 """Bytes in the buffer that a run is opened into."""
 
@@ -234,13 +237,14 @@ class Opener:
     def _open_alone(self, octets: memoryview, start: int, end: int) -> memoryview:
         """Open a datagram that is a whole group, where it lies. Raises InvalidTag, Refused."""
         begin = start + HEADER_SIZE
-        counter = int.from_bytes(octets[start + 10 : begin], "little") + octets[start + 7]
+        kind, group, low, high = _LONE.unpack_from(octets, start)
+        counter = (high << 16 | low) + group
         if end - begin < TAG:
             raise Refused(VpnDrop.TRUNCATED)
         if counter >= MAX_COUNTER or not self._window.is_fresh(counter):
             raise Refused(VpnDrop.REPLAYED)
         plain = octets[begin : end - TAG]
-        cipher = self._chacha if octets[start + 4] & CHACHA else self._aes
+        cipher = self._chacha if kind & CHACHA else self._aes
         cipher.decrypt_into(octets[start + 4 : begin], octets[begin:end], None, plain)
         self._window.accept(counter)
         self.losses.note(counter, 1, 1)
