@@ -8,8 +8,9 @@ Congestion must not be hidden from TCP in this way. What is a sign of it is not 
 
 - much loss: what may be asked for is a share of what has come (`SHARE`);
 - losses in a row, as where a queue overflows (`MOST_MISSING`);
-- any loss while a queue stands on the path, as where a router drops early: an answer that takes `QUEUE` longer than the
-  quickest ends all asking for `REST`.
+- any loss while a queue stands on the path, as where a router drops early: when for `STANDING` all answers took `QUEUE`
+  longer than the quickest, nothing is asked for in `REST`. A queue that comes and goes is a burst, or a processor that
+  had other work.
 """
 
 from __future__ import annotations
@@ -33,11 +34,15 @@ second; each try costs a datagram."""
 QUEUE = 0.010
 """Seconds of standing queue that end the asking. CoDel (RFC 8289) begins to drop at 5 ms of it; lowering this asks less
 on a busy machine, where datagrams wait in sockets. Raising it lets TCP fill queues that are meant to be short."""
+STANDING = 0.1
+"""Seconds for which all answers must be late (the interval of RFC 8289). Raising it takes longer bursts for no sign of
+congestion, and fills a queue for so much longer."""
 REST = 1.0
 """Seconds without a question after that."""
 PATIENCE = 0.010
 """Seconds that what came later waits for an answer. Raising it keeps the order on longer paths too, and delays all TCP
-flows between two nodes by so much when one loses something."""
+flows between two nodes by so much when one loses something. No answer is given up before: a machine with other work may
+take some milliseconds to it."""
 SLACK = 0.0005
 """Seconds beyond twice the usual time until a question counts as lost."""
 SLOWEST = 0.25
@@ -48,7 +53,7 @@ NEVER = float("inf")
 class Repairs:
     """What one session has asked for, and may."""
 
-    __slots__ = ("_came", "_counted", "_credit", "_least", "_rests_until", "_turn", "_usual")
+    __slots__ = ("_came", "_counted", "_credit", "_late_since", "_least", "_rests_until", "_turn", "_usual")
 
     def __init__(self) -> None:
         self._credit = CREDIT
@@ -57,6 +62,8 @@ class Repairs:
         self._least = NEVER
         """How quick an answer is on an empty path: near the least, where no single one counts for much."""
         self._usual = SLOWEST
+        self._late_since = NEVER
+        """Since when no answer has come in time; NEVER when the last one did."""
         self._rests_until = 0.0
 
     def choose(self, gatherer: Gatherer, losses: Losses, now: float) -> list[Wanted]:
@@ -85,6 +92,8 @@ class Repairs:
             if not missing:
                 continue
             if parts.tries == TRIES:
+                if now < parts.first_asked_at + PATIENCE:
+                    continue
                 self._usual = min(2 * self._usual, SLOWEST)
                 gatherer.give_up(name)
                 continue
@@ -123,5 +132,9 @@ class Repairs:
         self._usual += (most - self._usual) / 8
         if parts.tries == 1:
             self._least += (least - self._least) / (8 if least < self._least else 256)
-        if least > self._least + QUEUE:
+        if least <= self._least + QUEUE:
+            self._late_since = NEVER
+        elif self._late_since == NEVER:
+            self._late_since = now
+        elif now >= self._late_since + STANDING:
             self._rests_until = now + REST

@@ -212,7 +212,7 @@ def test_a_queue_on_the_path_ends_the_asking_for_a_while() -> None:
         line.send(tcp(number))
     line.rest()
     line.delay += 2 * repairs.QUEUE
-    for number in range(20):
+    for number in range(60):
         line.send(tcp(number))
         line.rest(0.01)
     asked = len(line.asked)
@@ -226,6 +226,24 @@ def test_a_queue_on_the_path_ends_the_asking_for_a_while() -> None:
     for number in range(20):
         line.send(tcp(number))
     assert len(line.asked) > asked
+
+
+@pytest.mark.parametrize("late", [0.8 * repairs.PATIENCE, 3 * repairs.QUEUE], ids=["little", "much"])
+def test_answers_that_are_late_now_and_then_end_nothing(late: float) -> None:
+    """The path has no queue, but at times the machines at its ends have other work."""
+    line, busy = Line(lambda place: place % 40 == 0), set[bytes]()
+    for number in range(250):
+        line.delay = 0.0003
+        if number // 20 % 3 == 2:
+            line.delay = late
+            busy.add(tcp(number))
+        line.send(tcp(number))
+        line.rest(0.002)
+    line.rest()
+    assert line.lost > 60
+    missing = {tcp(number) for number in range(250)} - set(line.frames)
+    assert missing <= busy
+    assert not missing or late > repairs.PATIENCE
 
 
 def test_the_end_of_a_group_that_was_asked_for_is_asked_for_too() -> None:
