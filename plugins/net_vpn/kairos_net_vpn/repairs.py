@@ -43,6 +43,10 @@ PATIENCE = 0.010
 """Seconds that what came later waits for an answer. Raising it keeps the order on longer paths too, and delays all TCP
 flows between two nodes by so much when one loses something. No answer is given up before: a machine with other work may
 take some milliseconds to it."""
+LONGEST = 0.040
+"""Seconds of the same where answers usually take longer on a path that is short: the machines at its ends are busy. A
+TCP that sees something late by more than its round trip sends it again; this is well below what it takes for a loss of
+all (200 ms)."""
 SLACK = 0.0005
 """Seconds beyond twice the usual time until a question counts as lost."""
 SLOWEST = 0.25
@@ -92,7 +96,7 @@ class Repairs:
             if not missing:
                 continue
             if parts.tries == TRIES:
-                if now < parts.first_asked_at + PATIENCE:
+                if now < parts.first_asked_at + self._patience:
                     continue
                 self._usual = min(2 * self._usual, SLOWEST)
                 gatherer.give_up(name)
@@ -115,11 +119,16 @@ class Repairs:
         """Seconds after which a question counts as lost."""
         return 2 * self._usual + SLACK
 
+    @property
+    def _patience(self) -> float:
+        return min(max(PATIENCE, self.term), LONGEST)
+
     def first_awaited(self, waiting: Iterable[Parts], now: float) -> int | None:
         """Return the counter of the first group that is worth waiting for; None without one."""
         if self._least > PATIENCE:
             return None
-        awaited = (parts.counter for parts in waiting if parts.is_awaited and now < parts.asked_at + PATIENCE)
+        patience = self._patience
+        awaited = (parts.counter for parts in waiting if parts.is_awaited and now < parts.asked_at + patience)
         return min(awaited, default=None)
 
     def _judge(self, parts: Parts, now: float) -> None:

@@ -1,4 +1,4 @@
-"""How what is lost is asked for, sent again, and put in order."""
+"""How what is lost is asked for and sent again, and what came behind it waits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from kairos_net_vpn.datagrams import Buffer, Received
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.kept import RING, Kept
 from kairos_net_vpn.opening import OUT_SIZE, Opener
-from kairos_net_vpn.order import MOST, Order
 from kairos_net_vpn.outbound import Slot
 from kairos_net_vpn.records import ROOM, Sealer
 from kairos_net_vpn.runs import Span
@@ -246,6 +245,16 @@ def test_answers_that_are_late_now_and_then_end_nothing(late: float) -> None:
     assert not missing or late > repairs.PATIENCE
 
 
+def test_the_order_is_kept_for_longer_where_answers_take_longer_on_a_short_path() -> None:
+    line = Line(lambda place: place % 40 == 0)
+    for number in range(250):
+        line.delay = 2 * repairs.PATIENCE if number % 2 else 0.0003
+        line.send(tcp(number))
+        line.rest(0.002)
+    line.rest()
+    assert line.frames[-120:] == [tcp(number) for number in range(130, 250)]
+
+
 def test_the_end_of_a_group_that_was_asked_for_is_asked_for_too() -> None:
     line = Line(lambda place: place in (3, 14))  # nothing comes behind the second, so only time tells
     line.send(tcp(0))
@@ -374,25 +383,3 @@ def test_any_question_is_read_or_refused(rest: bytes) -> None:
     else:
         assert encode_repair(wanted)[1:] == rest
         assert len(wanted) <= sides.MOST_WANTED
-
-
-# -- order
-
-
-def test_what_waits_is_bounded() -> None:
-    order = Order()
-    passed = [bytes(f) for n in range(MOST + 5) for f in order.pass_on(memoryview(b"%d" % n), n + 10, 5)]
-    assert passed == [b"%d" % n for n in range(5)], "the oldest goes on"
-    assert len(order) == MOST
-    assert [bytes(frame) for frame in order.release(None)] == [b"%d" % n for n in range(5, MOST + 5)]
-
-
-@given(st.permutations(range(12)))
-def test_what_waited_goes_on_in_its_order(arrival: list[int]) -> None:
-    order, passed = Order(), []
-    awaited = set(range(12))
-    for number in arrival:
-        awaited.discard(number)
-        before = min(awaited, default=None)
-        passed += [bytes(frame)[0] for frame in order.pass_on(memoryview(bytes([number])), number, before)]
-    assert passed == list(range(12))
