@@ -28,8 +28,6 @@ from tunnels.tunnel import Ours, data_plane
 from kairos_core.testing.lab import Lab, LabError
 
 PULSE = str(Path(__file__).resolve().parent / "tunnels" / "pulse.py")
-REKEY = 120.0
-"""Seconds after which a session in use is renewed (WireGuard's REKEY_AFTER_TIME)."""
 WARM_UP = 60.0
 READINGS = 200
 AWAY = 100
@@ -98,7 +96,7 @@ async def measure(minutes: float, loss: float, roam_every: float, mbits: float) 
         if planes != [await data_plane(agent) for agent in ours.daemons]:
             raise LabError("a data plane has died and was started again during the soak")
         drops = [(await agent.status() or {}).get("drops", {}) for agent in ours.agents]
-    found = endurance.report(noted, int(60 * minutes / REKEY))
+    found = endurance.report(noted, 60 * minutes)
     return {"minutes": minutes, "loss": loss, "roam": roam_every, "mbits": mbits, **found, "drops": drops}
 
 

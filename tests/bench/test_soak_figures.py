@@ -22,7 +22,7 @@ def soak(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def missed(soak: Any, noted: Any) -> list[str]:
-    bounds = soak.endurance.report(noted, 30)["bounds"]
+    bounds = soak.endurance.report(noted, 3600.0)["bounds"]
     return [bound for bound, is_met in bounds.items() if not is_met]
 
 
@@ -42,7 +42,8 @@ def test_growth_is_from_the_first_tenth_to_the_last_and_no_spike_between_counts(
         ({"udp": [(5.0, 0.4), (9.0, 1.1)]}, "echo"),
         ({"tcp": [(9.0, 1.1)]}, "stream stands"),
         ({"broken": "Connection timed out"}, "never broken"),
-        ({"answers": 29}, "30 handshakes"),
+        ({"answers": 27}, "28 to 38 handshakes"),
+        ({"answers": 39}, "28 to 38 handshakes"),
     ],
 )
 def test_each_bound_is_missed_by_itself(soak: Any, change: dict[str, Any], bound: str) -> None:
