@@ -13,8 +13,8 @@ pytestmark = pytest.mark.system
 
 BLOCKS = 200
 PACE = 0.01
-"""Seconds between two blocks: 200 Mbit/s, and less on a machine of which that is more than an eighth of what it carries.
-The path shall be what loses, and not this machine's processor."""
+"""Seconds between two blocks: 200 Mbit/s, and less on a machine of which that is more than an eighth of what it
+carries. The path shall be what loses, and not this machine's processor."""
 SEND = """
 import random, socket, sys, time
 tcp = socket.create_connection((sys.argv[1], 5000), 10)
