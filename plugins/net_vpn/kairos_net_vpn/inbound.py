@@ -48,7 +48,8 @@ class Inbound:
     def read(self, now: float) -> None:
         """Take what waits at the socket, up to a bound. Raises OSError when the device is gone.
 
-        How many receives are tried follows what was found before, as in Outbound.read.
+        How many receives are tried follows what was found before, as in Outbound.read. After one that came alone the
+        device is looked at, since the kernel answers a ping within the write, and to be woken for that takes longer.
         """
         self.is_streaming = False
         has_paused, self._read_at = now - self._read_at > PAUSE, now
@@ -58,7 +59,11 @@ class Inbound:
                 self.is_streaming = received is not None
                 self._expected = max(1, found)
                 return
-        self._expected = 1 if has_paused else min(SINGLES, 4 * self._expected)
+        if has_paused:
+            self._expected = 1
+            self._outbound.read(now)
+        else:
+            self._expected = min(SINGLES, 4 * self._expected)
 
     def _take_received(self, length: int, size: int, source: Endpoint, now: float) -> bool:
         """Take what one receive brought; say whether it were many datagrams."""

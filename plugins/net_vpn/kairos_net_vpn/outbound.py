@@ -169,7 +169,9 @@ class Outbound:
 
     def _send_alone(self, frame: memoryview, now: float) -> None:
         """Send one small frame; what it does not need is left out, since all of it is the frame's delay."""
-        session = self._tunnel.carrier(frame, now)
+        lane = self._hosts.get(HOST.unpack_from(frame)) if len(frame) >= HOST.size else None
+        has_lane = lane is not None and now < lane.until and lane.session.peer.endpoint is not None
+        session = lane.session if lane is not None and has_lane else self._tunnel.carrier(frame, now)
         if session is None:
             return
         peer = session.peer
@@ -178,7 +180,10 @@ class Outbound:
             return
         datagram = session.sealer.seal_packet(frame)
         self._underlay.send(datagram, peer.endpoint)
-        self._tunnel.has_sent(session, len(datagram), now)
+        if has_lane:
+            self._tunnel.note_sent(peer, len(datagram), now)
+        else:
+            self._tunnel.has_sent(session, len(datagram), now)
 
     def _send_small(self, frames: list[memoryview], now: float) -> None:
         """Send frames, those of one peer together and each flow's in their order."""

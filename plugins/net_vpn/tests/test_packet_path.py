@@ -96,6 +96,26 @@ def test_a_packet_after_a_pause_is_not_followed_by_a_look_for_more(paths: Any, p
         assert [look.calls for look in looks] == [turn, turn]
 
 
+def test_an_answer_that_is_there_at_once_leaves_with_the_packet_that_it_answers(paths: Any, packet: Any) -> None:
+    one, other = paths
+    wire, answer = one.node.wire, packet(other.node.address, one.node.address)
+    for _ in range(3):
+        wire.now += 0.1
+        one.send(packet(one.node.address, other.node.address))
+        other.kernel.send(answer)  # before the packet is taken, as the kernel does while it is
+        other.inbound.read(wire.now)
+        assert one.receive() == [answer]
+
+
+def test_where_more_than_one_packet_comes_the_way_out_has_its_own_turn(paths: Any, packet: Any) -> None:
+    one, other = paths
+    other.inbound._read_at = one.node.wire.now
+    one.send(*[packet(one.node.address, other.node.address)] * 3)
+    look = other.tun.read = Counted(other.tun.read)
+    assert len(other.receive()) == 3
+    assert look.calls == 0
+
+
 def test_a_burst_after_a_pause_is_read_in_ever_more_at_a_time(paths: Any, packet: Any) -> None:
     one, other = paths
     for _ in range(2):

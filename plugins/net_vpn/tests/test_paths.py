@@ -71,7 +71,8 @@ class Host:
     def build(self) -> None:
         tunnel = self.node.tunnel
         self.reader, self.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.reader.setblocking(False)
+        for each in (self.reader, self.writer):
+            each.setblocking(False)
         self.tun = Tun(self.writer.fileno(), ALL, tunnel.drops)
         self.carriage = Carriage(self.port, ALL, tunnel, lambda: self.node.wire.now)  # type: ignore[arg-type]
         self.outbound = Outbound(tunnel, self.tun, self.carriage)

@@ -12,13 +12,16 @@ from kairos_net_vpn.underlay import UDP_GRO
 
 
 class Device:
-    """Stands for `os` in kairos_net_vpn.tun: keeps every frame that is written."""
+    """Stands for `os` in kairos_net_vpn.tun: keeps every frame that is written, and has none to read."""
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
 
     def write(self, _: int, frame: Any) -> None:
         self.frames.append(bytes(frame))
+
+    def readv(self, *_: Any) -> int:
+        raise BlockingIOError
 
     def writev(self, _: int, parts: Iterable[Any]) -> None:
         self.frames.append(b"".join(parts))

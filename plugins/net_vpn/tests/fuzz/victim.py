@@ -105,7 +105,7 @@ class Victim:
         if outbound is None:
             outbound = Victim.way_out = Outbound(self.tunnel, self.tun, self.carriage)
         outbound._tunnel, outbound._tun, outbound._underlay = self.tunnel, self.tun, self.carriage
-        outbound._courses = self.tunnel.lanes.courses
+        outbound._courses, outbound._hosts = self.tunnel.lanes.courses, self.tunnel.lanes.hosts
         return outbound
 
     def _meet(self, member: Member) -> None:
