@@ -48,9 +48,12 @@ class BusyPoll:
         self._source = NOBODY
         self._is_single = False
 
-    def wait(self, timeout: float) -> Events:
-        """Return what is ready, at once or after a while; nothing when there is nothing within the timeout."""
-        events = self._look(timeout) if self._is_single else None
+    def wait(self, timeout: float, *, is_streaming: bool = False) -> Events:
+        """Return what is ready, at once or after a while; nothing when there is nothing within the timeout.
+
+        With `is_streaming` it sleeps, for what comes with a stream had better come together.
+        """
+        events = self._look(timeout) if self._is_single and not is_streaming else None
         if not events:
             events = self._poll(timeout)
         before, self.woke = self.woke, self._clock()

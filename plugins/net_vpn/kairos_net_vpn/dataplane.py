@@ -151,7 +151,8 @@ class DataPlane:
                     return
                 self._handle_timers(now)
                 wake = min(tunnel.wake, inbound.wake, control.ends_at)
-            events = polling.wait(-1.0 if wake == NEVER else wake - now if wake > now else 0.0)
+            timeout = -1.0 if wake == NEVER else wake - now if wake > now else 0.0
+            events = polling.wait(timeout, is_streaming=inbound.is_streaming or outbound.is_streaming)
             for source, event in events:
                 if source == udp:
                     inbound.read(polling.woke)

@@ -66,6 +66,8 @@ class Outbound:
         """The same of super-packets."""
         self._read_at = 0.0
         """When the last read was."""
+        self.is_streaming = False
+        """Whether it found a part of a stream."""
         self._kept = Kept(Slot)
         self._courses, self._hosts = tunnel.lanes.courses, tunnel.lanes.hosts
 
@@ -79,6 +81,7 @@ class Outbound:
         slots, read = self._slots, self._tun.read
         supers, most = self._supers, self._expected
         has_paused, self._read_at = now - self._read_at > PAUSE, now
+        self.is_streaming = False
         if has_paused:
             most = 1
         waiting: list[memoryview] = []
@@ -97,6 +100,7 @@ class Outbound:
             if found:  # they came first
                 self._send_small(waiting, now)
             slots[found] = self._send_super(slot, length, now)
+            self.is_streaming = True
             if found:
                 waiting, found = [], 0
             supers -= 1
