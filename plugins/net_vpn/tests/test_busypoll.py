@@ -60,6 +60,17 @@ def test_a_reply_within_reach_is_met_awake() -> None:
     assert world.gave_way > 10
 
 
+def test_in_a_stream_it_sleeps_until_more_comes() -> None:
+    world = World()
+    polling = world.polling()
+    in_(world, 1.0, TUN)
+    polling.wait(-1)
+    world.now += WORK
+    in_(world, LONGEST / 2, UDP)
+    assert polling.wait(-1, is_streaming=True) == [(UDP, 1)]
+    assert (world.slept, world.looked) == (2, 0)
+
+
 def test_after_the_longest_look_it_sleeps() -> None:
     world = World()
     polling = world.polling()

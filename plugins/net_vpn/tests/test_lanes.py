@@ -170,6 +170,13 @@ def test_a_stream_is_known_at_both_ends(stream: Stream, monkeypatch: pytest.Monk
     assert not stream.one.tunnel.drops + stream.other.tunnel.drops
 
 
+def test_a_read_says_whether_it_found_a_part_of_a_stream(stream: Stream) -> None:
+    stream.send(1)
+    assert stream.outbound.is_streaming
+    stream.outbound.read(stream.one.wire.now)  # nothing is left
+    assert not stream.outbound.is_streaming
+
+
 def test_of_sizes_few_are_known(stream: Stream) -> None:
     for length in range(50000, 50000 + 3 * MOST):
         assert stream.carry(1, length)
