@@ -28,10 +28,7 @@ SOURCE = 0x0A420000
 FIRST_PORT = 1024
 STEP = 0.001
 """Seconds between two bursts. Less is more even, and costs the attacker more of the processor."""
-
-
-class Ended(Exception):
-    """SIGTERM came."""
+ENDS = {signal.SIGTERM}
 
 
 def initiation(key: bytes, number: int) -> bytes:
@@ -58,25 +55,19 @@ def checksum(data: bytes) -> int:
 
 
 def flood(tap: socket.socket, frames: list[bytes], rate: int) -> None:
-    """Send the frames in turn until SIGTERM; what falls behind the rate is made up for in the next step."""
+    """Send the frames in turn until SIGTERM; what falls behind the rate is made up for in the next step.
+
+    SIGTERM is blocked and only looked for between two bursts, so that each frame that has left is counted.
+    """
     endless, began, sent = cycle(frames), time.monotonic(), 0
     print("begun", flush=True)
-    try:
-        while True:
-            due = int((time.monotonic() - began) * rate)
-            for each in islice(endless, due - sent):
-                tap.send(each)
-            sent = due
-            time.sleep(STEP)
-    except Ended:
-        seconds = time.monotonic() - began
-        print(json.dumps({"sent": sent, "seconds": seconds, "cpu": time.process_time()}), flush=True)
-
-
-def end(_number: int, _frame: object) -> None:
-    """Leave the loop. Once is enough."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Ended
+    while signal.sigtimedwait(ENDS, STEP) is None:
+        due = int((time.monotonic() - began) * rate)
+        for each in islice(endless, due - sent):
+            tap.send(each)
+        sent = due
+    seconds = time.monotonic() - began
+    print(json.dumps({"sent": sent, "seconds": seconds, "cpu": time.process_time()}), flush=True)
 
 
 def sink(port: int) -> None:
@@ -89,7 +80,7 @@ def sink(port: int) -> None:
 
 def main(words: list[str]) -> None:
     """Make the frames, then send them."""
-    signal.signal(signal.SIGTERM, end)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
     interface, mac, address, port, key, sources, rate = words
     knocks = (initiation(bytes.fromhex(key), number) for number in range(int(sources)))
     hardware, target = bytes.fromhex(mac.replace(":", "")), (address, int(port))
