@@ -5,12 +5,13 @@ replaced by functions that call them and note the time. What lies between two of
 noted under the one that came before. On SIGUSR1 all is written to $KAIROS_BENCH_PROBE/PID.json.
 
 What it costs itself, about half a microsecond for each call, is measured on a function that does nothing and taken
-off. It works for whatever the packet path is made of, as long as that goes through `os`, `socket`, `select.epoll`
-and the ciphers of `cryptography`.
+off. It works for whatever the packet path is made of, as long as that goes through `os`, `io.FileIO`, `socket`,
+`select.epoll` and the ciphers of `cryptography`.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import select
@@ -85,6 +86,17 @@ def timed_cipher(watch: Stopwatch, kind: type[Any]) -> type[Any]:
     return Timed
 
 
+def timed_file(watch: Stopwatch) -> type[Any]:
+    """Return a class like io.FileIO whose reading into a buffer is timed."""
+
+    class Timed(io.FileIO):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.readinto = watch.around("tun_read", super().readinto)  # type: ignore[method-assign]
+
+    return Timed
+
+
 def timed_epoll(watch: Stopwatch) -> type[Any]:
     """Return a class like select.epoll whose waiting is timed."""
     kind = select.epoll
@@ -107,6 +119,7 @@ def install(directory: str) -> None:
 
     confinement.shut_files = lambda sources: []  # what it measures is written to a file when it is asked
     watch = Stopwatch()
+    vars(io)["FileIO"] = timed_file(watch)
     for module, names, stage in (
         (os, ("read", "readv"), "tun_read"),
         (os, ("write", "writev"), "tun_write"),

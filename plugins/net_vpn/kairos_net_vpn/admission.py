@@ -7,6 +7,7 @@ whoever has been examined once is known again by its headers, in a fifth of the 
 from __future__ import annotations
 
 import struct
+from collections import Counter
 
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.mss import clamp
@@ -30,6 +31,7 @@ MOST_KNOWN = 256
 """Traits remembered of a peer, 0.4 KB each. Raising it helps a peer that sends many sizes to many addresses."""
 _TRAIT = struct.Struct("<11s8xs2x8s")
 """Of a frame with IPv4: virtio header and the packet's first byte, protocol, both addresses."""
+_LEAST = _TRAIT.size
 _TCP_AT = VNET_HEADER + IPV4_HEADER
 _LEAST_TCP = _TCP_AT + TCP_HEADER + 1
 """Bytes in a super-packet of TCP at least; how many its own header takes stands in its thirteenth byte."""
@@ -38,34 +40,44 @@ _LEAST_TCP = _TCP_AT + TCP_HEADER + 1
 class Admission:
     """Examines what peers send to this node."""
 
-    def __init__(self, inside: Inside, mtu: int) -> None:
+    def __init__(self, inside: Inside, mtu: int, drops: Counter[VpnDrop]) -> None:
         self._inside = inside
         self._mtu = mtu
+        self._drops = drops
 
-    def admit(self, frame: memoryview, peer: Peer) -> memoryview:
-        """Return a frame without padding if this peer may send it to us. Raises Refused.
+    def admit(self, frame: memoryview, peer: Peer) -> memoryview | None:
+        """Return a frame without padding if this peer may send it to us, else None, and count why not.
 
         The MSS is clamped where one of the ends lies behind a node.
         """
         size = len(frame)
-        if size < _TRAIT.size:
-            return self._examine(frame, peer)
-        trait = _TRAIT.unpack_from(frame)
-        least = peer.admitted.get(trait)
+        least = peer.admitted.get(_TRAIT.unpack_from(frame)) if size >= _LEAST else None
         if least is not None:
             end = VNET_HEADER + (frame[12] << 8 | frame[13])
             if least <= end <= size and (
                 least != _LEAST_TCP or _LEAST_TCP <= _TCP_AT + (frame[_TCP_AT + 12] >> 4) * 4 + 1 <= end
             ):
                 return frame if end == size else frame[:end]
-        frame = self._examine(frame, peer)
+        try:
+            return self._examine(frame, peer)
+        except Refused as refused:
+            self._drops[refused.drop] += 1
+            peer.refused += 1
+            return None
+
+    def _examine(self, frame: memoryview, peer: Peer) -> memoryview:
+        """Return a frame without padding, and remember its traits if others with them need not be looked at.
+
+        Raises Refused.
+        """
+        frame = self._without_padding(frame, peer)
         if frame[VNET_HEADER] == PLAIN_IPV4 and peer.sources is None and not self._inside.routes:
             if len(peer.admitted) >= MOST_KNOWN:
                 peer.admitted.clear()
-            peer.admitted[trait] = _least(frame)
+            peer.admitted[_TRAIT.unpack_from(frame)] = _least(frame)
         return frame
 
-    def _examine(self, frame: memoryview, peer: Peer) -> memoryview:
+    def _without_padding(self, frame: memoryview, peer: Peer) -> memoryview:
         frame = frame[: VNET_HEADER + self.check(frame[VNET_HEADER:], peer)]
         if frame[0] or frame[1]:
             check_offloads(frame)

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
+from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.vnet import (
     GSO_NONE,
     GSO_UDP_L4,
@@ -84,17 +85,35 @@ def bundle_few(frames: Iterable[memoryview], room: int) -> bytes | None:
     None where they are something else, or have no room: then `find_runs` and `bundle` have to look at them.
     """
     parts: list[bytes | memoryview] = []
-    host = b""
+    host = None
     for frame in frames:
-        room -= len(frame) + _LENGTH.size
-        if room < 0 or len(frame) < _FLOW_SIZE:
+        size = len(frame)
+        room -= 2 + size
+        if room < 0 or size < _FLOW_SIZE:
             return None
-        first, protocol, destination = _HOST_OF.unpack_from(frame)
-        if first != PLAIN_IPV4 or protocol != TCP or (host and destination != host):
-            return None
-        host = destination
-        parts += (_LENGTH.pack(len(frame)), frame)
+        found = _HOST_OF.unpack_from(frame)
+        if found != host:
+            if host is not None or found[0] != PLAIN_IPV4 or found[1] != TCP:
+                return None
+            host = found
+        parts += (size.to_bytes(2, "little"), frame)
     return b"".join(parts)
+
+
+def unbundle(plain: memoryview, frames: list[memoryview]) -> None:
+    """Append the frames of a bundle, each a part of it. Raises Refused (malformed) at what is none."""
+    at, end, unpack = 0, len(plain), _LENGTH.unpack_from
+    while at < end - 1:
+        size = unpack(plain, at)[0]
+        if not size:  # what follows fills the datagram
+            return
+        start = at + 2
+        at = start + size
+        if at > end or size <= VNET_HEADER:
+            raise Refused(VpnDrop.MALFORMED)
+        frames.append(plain[start:at])
+    if at < end and plain[at]:
+        raise Refused(VpnDrop.MALFORMED)
 
 
 def find_runs(frames: Iterable[memoryview]) -> list[Run]:

@@ -53,7 +53,11 @@ class BusyPoll:
 
         With `is_streaming` it sleeps, for what comes with a stream had better come together.
         """
-        events = self._look(timeout) if self._is_single and not is_streaming else None
+        if is_streaming:
+            found = self._poll(timeout)
+            self.woke, self._is_single = self._clock(), False
+            return found
+        events = self._look(timeout) if self._is_single else None
         if not events:
             events = self._poll(timeout)
         before, self.woke = self.woke, self._clock()

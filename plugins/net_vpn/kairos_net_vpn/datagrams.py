@@ -44,6 +44,10 @@ class Buffer:
         self.words = self.octets.cast("Q")
 
 
+WHOLE = slice(None)
+"""All of a view: `to[WHOLE] = of` copies."""
+
+
 class Overlay(NamedTuple):
     """Where in a buffer's words the headers of a group lie, but for its first, and what they cover: halves of each."""
 

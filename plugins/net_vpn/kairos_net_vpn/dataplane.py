@@ -138,7 +138,7 @@ class DataPlane:
             self._inbound,
             self._outbound,
         )
-        tun, udp, outboxes = self._tun, self._udp.fileno(), tunnel.outboxes
+        tun, udp, (handshakes, probes) = self._tun, self._udp.fileno(), tunnel.outboxes
         now, has_waited = _now(), False
         while not control.is_over:
             wake = tunnel.wake
@@ -166,7 +166,7 @@ class DataPlane:
                 else:
                     for message in control.serve(source, event, _now()):
                         self._obey(message)
-                if any(outboxes):
+                if handshakes or probes:
                     self._flush_outbox()
             now = polling.woke
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from kairos_net_vpn import sides
+from kairos_net_vpn.bundle import unbundle
 from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.datagrams import HEADER_SIZE, Received
 from kairos_net_vpn.drops import Refused
-from kairos_net_vpn.lanes import MARK, Arrival, Mark
+from kairos_net_vpn.lanes import Arrival, Mark
 from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.outbound import PAUSE, Outbound
 from kairos_net_vpn.peer import NEVER, Endpoint
-from kairos_net_vpn.records import MIN_INDEX
+from kairos_net_vpn.records import MIN_INDEX, TAG
 from kairos_net_vpn.runs import ALONE, Span, count_alone
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.tun import Tun
@@ -21,7 +22,8 @@ SINGLES = 32
 """Receives of one datagram before the other direction has its turn; of many, one. Raising it saves a call of epoll in
 a flood, and delays the other direction by 15 us for each."""
 _INDEX, _KIND = slice(0, 4), slice(4, 7)
-"""Where in a datagram the session is named, and what says whether it is a group for itself; MARK is both."""
+"""Where in a datagram the session is named, and what says whether it is a group for itself."""
+_LEAST = HEADER_SIZE + TAG
 _REPAIR = bytes([sides.REPAIR])
 _UNORDERED = frozenset({GSO_NONE, GSO_UDP_L4})
 """Kinds of frames that wait for nothing before them: what has no order, and what is alone."""
@@ -55,30 +57,37 @@ class Inbound:
         has_paused, self._read_at = now - self._read_at > PAUSE, now
         for found in range(1 if has_paused else self._expected):
             received = self._underlay.receive(self._buffers)
-            if received is None or self._take_received(*received, now):
-                self.is_streaming = received is not None
-                self._expected = max(1, found)
+            if received is None:
+                self._expected = found or 1
                 return
+            length, size, source = received
+            if length > size:
+                self.is_streaming, self._expected = True, found or 1
+                self._take_run(length, size, source, now)
+                return
+            self._take_one(length, source, now)
         if has_paused:
             self._expected = 1
             self._outbound.read(now)
         else:
             self._expected = min(SINGLES, 4 * self._expected)
 
-    def _take_received(self, length: int, size: int, source: Endpoint, now: float) -> bool:
-        """Take what one receive brought; say whether it were many datagrams."""
+    def _take_run(self, length: int, size: int, source: Endpoint, now: float) -> None:
+        """Take what one receive brought, many datagrams."""
         wire = self._wire
-        if length > size:
-            arrival = self._arrivals.get((wire.octets[_INDEX].tobytes(), length, size))
-            if arrival is None or not self._take_alike(wire, arrival, source, now):
-                wire.set(length, size)
-                self._take_many(wire, source, now)
-            return True
-        mark = self._marks.get(wire.octets[MARK].tobytes()) if length > HEADER_SIZE else None
+        arrival = self._arrivals.get((wire.words[0], length, size))
+        if arrival is None or not self._take_alike(arrival, length, source, now):
+            wire.set(length, size)
+            self._take_many(wire, source, now)
+
+    def _take_one(self, length: int, source: Endpoint, now: float) -> None:
+        """Take what one receive brought, one datagram."""
+        wire = self._wire
+        mark = self._marks.get(wire.words[0]) if length >= _LEAST else None
         if mark is not None and now < mark.until:
-            self._take_packet(length, mark, source, now)
-            return False
-        wire.set(max(length, 1), size)
+            self._take_packets_of(mark, length, source, now)
+            return
+        wire.set(max(length, 1), max(length, 1))
         index = int.from_bytes(wire.octets[_INDEX], "little")
         if length < HEADER_SIZE or index < MIN_INDEX:
             self._take_plain(bytes(wire.octets[:length]), source, now)
@@ -88,19 +97,21 @@ class Inbound:
                 self._tunnel.lanes.learn_mark(wire, session, self._tunnel.usual_until(session))
         else:
             self._take_records(wire, (index, Span(0, 1, length)), source, now)
-        return False
 
-    def _take_packet(self, length: int, mark: Mark, source: Endpoint, now: float) -> None:
+    def _take_packets_of(self, mark: Mark, length: int, source: Endpoint, now: float) -> None:
         """Take a datagram that is a whole group of small packets, as one of this session's was before."""
-        tunnel, (session, opener, _) = self._tunnel, mark
-        frames: list[memoryview] = []
-        opener.open_packet(self._wire.octets, 0, length, frames)
-        if not frames:
+        session, opener, peer, _, decrypt = mark
+        wire, tunnel = self._wire, self._tunnel
+        if not opener.open_lone(wire, length, decrypt):
             return
-        peer = session.peer
         is_noted = tunnel.note_arrived(peer, length, source, now)
         if not (is_noted or tunnel.has_arrived(session, length, source, now)):
             return
+        frames: list[memoryview] = []
+        try:
+            unbundle(wire.octets[HEADER_SIZE : length - TAG], frames)
+        except Refused as refused:
+            tunnel.drops[refused.drop] += 1
         for frame in frames:
             if opener.waiting or opener.order:
                 self._hand_over(frame, session, now)
@@ -108,28 +119,30 @@ class Inbound:
                 admitted = tunnel.admit(frame, peer)
                 if admitted is not None:
                     self._tun.write(admitted)
-        self._look_after(session, opener, now)
+        if opener.waiting or opener.repaired or opener.report is not None or now >= opener.losses.soonest:
+            self._look_after(session, opener, now)
 
-    def _take_alike(self, wire: Received, arrival: Arrival, source: Endpoint, now: float) -> bool:
+    def _take_alike(self, arrival: Arrival, length: int, source: Endpoint, now: float) -> bool:
         """Take a receive that looks like one that was a super-packet and admitted; say whether it was."""
-        session, opener, until, shape, sealed, plain, traits, admitted = arrival
-        frame = opener.open_alike(wire, shape, sealed, plain) if now < until else None
+        session, opener, peer, until, alike, decrypt, traits, admitted = arrival
+        frame = opener.open_alike(alike, decrypt) if now < until else None
         if frame is None:
             return False
-        tunnel, size = self._tunnel, sealed.stop
-        is_noted = tunnel.note_arrived(session.peer, size, source, now)
-        if not (is_noted or tunnel.has_arrived(session, size, source, now)):
+        tunnel = self._tunnel
+        is_noted = tunnel.note_arrived(peer, length, source, now)
+        if not (is_noted or tunnel.has_arrived(session, length, source, now)):
             return True
         if traits.unpack_from(frame) != admitted or opener.waiting or opener.order:
             self._hand_over(frame, session, now)
         else:
             self._tun.write(frame)
-        self._look_after(session, opener, now)
+        if opener.waiting or opener.repaired or opener.report is not None or now >= opener.losses.soonest:
+            self._look_after(session, opener, now)
         return True
 
     def _look_after(self, session: Session, opener: Opener, now: float) -> None:
         """Do what opening something may have made due."""
-        if opener.report is not None or (now >= opener.losses.soonest and opener.losses.is_due(now)):
+        if opener.report is not None or opener.losses.is_due(now):
             self._exchange_reports(session, now)
         if opener.waiting or opener.repaired:
             self._ask(session, now)

@@ -9,19 +9,20 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple, TypeAlias
 
-from kairos_net_vpn.datagrams import Received
+from kairos_net_vpn.datagrams import WORD, Received
 from kairos_net_vpn.mould import Mould
 from kairos_net_vpn.opening import Opener
 from kairos_net_vpn.peer import Peer
-from kairos_net_vpn.records import Sealer
+from kairos_net_vpn.records import Decrypt, Sealer
 from kairos_net_vpn.session import Session
-from kairos_net_vpn.shape import Shape
+from kairos_net_vpn.shape import Alike, Shape
 from kairos_net_vpn.vnet import GSO_ECN, GSO_TCPV4, GSO_UDP_L4, PLAIN_IPV4, VNET_HEADER
 
 MOST = 64
 """Courses and arrivals that are known, 1 KB each. Raising it helps where many streams have many sizes."""
 HOST = struct.Struct("<10xc15x4s")
 """Of a frame: the first byte of its packet, and where the destination is in IPv4."""
+SHORTEST = HOST.size
 TCP_TRAITS = struct.Struct("<11s8xB6x4s12xB")
 UDP_TRAITS = struct.Struct("<11s8xB6x4s13x")
 """All that decides where a super-packet with IPv4 goes and how it is cut, but its length: virtio header and the first
@@ -32,16 +33,14 @@ UDP_ADMITTED = struct.Struct("<14s5xB2x8s13x")
 length that the packet says."""
 _KINDS = frozenset({GSO_TCPV4, GSO_TCPV4 | GSO_ECN, GSO_UDP_L4})
 
-MARK = slice(0, 7)
-"""Where in a datagram the session is named, and what says whether it is a group for itself."""
-
 Key: TypeAlias = tuple[int, tuple[bytes | int, ...]]
 
 
 class Lane(NamedTuple):
-    """The session that carries packets for a host, until it is time for another."""
+    """The session that carries packets for a host, to its peer, until it is time for another."""
 
     session: Session
+    peer: Peer
     until: float
 
 
@@ -64,27 +63,26 @@ class Course(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """What receives of one length that began with the same session were: a super-packet of one group, and admitted.
-
-    `sealed` and `plain` say where in the buffer its ciphertext and then its frame are.
-    """
+    """What receives of one length that began with the same word were: a super-packet of one group, and admitted."""
 
     session: Session
     opener: Opener
+    peer: Peer
     until: float
-    shape: Shape
-    sealed: slice
-    plain: slice
+    alike: Alike
+    decrypt: Decrypt
     traits: struct.Struct
     admitted: tuple[bytes | int, ...]
 
 
 class Mark(NamedTuple):
-    """The session of datagrams that begin with the same MARK bytes: each is a whole group of small packets."""
+    """The session of datagrams that begin with the same word: each is small packets, the first group of its record."""
 
     session: Session
     opener: Opener
+    peer: Peer
     until: float
+    decrypt: Decrypt
 
 
 class Lanes:
@@ -97,8 +95,10 @@ class Lanes:
         """Whether there are networks behind this node: then each packet is looked at."""
         self.hosts: dict[tuple[bytes, ...], Lane] = {}
         self.courses: dict[Key, Course] = {}
-        self.arrivals: dict[tuple[bytes, int, int], Arrival] = {}
-        self.marks: dict[bytes, Mark] = {}
+        self.arrivals: dict[tuple[int, int, int], Arrival] = {}
+        """By the first word of a receive, its length, and that of its datagrams."""
+        self.marks: dict[int, Mark] = {}
+        """By the first word of a datagram: the session's name, and all else of a header but the number."""
 
     def forget(self) -> None:
         self.hosts.clear()
@@ -114,11 +114,12 @@ class Lanes:
             self.courses[key] = course
 
     def learn_mark(self, wire: Received, session: Session, until: float) -> None:
-        """Remember whose a datagram is that is a whole group of small packets."""
-        if session is session.peer.current:
+        """Remember whose a datagram is that is a whole group of small packets, if it is the first of its record."""
+        peer, (kind, _, _, group) = session.peer, wire.octets[4:WORD]
+        if session is peer.current and not group:
             if len(self.marks) >= MOST:
                 self.marks.clear()
-            self.marks[wire.octets[MARK].tobytes()] = Mark(session, session.opener, until)
+            self.marks[wire.words[0]] = Mark(session, session.opener, peer, until, session.opener.decrypt_of(kind))
 
     def learn_arrival(self, wire: Received, what: tuple[Session, float, Shape], frame: memoryview) -> None:
         """Remember what a receive was, if it was one group, and its traits say all that `frame` was admitted for."""
@@ -129,15 +130,15 @@ class Lanes:
             return
         if len(self.arrivals) >= MOST:
             self.arrivals.clear()
-        begin, end = shape.places[0][0], wire.length
+        opener = session.opener
         traits = UDP_ADMITTED if frame[1] == GSO_UDP_L4 else TCP_ADMITTED
-        self.arrivals[wire.octets[:4].tobytes(), wire.length, wire.size] = Arrival(
+        self.arrivals[wire.words[0], wire.length, wire.size] = Arrival(
             session,
-            session.opener,
+            opener,
+            peer,
             until,
-            shape,
-            slice(begin, end),
-            slice(begin, begin + len(frame)),
+            shape.alike(wire, len(frame)),
+            opener.decrypt_of(shape.kind),
             traits,
             traits.unpack_from(frame),
         )

@@ -74,20 +74,17 @@ class Losses:
 class Members:
     """What the sender makes of the reports of one peer; outlives its sessions."""
 
-    __slots__ = ("_credit", "_probes", "_quiet", "count", "share")
+    __slots__ = ("_credit", "_probes", "_quiet", "count", "keeps", "share")
 
     def __init__(self) -> None:
         self.share = START
         """Of the datagrams that is lost for good."""
         self.count = _members_for(START)
         self._quiet = QUIET
+        self.keeps = False
+        """Whether to keep what is sent, since something was lost lately."""
         self._credit = 0.0
         self._probes = 0
-
-    @property
-    def keeps(self) -> bool:
-        """Whether to keep what is sent, since something was lost lately."""
-        return self._quiet < QUIET
 
     def kept(self, datagrams: int) -> None:
         """Note what was sent, and may be asked for again."""
@@ -95,7 +92,7 @@ class Members:
 
     def asked(self) -> None:
         """Note that the peer lacks something."""
-        self._quiet = 0
+        self._quiet, self.keeps = 0, True
 
     def spend(self) -> bool:
         """Say whether one datagram more may be sent again."""
@@ -122,6 +119,7 @@ class Members:
         lost -= probes
         if arrived:
             self._quiet = 0 if lost else self._quiet + 1
+            self.keeps = self._quiet < QUIET
             share = lost / (lost + arrived)
             weight = (1 - MEMORY) * min(1.0, arrived / 256)
             self.share += (share - self.share) * weight

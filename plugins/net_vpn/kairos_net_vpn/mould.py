@@ -21,16 +21,15 @@ class Cut(NamedTuple):
 
 
 class Here(NamedTuple):
-    """Where the parts of a record of one group are in the buffer that its frame lies in, at byte ROOM.
+    """Where the parts of a record of one group are in the slot that its frame lies in.
 
-    `first` is the first half of its first header, `firsts` of the others'. The rest says where: the first header, the
-    nonce, the plaintext, the ciphertext, all of it; and the `overlay`.
+    `first` is the first half of its first header, `firsts` of the others'. The rest says where: the first
+    header's beginning, the plaintext, the ciphertext, all of it; and the `overlay`.
     """
 
     first: bytes
     firsts: memoryview
-    head: slice
-    nonce: slice
+    head: int
     plain: slice
     sealed: slice
     wire: slice

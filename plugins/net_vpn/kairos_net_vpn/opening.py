@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 from cryptography.exceptions import InvalidTag
 
-from kairos_net_vpn.datagrams import HEADER_SIZE, Received, overlay, uncover
+from kairos_net_vpn.bundle import unbundle
+from kairos_net_vpn.datagrams import HEADER_SIZE, WHOLE, Received, overlay, uncover
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.loss import Losses
 from kairos_net_vpn.order import Order
@@ -28,19 +29,22 @@ from kairos_net_vpn.records import (
     SUPER,
     TAG,
     Cipher,
+    Decrypt,
     derive_cipher,
     read_report,
 )
 from kairos_net_vpn.repairs import Repairs
 from kairos_net_vpn.replay import ReplayWindow
 from kairos_net_vpn.runs import MESSAGES, Gatherer, Run, Span
-from kairos_net_vpn.shape import Shape, Shapes
+from kairos_net_vpn.shape import Alike, Shape, Shapes
 from kairos_net_vpn.sides import Wanted
 from kairos_net_vpn.vnet import VNET_HEADER, check_super, mend
 
 _NONCE = slice(4, HEADER_SIZE)
 _LONE = struct.Struct("<4xB2xB2xHI")
 """Of a header: kind, group, and number in its two parts."""
+_SECOND = struct.Struct("<8xQ")
+"""Of a header: its second half."""
 OUT_SIZE = 4 * MAX_GROUP
 """Bytes in the buffer that a run is opened into."""
 
@@ -129,31 +133,34 @@ class Opener:
             yield from frames
             at += used
 
-    def open_alike(self, wire: Received, shape: Shape, sealed: slice, plain: slice) -> memoryview | None:
-        """Return the frame in a receive that is one group, cut like one of the same length; the rest as of `open`.
+    def open_alike(self, alike: Alike, decrypt: Decrypt) -> memoryview | None:
+        """Return the frame in a receive that is one group, begins like one before and has its length; next in number.
 
-        Its ciphertext is `sealed` in the buffer, and then the frame `plain`. None when it is not so, or is refused:
-        then nothing is noted, and `open` has to look closer. Takes a fourth of the time.
+        None when it is not so, or is refused: then nothing is noted, and `open` has to look closer. Takes a fourth of
+        the time.
         """
-        octets, words, window = wire.octets, wire.words, self._window
-        if not shape.fits(words):
+        shape, others, firsts, head, first_halves, second_halves, first_kept, second_kept, nonce, sealed, frame = alike
+        second, window = head.tobytes(), self._window
+        counter = int.from_bytes(second[2:], "little")
+        if (
+            counter != window.highest + 1
+            or first_halves.tobytes() != firsts
+            or second_halves.tobytes() != second * others
+            or counter >= MAX_COUNTER
+        ):
             return None
-        counter = shape.number
-        if counter >= MAX_COUNTER or not window.is_fresh(counter):
-            return None
-        first_halves, second_halves, first_kept, second_kept = shape.place
-        words[first_halves] = words[first_kept]
-        words[second_halves] = words[second_kept]
-        frame = octets[plain]
+        first_halves[WHOLE] = first_kept
+        second_halves[WHOLE] = second_kept
         try:
-            cipher = self._chacha if shape.kind & CHACHA else self._aes
-            cipher.decrypt_into(octets[_NONCE], octets[sealed], None, frame)
+            decrypt(nonce, sealed, None, frame)
         except InvalidTag:
-            shape.lay(words)
+            first_halves[WHOLE] = memoryview(firsts).cast("Q")
+            second_halves[WHOLE] = memoryview(second * others).cast("Q")
             return None
-        window.accept(counter)
-        self.losses.note(counter, 1, shape.datagrams)
-        self.last = counter
+        losses = self.losses
+        window.highest = losses.highest = self.last = counter  # as what accepts and notes any counter would set it
+        losses.opened += 1
+        losses.datagrams += others + 1
         self._shapes.latest = shape
         return frame
 
@@ -251,22 +258,43 @@ class Opener:
         self.last = counter
         return plain
 
+    def decrypt_of(self, kind: int) -> Decrypt:
+        """Return what decrypts groups of a kind."""
+        return (self._chacha if kind & CHACHA else self._aes).decrypt_into
+
+    def open_lone(self, wire: Received, length: int, decrypt: Decrypt) -> bool:
+        """Open a receive of one datagram, the whole first group of a record, where it lies; say whether it is good.
+
+        It has HEADER_SIZE and TAG bytes or more.
+        """
+        octets, window = wire.octets, self._window
+        counter = _SECOND.unpack_from(octets)[0] >> 16
+        if counter >= MAX_COUNTER or not (counter > window.highest or window.is_fresh(counter)):
+            self.drops[VpnDrop.REPLAYED] += 1
+            return False
+        try:
+            decrypt(octets[_NONCE], octets[HEADER_SIZE:length], None, octets[HEADER_SIZE : length - TAG])
+        except InvalidTag:
+            self.drops[VpnDrop.UNSEAL] += 1
+            return False
+        window.accept(counter)
+        self.losses.note(counter, 1, 1)
+        self.last = counter
+        return True
+
     def open_packets(self, wire: Received, span: Span) -> list[memoryview]:
         """Return the frames in datagrams of which `count_alone` says that each is a whole group, where they lie."""
         frames: list[memoryview] = []
         for place in range(span.first, span.end):
             start = place * wire.size
-            self.open_packet(wire.octets, start, start + (wire.size if place < span.end - 1 else span.tail), frames)
+            end = start + (wire.size if place < span.end - 1 else span.tail)
+            try:
+                unbundle(self._open_alone(wire.octets, start, end), frames)
+            except InvalidTag:
+                self.drops[VpnDrop.UNSEAL] += 1
+            except Refused as refused:
+                self.drops[refused.drop] += 1
         return frames
-
-    def open_packet(self, octets: memoryview, start: int, end: int, frames: list[memoryview]) -> None:
-        """Append the frames in a datagram that is a whole group of packets, where they lie; none if it is refused."""
-        try:
-            _append_entries(self._open_alone(octets, start, end), frames)
-        except InvalidTag:
-            self.drops[VpnDrop.UNSEAL] += 1
-        except Refused as refused:
-            self.drops[refused.drop] += 1
 
     def _open(self, run: Run, out: memoryview, frames: list[memoryview]) -> None:
         """Append the frames of a run; those before a fault are good. Raises Refused."""
@@ -282,7 +310,7 @@ class Opener:
         self._open_group(run, 0, out)
         self._accept(run, 0, 1)
         if kind == PACKETS:
-            _append_entries(out[: shorter - TAG], frames)
+            unbundle(out[: shorter - TAG], frames)
         elif kind == REPORT:
             self.report = read_report(out[: shorter - TAG])
         elif kind == SIDE:
@@ -367,22 +395,3 @@ class Opener:
         self.last = counter + end - 1
         self._window.accept_all(counter + first, end - first)
         self.losses.note(counter + end - 1, end - first, run.datagrams * (end - first) // run.groups)
-
-
-def _append_entries(plain: memoryview, frames: list[memoryview]) -> None:
-    """Append the frames of a bundle. Raises Refused (malformed) at what is none."""
-    at, end = 0, len(plain)
-    if end > 2 + VNET_HEADER and (plain[0] | plain[1] << 8) + 2 == end:  # the only one, as usual
-        frames.append(plain[2:])
-        return
-    while at < end - 1:
-        size = plain[at] | plain[at + 1] << 8
-        if not size:  # what follows fills the datagram
-            return
-        start = at + 2
-        at = start + size
-        if at > end or size <= VNET_HEADER:
-            raise Refused(VpnDrop.MALFORMED)
-        frames.append(plain[start:at])
-    if at < end and plain[at]:
-        raise Refused(VpnDrop.MALFORMED)

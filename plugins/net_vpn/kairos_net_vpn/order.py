@@ -13,16 +13,11 @@ MOST = 64
 """Super-packets that wait. Raising it keeps the order of a faster stream, and holds 64 KiB more for each."""
 
 
-class Order:
-    """What waits in one session."""
+class Order(list[tuple[int, bytes]]):
+    """What waits in one session, each with the counter of its last group: a list, so that to ask whether it is empty
+    costs a packet nothing."""
 
-    __slots__ = ("_held",)
-
-    def __init__(self) -> None:
-        self._held: list[tuple[int, bytes]] = []
-
-    def __len__(self) -> int:
-        return len(self._held)
+    __slots__ = ()
 
     def pass_on(self, frame: memoryview, counter: int, before: int | None) -> Iterator[memoryview]:
         """Yield what may go on when a super-packet has come, whose last group has this counter.
@@ -30,14 +25,13 @@ class Order:
         What is not behind the group `before`, all without one. A frame that waits is copied.
         """
         if before is not None and counter > before:
-            insort(self._held, (counter, bytes(frame)))
+            insort(self, (counter, bytes(frame)))
         else:
             yield frame
-        if self._held:
+        if self:
             yield from self.release(before)
 
     def release(self, before: int | None) -> Iterator[memoryview]:
         """Yield what has waited long enough."""
-        held = self._held
-        while held and (before is None or held[0][0] < before or len(held) > MOST):
-            yield memoryview(held.pop(0)[1])
+        while self and (before is None or self[0][0] < before or len(self) > MOST):
+            yield memoryview(self.pop(0)[1])

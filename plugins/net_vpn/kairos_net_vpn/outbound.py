@@ -9,15 +9,17 @@ from kairos_net_vpn.bundle import Run, bundle, bundle_few, find_runs, merge, tak
 from kairos_net_vpn.datagrams import HEADER_SIZE, MAX_DATAGRAMS, Buffer
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.kept import Kept
-from kairos_net_vpn.lanes import HOST, Course, Key, key_of
+from kairos_net_vpn.lanes import HOST, SHORTEST, Course, Key, key_of
+from kairos_net_vpn.mould import Mould
 from kairos_net_vpn.pathmtu import CEILING
-from kairos_net_vpn.records import ALONE, PACKETS, ROOM, SIDE, TAG
+from kairos_net_vpn.records import ALONE, SIDE, TAG
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.sides import Wanted, encode_repair
+from kairos_net_vpn.slot import ROOM, Slot
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
 from kairos_net_vpn.underlay import Underlay
-from kairos_net_vpn.vnet import MAX_FRAME, segment
+from kairos_net_vpn.vnet import segment
 
 SLOTS = 64
 """Small frames read before they are sent. Raising it fills datagrams better in a burst, and delays its first packet
@@ -35,16 +37,6 @@ _SPARE = 1 << 18
 _GSO_TYPE = ROOM + 1
 
 
-class Slot(Buffer):
-    """What a frame is read into, and sealed in; `into` is where it goes."""
-
-    __slots__ = ("into",)
-
-    def __init__(self) -> None:
-        super().__init__(ROOM + MAX_FRAME + (1 << 16))  # records.Sealer pads behind the frame
-        self.into = [self.octets[ROOM:]]
-
-
 class Outbound:
     """Reads frames, finds who carries them, seals and sends."""
 
@@ -57,7 +49,6 @@ class Outbound:
         and whoever it is for gets the processor to take what has come. In a lab of one machine half as much again
         arrives."""
         self._slots = [Slot() for _ in range(SLOTS)]
-        """What is read goes to ROOM of each, to be sealed where it lies."""
         self._merged, self._spare = Slot(), Buffer(_SPARE)
         self._bundles = Buffer(MAX_DATAGRAMS * CEILING)
         self._expected = 1
@@ -88,9 +79,8 @@ class Outbound:
         found = 0
         while found < most:
             slot = slots[found]
-            try:
-                length = read(slot.into)
-            except BlockingIOError:
+            length = read(slot.into)
+            if length is None:
                 self._supers = max(1, self._supers - supers)
                 break
             if not slot.octets[_GSO_TYPE]:
@@ -132,24 +122,24 @@ class Outbound:
             if course is None:
                 return slot
         session, peer, until, sealer, _, mould = course
-        number, size = sealer.counter, mould.size
         wire = sealer.seal_super(slot, length, mould, self._spare)
-        sent = self._underlay.send_record(wire, size, peer.endpoint)
+        sent = self._underlay.send_record(wire, mould.size, peer.endpoint)
         if now < until:
             self._tunnel.note_sent(peer, sent, now)
         else:
             self._tunnel.has_sent(session, sent, now)
-        members = peer.members
-        if not members.keeps:
-            return slot
-        members.kept(mould.datagrams)
-        name = session.index, number
+        return self._keep(session, mould, wire, slot) if peer.members.keeps else slot
+
+    def _keep(self, session: Session, mould: Mould, wire: memoryview, slot: Slot) -> Slot:
+        """Keep the datagrams of the record that was just sealed; return what is to take the place of its slot."""
+        session.peer.members.kept(mould.datagrams)
+        name = session.index, session.sealer.counter - mould.groups
         if mould.here is not None:
-            return self._kept.keep(name, wire, size, slot)
-        self._kept.copy(name, wire, size)
+            return self._kept.keep(name, wire, mould.size, slot)
+        self._kept.copy(name, wire, mould.size)
         return slot
 
-    def _find_course(self, slot: Buffer, length: int, key: Key, now: float) -> Course | None:
+    def _find_course(self, slot: Slot, length: int, key: Key, now: float) -> Course | None:
         """Return the course of a super-packet that is like none before; None when it is lost, or has been sent."""
         frame = slot.octets[ROOM : ROOM + length]
         session = self._tunnel.carrier(frame, now)
@@ -173,21 +163,28 @@ class Outbound:
 
     def _send_alone(self, frame: memoryview, now: float) -> None:
         """Send one small frame; what it does not need is left out, since all of it is the frame's delay."""
-        lane = self._hosts.get(HOST.unpack_from(frame)) if len(frame) >= HOST.size else None
-        has_lane = lane is not None and now < lane.until and lane.session.peer.endpoint is not None
-        session = lane.session if lane is not None and has_lane else self._tunnel.carrier(frame, now)
-        if session is None:
-            return
+        size = len(frame)
+        lane = self._hosts.get(HOST.unpack_from(frame)) if size >= SHORTEST else None
+        if lane is not None:
+            session, peer, until = lane
+            if now < until and peer.records and size <= peer.datagram - ALONE and peer.endpoint is not None:
+                datagram = session.sealer.seal_packets(size.to_bytes(2, "little") + frame)
+                self._underlay.send(datagram, peer.endpoint)
+                self._tunnel.note_sent(peer, len(datagram), now)
+                return
+        carrier = self._tunnel.carrier(frame, now)
+        if carrier is not None:
+            self._send_by(carrier, frame, now)
+
+    def _send_by(self, session: Session, frame: memoryview, now: float) -> None:
+        """Send one small frame to a host without a lane."""
         peer = session.peer
         if not peer.records or len(frame) > peer.datagram - ALONE:
             self._send_share(session, [[frame]], now)
             return
-        datagram = session.sealer.seal_packet(frame)
+        datagram = session.sealer.seal_packets(len(frame).to_bytes(2, "little") + frame)
         self._underlay.send(datagram, peer.endpoint)
-        if has_lane:
-            self._tunnel.note_sent(peer, len(datagram), now)
-        else:
-            self._tunnel.has_sent(session, len(datagram), now)
+        self._tunnel.has_sent(session, len(datagram), now)
 
     def _send_small(self, frames: list[memoryview], now: float) -> None:
         """Send frames, those of one peer together and each flow's in their order."""
@@ -207,15 +204,14 @@ class Outbound:
 
     def _send_few(self, frames: list[memoryview], now: float) -> bool:
         """Send a few frames in one datagram; say whether they were such."""
-        lane = self._hosts.get(HOST.unpack_from(frames[0])) if len(frames[0]) >= HOST.size else None
+        lane = self._hosts.get(HOST.unpack_from(frames[0])) if len(frames[0]) >= SHORTEST else None
         if lane is None or now >= lane.until:
             return False
-        session = lane.session
-        peer = session.peer
+        session, peer, _ = lane
         plain = bundle_few(frames, peer.datagram - HEADER_SIZE - TAG) if peer.records and peer.endpoint else None
         if plain is None:
             return False
-        datagram = session.sealer.seal_alone(PACKETS, plain)
+        datagram = session.sealer.seal_packets(plain)
         self._underlay.send(datagram, peer.endpoint)
         self._tunnel.note_sent(peer, len(datagram), now)
         return True

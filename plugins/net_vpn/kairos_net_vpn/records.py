@@ -43,7 +43,8 @@ after 180 s, at 10 Gbit/s before the 2^38 bytes under one AES-GCM key that RFC 8
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -54,6 +55,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from kairos_net_vpn.datagrams import (
     HEADER_SIZE,
     MAX_DATAGRAMS,
+    WHOLE,
     WORD,
     Buffer,
     can_overlay,
@@ -63,6 +65,7 @@ from kairos_net_vpn.datagrams import (
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.mould import Cut, Here, Mould
 from kairos_net_vpn.parts import MAX_GROUP, MAX_MEMBERS
+from kairos_net_vpn.slot import ROOM, Slot
 from kairos_net_vpn.vnet import GSO_UDP_L4, check_super
 
 PACKETS, SUPER, REPORT, SIDE = 0, 1, 2, 3
@@ -71,8 +74,6 @@ MIN_INDEX = 256
 TAG = 16
 ALONE = HEADER_SIZE + 2 + TAG
 """Bytes around a frame that has a datagram for itself."""
-ROOM = HEADER_SIZE * MAX_MEMBERS
-"""Bytes before a frame that is to be sealed where it lies: for headers, and what they cover."""
 MAX_GROUPS = 255
 MAX_COUNTER = (1 << 48) - MAX_GROUPS
 """Counters in a session: at a million groups a second they last nine years."""
@@ -82,10 +83,11 @@ NUMBER = slice(10, 16)
 """Where the number is in a header."""
 _NONCE = struct.Struct("<BBBBHQ")
 _REPORT = struct.Struct("<II")
-_ENTRY = struct.Struct("<H")
 _COLUMN = [bytes([value]) * MAX_DATAGRAMS for value in range(256)]
 
 Cipher: TypeAlias = AESGCM | ChaCha20Poly1305
+Decrypt: TypeAlias = Callable[[memoryview, memoryview, None, memoryview], int]
+"""A cipher's `decrypt_into`: nonce, ciphertext, None, where to."""
 
 
 def derive_cipher(key: bytes, *, chacha: bool) -> Cipher:
@@ -119,35 +121,37 @@ def lay_headers(head: bytes | bytearray, members: int, count: int, *, is_last: b
 class Sealer:
     """Seals what goes to the peer in one session. Sizes of datagrams are multiples of 8."""
 
-    __slots__ = ("_cipher", "_flags", "_index", "counter")
+    __slots__ = ("_cipher", "_encrypt", "_flags", "_index", "_lone", "counter")
 
     def __init__(self, key: bytes, remote_index: int, *, chacha: bool) -> None:
         self._cipher = derive_cipher(key, chacha=chacha)
         self._flags = CHACHA if chacha else 0
+        self._encrypt = self._cipher.encrypt_into
         self._index = remote_index.to_bytes(4, "little")
+        self._lone = bytes([self._flags | PACKETS, 1, 0, 0])
+        """What begins the nonce of a datagram of small packets."""
         self.counter = 0
         """The next group's. The caller has checked that it is below MAX_COUNTER."""
 
-    def seal_super(self, slot: Buffer, length: int, mould: Mould, spare: Buffer) -> memoryview:
-        """Seal the super-packet of `length` bytes that begins at ROOM in a slot; return its datagrams.
+    def seal_super(self, slot: Slot, length: int, mould: Mould, spare: Buffer) -> memoryview:
+        """Seal the super-packet of `length` bytes in a slot; return its datagrams.
 
-        They lie in the slot, or in the other buffer if they are several groups. The slot is written over, and has room
-        for 64 KiB beyond the packet.
+        They lie in the slot, or in the other buffer if they are several groups. The slot is written over.
         """
-        second = (mould.second | self.counter << 16).to_bytes(WORD, "little")
+        here, second = mould.here, (mould.second | self.counter << 16).to_bytes(WORD, "little")
         self.counter += mould.groups
-        if mould.here is None:
+        if here is None:
             return self._seal_slices(slot, length, mould, (second, spare))
-        octets, words = slot.octets, slot.words
-        first, firsts, head, nonce, plain, sealed, wire, places = mould.here
-        first_halves, second_halves, first_kept, second_kept = places
-        octets[head] = first + second
-        self._cipher.encrypt_into(octets[nonce], octets[plain], None, octets[sealed])
-        words[first_kept] = words[first_halves]
-        words[second_kept] = words[second_halves]
-        words[first_halves] = firsts
-        words[second_halves] = memoryview(second * len(firsts)).cast("Q")
-        return octets[wire]
+        views = (slot.here is here and slot.views) or slot.find(here)
+        head, nonce, plain, sealed, wire, first_halves, second_halves, first_kept, second_kept = views
+        firsts = here.firsts
+        head[WHOLE] = here.first + second
+        self._encrypt(nonce, plain, None, sealed)
+        first_kept[WHOLE] = first_halves
+        second_kept[WHOLE] = second_halves
+        first_halves[WHOLE] = firsts
+        second_halves[WHOLE] = array("Q", second * len(firsts))
+        return wire
 
     def mould(self, frame: memoryview, size: int, members: int) -> Mould:
         """Return how a super-packet is cut into datagrams of one size, in groups of some, and what their headers are.
@@ -163,7 +167,7 @@ class Sealer:
         head = self._index + _NONCE.pack(self._flags | SUPER, cut.members, 0, 0, cut.stride, 0)[:12]
         headers = lay_headers(head, cut.members, datagrams, is_last=True)
         firsts = memoryview(bytes(memoryview(headers).cast("Q")[::2])).cast("Q")
-        here = _here(headers, firsts, len(frame), size) if groups == 1 else None
+        here = _here(firsts, len(frame), size) if groups == 1 else None
         return Mould(cut, groups, datagrams, size, cut.stride, firsts, here)
 
     def _seal_slices(self, slot: Buffer, length: int, mould: Mould, what: tuple[bytes, Buffer]) -> memoryview:
@@ -197,11 +201,11 @@ class Sealer:
         to.words[1:words:step] = columns[1::2]
         return to.octets[:end]
 
-    def seal_packet(self, frame: memoryview) -> bytes:
-        """Return the datagram of one small frame: a bundle of its own. The caller has checked that it fits."""
-        nonce = _NONCE.pack(self._flags | PACKETS, 1, 0, 0, 0, self.counter)[:12]
+    def seal_packets(self, plain: bytes) -> bytes:
+        """Return the datagram of a bundle of small frames. The caller has checked that it fits."""
+        nonce = self._lone + (self.counter << 16).to_bytes(WORD, "little")
         self.counter += 1
-        return self._index + nonce + self._cipher.encrypt(nonce, _ENTRY.pack(len(frame)) + frame, None)
+        return self._index + nonce + self._cipher.encrypt(nonce, plain, None)
 
     def seal_bundles(self, bundles: Sequence[bytes], size: int, to: Buffer) -> list[memoryview]:
         """Seal plaintexts of PACKETS as one record into a buffer; return its datagrams.
@@ -276,15 +280,14 @@ def _cut_for(header: int, unit: int, size: int, members: int) -> Cut:
     raise Refused(VpnDrop.OVERSIZED)
 
 
-def _here(headers: bytearray, firsts: memoryview, length: int, size: int) -> Here:
+def _here(firsts: memoryview, length: int, size: int) -> Here:
     """Return where a record of one group is, whose frame has that many bytes."""
     datagrams, end = len(firsts), ROOM + length
     start = ROOM - HEADER_SIZE * datagrams
     return Here(
-        bytes(headers[:WORD]),
+        firsts[:1].tobytes(),
         firsts[1:],
-        slice(start, start + HEADER_SIZE),
-        slice(start + 4, start + HEADER_SIZE),
+        start,
         slice(ROOM, end),
         slice(ROOM, end + TAG),
         slice(start, end + TAG),

@@ -15,31 +15,31 @@ class ReplayWindow:
     came before the run are bits of one integer, which is shifted when a counter is left out.
     """
 
-    __slots__ = ("_first", "_highest", "_seen")
+    __slots__ = ("_first", "_seen", "highest")
 
     def __init__(self) -> None:
-        self._first, self._highest = 0, -1
-        """The run: all from one to the other were accepted."""
+        self._first, self.highest = 0, -1
+        """The run: all from one to the other were accepted. Whoever accepts the next one may set `highest` to it."""
         self._seen = 0
         """Bit i: whether `_first` - 1 - i was."""
 
     def is_fresh(self, counter: int) -> bool:
         """Say whether this counter may be accepted. Changes nothing: it is asked before authentication."""
-        if counter > self._highest:
+        if counter > self.highest:
             return True
         before = self._first - 1 - counter
-        return before >= 0 and counter + WINDOW > self._highest and not self._seen >> before & 1
+        return before >= 0 and counter + WINDOW > self.highest and not self._seen >> before & 1
 
     def accept(self, counter: int) -> None:
         """Remember a counter whose datagram was authentic; nothing happens when it is not fresh."""
-        ahead = counter - self._highest
+        ahead = counter - self.highest
         if ahead == 1:
-            self._highest = counter
+            self.highest = counter
         elif ahead > 1:
-            run = min(self._highest - self._first + 1, WINDOW)
+            run = min(self.highest - self._first + 1, WINDOW)
             seen = self._seen << run | (1 << run) - 1
             self._seen = seen << min(ahead - 1, WINDOW) & _MASK
-            self._first = self._highest = counter
+            self._first = self.highest = counter
         elif self.is_fresh(counter):
             self._seen |= 1 << (self._first - 1 - counter)
 

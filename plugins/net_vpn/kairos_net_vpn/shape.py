@@ -6,15 +6,36 @@ of reading them.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kairos_net_vpn.datagrams import HEADER_SIZE, WORD, Overlay, Received, overlay
 from kairos_net_vpn.runs import Run
 
 MOST = 16
 """Shapes that are remembered of a session, 2 KB each. Raising it helps streams with many sizes."""
 
-
 _SECOND = slice(1, 2)
 _MEMBER = 6
+
+
+class Alike(NamedTuple):
+    """Where the parts of a record of one group, and of one shape, are in a buffer, as views of it.
+
+    The `second` half of the first header; halves of the others - there are `others`, the first halves of which were
+    `firsts` - and what they cover (`kept`); the nonce, the ciphertext, and then the frame.
+    """
+
+    shape: Shape
+    others: int
+    firsts: bytes
+    second: memoryview
+    first_halves: memoryview
+    second_halves: memoryview
+    first_kept: memoryview
+    second_kept: memoryview
+    nonce: memoryview
+    sealed: memoryview
+    frame: memoryview
 
 
 class Shape:
@@ -29,7 +50,6 @@ class Shape:
         "groups",
         "kind",
         "number",
-        "place",
         "places",
         "size",
         "step",
@@ -47,7 +67,6 @@ class Shape:
         for first in range(0, count, head.members):
             members = min(head.members, count - first)
             self.places.append((HEADER_SIZE * members, overlay(first * run.size, run.size, members)))
-        self.place = self.places[0][1]
         words, end = run.size // WORD, count * run.size // WORD
         self.first_halves, self._second_halves = slice(0, end, words), slice(1, end, words)
         headers = memoryview(run.headers)[run.nonce - 4 :][: HEADER_SIZE * count]  # behind them may be anything
@@ -67,6 +86,23 @@ class Shape:
             return False
         self.number = int.from_bytes(second[2:], "little")
         return True
+
+    def alike(self, wire: Received, length: int) -> Alike:
+        """Return where the parts of such a record are in a buffer, if it is one group; its frame has `length` bytes."""
+        octets, words, (begin, place) = wire.octets, wire.words, self.places[0]
+        return Alike(
+            self,
+            self.datagrams - 1,
+            self._firsts[WORD:],
+            octets[WORD:HEADER_SIZE],
+            words[place.first_halves],
+            words[place.second_halves],
+            words[place.first_kept],
+            words[place.second_kept],
+            octets[4:HEADER_SIZE],
+            octets[begin : wire.length],
+            octets[begin : begin + length],
+        )
 
     def lacks_some_of(self, wire: Received) -> bool:
         """Say whether a receive is a record of this shape, of one group, that lacks some of its datagrams."""

@@ -11,7 +11,7 @@ import os
 import struct
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from io import FileIO
 
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.offloads import Offloads
@@ -33,16 +33,18 @@ class Tun:
         self.vnet = _has_vnet_header(descriptor)
         self.tso = self.vnet and allowed.tso and _offload(descriptor, _TSO)
         self.uso = self.tso and allowed.uso and _offload(descriptor, _TSO | _USO)
-        self.read: Callable[[list[memoryview]], int] = self._read_packet
-        """Reads a frame into a slot, in a list, and returns its length. Raises BlockingIOError without one, OSError."""
+        self._readinto = FileIO(descriptor, closefd=False).readinto
+        self.read: Callable[[memoryview], int | None] = self._read_packet
+        """Reads a frame into a buffer and returns its length, None without one. Raises OSError when it is gone."""
         if self.vnet:  # whole, and without a call in between
-            self.read = partial(os.readv, descriptor)
+            self.read = self._readinto
         if self.vnet and not self.tso:  # a data plane before this one may have asked for more
             _offload(descriptor, 0)
 
-    def _read_packet(self, into: list[memoryview]) -> int:
-        into[0][:VNET_HEADER] = PLAIN
-        return VNET_HEADER + os.readv(self._descriptor, [into[0][VNET_HEADER:]])
+    def _read_packet(self, into: memoryview) -> int | None:
+        into[:VNET_HEADER] = PLAIN
+        length = self._readinto(into[VNET_HEADER:])
+        return None if length is None else VNET_HEADER + length
 
     def write(self, frame: memoryview) -> None:
         """Hand a frame to the kernel, in packets where it would not take it whole. Raises OSError if it is gone."""

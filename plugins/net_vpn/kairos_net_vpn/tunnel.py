@@ -13,7 +13,7 @@ from kairos_net_vpn import sides, spec
 from kairos_net_vpn.admission import Admission
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.handshakes import Handshakes, Sources
-from kairos_net_vpn.lanes import HOST, Lane
+from kairos_net_vpn.lanes import HOST, SHORTEST, Lane
 from kairos_net_vpn.mss import clamp
 from kairos_net_vpn.noise import Local, Remote
 from kairos_net_vpn.path import Via
@@ -76,7 +76,9 @@ class Tunnel:
         self.wake = NEVER
         """When to call `handle_timer` next; never later than needed."""
         self._handshakes = Handshakes(local, self.table, timing, sources)
-        self._admission = Admission(inside, mtu)
+        self._admission = Admission(inside, mtu, self.drops)
+        self.admit = self._admission.admit
+        """As of Admission; directly, since each packet is asked for."""
         self._inside = inside
         self._mtu = mtu
         self._timing = timing
@@ -142,7 +144,7 @@ class Tunnel:
 
     def carrier(self, frame: memoryview, now: float) -> Session | None:
         """Return the session that carries a frame now, to its peer's endpoint; None when it waits or is lost."""
-        host = HOST.unpack_from(frame) if len(frame) >= HOST.size else ()
+        host = HOST.unpack_from(frame) if len(frame) >= SHORTEST else ()
         lane = self._hosts.get(host)
         if lane is not None and now < lane.until and lane.session.peer.endpoint is not None:
             return lane.session
@@ -159,7 +161,7 @@ class Tunnel:
         """Remember who carries packets for a host, if there is nothing else to decide until a new session is due."""
         until = session.born + (self._rekey_after if session.is_initiator else self._reject_after)
         if now < until and not session.is_ageing:
-            self.table.learn_lane(host, Lane(session, until))
+            self.table.learn_lane(host, Lane(session, session.peer, until))
 
     def _find_carrier(self, frame: memoryview, now: float) -> Session | None:
         packet = frame[VNET_HEADER:]
@@ -311,15 +313,6 @@ class Tunnel:
         elif session.is_initiator and session is peer.current and now >= session.born + self._refresh_after:
             self._handshakes.start(peer, now)
         self._wake_for(peer)
-
-    def admit(self, frame: memoryview, peer: Peer) -> memoryview | None:
-        """Return a frame without padding if this peer may send it to us, else count why not."""
-        try:
-            return self._admission.admit(frame, peer)
-        except Refused as refused:
-            self.drops[refused.drop] += 1
-            peer.refused += 1
-            return None
 
     def take_report(self, peer: Peer, lost: int, arrived: int, now: float) -> None:
         """Take what a peer says of the records that we sent."""

@@ -11,11 +11,11 @@ class Tun:
     def __init__(self) -> None:
         self.frames, self.written = list[bytes](), list[bytes]()
 
-    def read(self, into: list[memoryview]) -> int:
+    def read(self, into: memoryview) -> int | None:
         if not self.frames:
-            raise BlockingIOError
+            return None
         frame = self.frames.pop(0)
-        into[0][: len(frame)] = frame
+        into[: len(frame)] = frame
         return len(frame)
 
     def write(self, frame: memoryview) -> None:
@@ -23,10 +23,21 @@ class Tun:
 
 
 class Cable:
-    """An underlay that notes each send: what the other side receives, the size of its datagrams, where to."""
+    """An underlay that notes each send: what the other side receives, the size of its datagrams, where to.
+
+    What is in `coming` is received, with the size of its datagrams and where it is from.
+    """
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, int, Any]] = []
+        self.coming: list[tuple[bytes, int, Any]] = []
+
+    def receive(self, buffers: list[memoryview]) -> tuple[int, int, Any] | None:
+        if not self.coming:
+            return None
+        wire, size, source = self.coming.pop(0)
+        buffers[0][: len(wire)] = wire
+        return len(wire), size, source
 
     def send_record(self, wire: memoryview, size: int, endpoint: Any) -> int:
         self.sent.append((bytes(wire), size, endpoint))

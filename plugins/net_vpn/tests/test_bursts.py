@@ -143,8 +143,8 @@ class Way:
         self._device.frames = list(frames)
         self.outbound.read(self._one.wire.now)
         for wire, size, _ in self._cable.sent:
-            self.inbound._wire.octets[: len(wire)] = wire
-            self.inbound._take_received(len(wire), min(size, len(wire)), self._one.endpoint, self._other.wire.now)
+            self._cable.coming = [(wire, min(size, len(wire)), self._one.endpoint)]
+            self.inbound.read(self._other.wire.now)
         sends, written = len(self._cable.sent), self._kernel.written
         self._cable.sent, self._kernel.written = [], []
         return sends, written

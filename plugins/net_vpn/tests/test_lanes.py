@@ -18,9 +18,10 @@ from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.lanes import MOST, Arrival, Key, key_of
 from kairos_net_vpn.mould import Mould
 from kairos_net_vpn.outbound import Outbound
-from kairos_net_vpn.records import ROOM, Sealer
+from kairos_net_vpn.records import Sealer
+from kairos_net_vpn.slot import ROOM, Slot
 from kairos_net_vpn.spec import Timing
-from kairos_net_vpn.vnet import GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, HEADER, MAX_FRAME, NEEDS_CSUM, TCP, UDP
+from kairos_net_vpn.vnet import GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, HEADER, NEEDS_CSUM, TCP, UDP
 
 sys.path.insert(0, str(Path(__file__).parent))
 stand_ins: Any = import_module("stand_ins")
@@ -59,7 +60,7 @@ class Desk:
     def __init__(self, counter: int = 0) -> None:
         self.sealer = Sealer(KEY, 0xAABBCCDD, chacha=False)
         self.sealer.counter = counter
-        self._slot, self._spare = Buffer(ROOM + MAX_FRAME + (1 << 16)), Buffer(1 << 18)
+        self._slot, self._spare = Slot(), Buffer(1 << 18)
         self._moulds: dict[tuple[Key, int, int], Mould] = {}
 
     def seal(self, frame: bytes, size: int, members: int) -> bytes:
@@ -139,9 +140,13 @@ class Stream:
         self.send(number, length)
         self.kernel.written.clear()
         for wire, size, _ in self.cable.sent:
-            self.inbound._wire.octets[: len(wire)] = wire
-            self.inbound._take_received(len(wire), size, source or self.one.endpoint, self.other.wire.now)
+            self.deliver(wire, size, source)
         return self.kernel.written == [self.frame(number, length)]
+
+    def deliver(self, wire: bytes | bytearray | memoryview, size: int, source: Any = None) -> None:
+        """Let the other node receive datagrams of one size."""
+        self.answers.coming = [(bytes(wire), size, source or self.one.endpoint)]
+        self.inbound.read(self.other.wire.now)
 
     @property
     def arrivals(self) -> dict[Any, Arrival]:
@@ -230,8 +235,7 @@ def test_a_session_that_is_too_old_carries_nothing(stream: Stream) -> None:
     (sent,) = stream.cable.sent
     wire.now += 0.002
     stream.kernel.written.clear()
-    stream.inbound._wire.octets[: len(sent[0])] = sent[0]
-    stream.inbound._take_received(len(sent[0]), sent[1], stream.one.endpoint, wire.now)
+    stream.deliver(sent[0], sent[1])
     assert stream.kernel.written == []
     assert stream.other.tunnel.drops == {VpnDrop.EXPIRED: 1}
 
@@ -253,8 +257,7 @@ def test_an_altered_record_is_refused_and_the_next_is_taken(stream: Stream, plac
     wire = bytearray(sent[0])
     wire[place] ^= 1
     stream.kernel.written.clear()
-    stream.inbound._wire.octets[: len(wire)] = wire
-    stream.inbound._take_received(len(wire), sent[1], stream.one.endpoint, stream.other.wire.now)
+    stream.deliver(wire, sent[1])
     assert stream.kernel.written == []
     assert stream.other.tunnel.drops.total() + len(stream.other.knows(stream.one).current.opener.waiting) > 0
     assert stream.carry(2) or place >= 1472  # there what comes next may wait for the rest of the group
@@ -264,8 +267,7 @@ def test_a_record_that_comes_twice_is_taken_once(stream: Stream) -> None:
     assert stream.carry(1)
     (sent,) = stream.cable.sent
     stream.kernel.written.clear()
-    stream.inbound._wire.octets[: len(sent[0])] = sent[0]
-    stream.inbound._take_received(len(sent[0]), sent[1], stream.one.endpoint, stream.other.wire.now)
+    stream.deliver(sent[0], sent[1])
     assert stream.kernel.written == []
     assert stream.other.tunnel.drops[VpnDrop.REPLAYED] > 0
 
@@ -275,13 +277,12 @@ def test_what_the_peer_may_not_send_is_refused_after_what_it_may(stream: Stream)
         frame = bytearray(stream.frame(1))
         frame[place] = value
         session = stream.one.knows(stream.other).current
-        slot = Buffer(ROOM + MAX_FRAME + (1 << 16))
+        slot = Slot()
         slot.octets[ROOM : ROOM + len(frame)] = frame
         mould = session.sealer.mould(memoryview(bytearray(stream.frame(1))), 1472, 64)
         wire = session.sealer.seal_super(slot, len(frame), mould, Buffer(1 << 18))
         stream.kernel.written.clear()
-        stream.inbound._wire.octets[: len(wire)] = wire
-        stream.inbound._take_received(len(wire), 1472, stream.one.endpoint, stream.other.wire.now)
+        stream.deliver(wire, 1472)
         if place == 42:  # a longer header, less payload
             assert stream.kernel.written == [bytes(frame)]
         else:

@@ -184,6 +184,60 @@ def test_a_record_under_an_old_or_unknown_session_is_dropped_by_name(paths: Any,
     one.node.wire.now -= 1000
 
 
+def bundle_of(*packets: bytes) -> bytes:
+    return b"".join((10 + len(each)).to_bytes(2, "little") + bytes(10) + each for each in packets)
+
+
+def test_packets_of_a_known_session_are_examined_each(paths: Any, packet: Any) -> None:
+    one, other = paths
+    sealer, to = one.node.knows(other.node).current.sealer, other.udp.getsockname()
+    good = packet(one.node.address, other.node.address)
+
+    def carry(datagram: bytes) -> list[bytes]:
+        one.udp.sendto(datagram, to)
+        return list(other.receive())
+
+    first = sealer.seal_packets(bundle_of(good))
+    assert carry(first) == [good]
+    assert len(other.node.tunnel.lanes.marks) == 1, "so what follows goes the short way"
+    late = sealer.seal_packets(bundle_of(good))
+    for few in ([good], [good, good], [good] * 5):
+        assert carry(sealer.seal_packets(bundle_of(*few))) == few
+    assert carry(late) == [good], "once, out of order"
+    assert not other.node.tunnel.drops
+    altered = bytearray(sealer.seal_packets(bundle_of(good)))
+    altered[40] ^= 1
+    foreign = packet("10.1.0.77", other.node.address)
+    for datagram, arrived, drop in (
+        (first, [], VpnDrop.REPLAYED),
+        (late, [], VpnDrop.REPLAYED),
+        (bytes(altered), [], VpnDrop.UNSEAL),
+        (first[:31], [], VpnDrop.TRUNCATED),
+        (first[:32], [], VpnDrop.REPLAYED),
+        (first[:10] + b"\xff" * 6 + first[16:], [], VpnDrop.REPLAYED),  # no counter is so high
+        (sealer.seal_packets(bundle_of(good) + b"\xff\0abc"), [good], VpnDrop.MALFORMED),
+        (sealer.seal_packets(b"\3\0abc"), [], VpnDrop.MALFORMED),
+        (sealer.seal_packets(bundle_of(foreign, good)), [good], VpnDrop.SOURCE_MISMATCH),
+    ):
+        assert carry(datagram) == arrived
+        assert other.node.tunnel.drops == {drop: 1}
+        other.node.tunnel.drops.clear()
+    assert carry(sealer.seal_packets(b"")) == carry(sealer.seal_packets(bytes(2))) == []
+    assert carry(sealer.seal_packets(bundle_of(good) + bytes(9))) == [good]
+    assert not other.node.tunnel.drops
+
+
+def test_the_second_bundle_of_a_record_is_none_of_the_known(paths: Any, packet: Any) -> None:
+    """Its number is one more than the first one's: taken for the first, it would be taken for replayed."""
+    one, other = paths
+    sealer, good = one.node.knows(other.node).current.sealer, packet(one.node.address, other.node.address)
+    for _ in range(3):
+        for datagram in sealer.seal_bundles([bundle_of(good)] * 2, 1472, Buffer(1 << 18)):
+            one.udp.sendto(datagram, other.udp.getsockname())
+            assert other.receive() == [good]
+    assert not other.node.tunnel.drops
+
+
 def test_strange_datagrams_are_dropped_by_name(paths: Any) -> None:
     _, other = paths
     stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

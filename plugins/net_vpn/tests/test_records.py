@@ -21,14 +21,14 @@ from kairos_net_vpn.bundle import bundle, find_runs
 from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.opening import OUT_SIZE, Opener
-from kairos_net_vpn.records import CHACHA, LAST, MAX_COUNTER, ROOM, TAG, Sealer, derive_cipher
+from kairos_net_vpn.records import CHACHA, LAST, MAX_COUNTER, TAG, Sealer, derive_cipher
 from kairos_net_vpn.runs import MAX_WAITING, Span
+from kairos_net_vpn.slot import ROOM, Slot
 from kairos_net_vpn.underlay import split
 from kairos_net_vpn.vnet import GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, HEADER, NEEDS_CSUM, PLAIN
 
 KEY = bytes(range(32))
 INDEX = 0xAABBCCDD
-SLOT = ROOM + 2 * 65536 + 10
 SPARE = 1 << 18
 PORTS = b"\x30\x39\x14\x51"
 
@@ -113,7 +113,7 @@ def pair(*, chacha: bool = False) -> tuple[Sealer, Opener]:
 
 def seal(sealer: Sealer, frame: bytes | bytearray, size: int = 1472, members: int = 8) -> list[bytes]:
     """Return the datagrams of a super-packet."""
-    slot = Buffer(SLOT)
+    slot = Slot()
     slot.octets[ROOM : ROOM + len(frame)] = frame
     mould = sealer.mould(slot.octets[ROOM : ROOM + len(frame)], size, members)
     wire = sealer.seal_super(slot, len(frame), mould, Buffer(SPARE))
@@ -386,7 +386,7 @@ def test_what_fits_no_group_waits_for_nothing() -> None:
 def test_nothing_of_an_earlier_packet_fills_a_group() -> None:
     """UDP leaves room behind the last whole packet of a group: what lies there in the slot must not leave."""
     sealer, _ = pair()
-    slot = Buffer(SLOT)
+    slot = Slot()
     slot.octets[:] = b"S" * len(slot.octets)
     frame = super_packet(4, vnet.UDP, bytes(1400 * 3), 1400)
     slot.octets[ROOM : ROOM + len(frame)] = frame

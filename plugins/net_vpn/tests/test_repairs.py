@@ -15,10 +15,10 @@ from kairos_net_vpn.datagrams import Buffer, Received
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.kept import RING, Kept
 from kairos_net_vpn.opening import OUT_SIZE, Opener
-from kairos_net_vpn.outbound import Slot
-from kairos_net_vpn.records import ROOM, Sealer
+from kairos_net_vpn.records import Sealer
 from kairos_net_vpn.runs import Span
 from kairos_net_vpn.sides import Wanted, decode_repair, encode_repair
+from kairos_net_vpn.slot import ROOM, Slot
 from kairos_net_vpn.underlay import split
 from kairos_net_vpn.vnet import GSO_TCPV4, HEADER, NEEDS_CSUM, TCP
 

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received
 from kairos_net_vpn.opening import OUT_SIZE, Opener
-from kairos_net_vpn.records import ROOM, TAG, Sealer
+from kairos_net_vpn.records import TAG, Sealer
 from kairos_net_vpn.runs import Span
 from kairos_net_vpn.shape import MOST
-from kairos_net_vpn.vnet import GSO_TCPV4, HEADER, MAX_FRAME, NEEDS_CSUM, TCP
+from kairos_net_vpn.slot import ROOM, Slot
+from kairos_net_vpn.vnet import GSO_TCPV4, HEADER, NEEDS_CSUM, TCP
 
 KEY = bytes(range(32))
 SIZE = 1472
@@ -36,7 +37,7 @@ class Ends:
 
     def seal(self, frame: bytes, members: int = 8) -> bytes:
         """Return the datagrams of a frame, one behind the other."""
-        slot = Buffer(ROOM + MAX_FRAME + (1 << 16))
+        slot = Slot()
         slot.octets[ROOM : ROOM + len(frame)] = frame
         mould = self.sealer.mould(slot.octets[ROOM : ROOM + len(frame)], SIZE, members)
         return bytes(self.sealer.seal_super(slot, len(frame), mould, Buffer(1 << 18)))

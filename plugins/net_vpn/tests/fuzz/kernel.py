@@ -12,7 +12,7 @@ from kairos_net_vpn.underlay import UDP_GRO
 
 
 class Device:
-    """Stands for `os` in kairos_net_vpn.tun: keeps every frame that is written, and has none to read."""
+    """Stands for `os` and for FileIO in kairos_net_vpn.tun: keeps every frame that is written, and has none to read."""
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
@@ -20,8 +20,11 @@ class Device:
     def write(self, _: int, frame: Any) -> None:
         self.frames.append(bytes(frame))
 
-    def readv(self, *_: Any) -> int:
-        raise BlockingIOError
+    def file(self, *_: Any, **__: Any) -> Device:
+        return self
+
+    def readinto(self, _: Any) -> None:
+        return None
 
     def writev(self, _: int, parts: Iterable[Any]) -> None:
         self.frames.append(b"".join(parts))

@@ -65,7 +65,8 @@ class Victim:
         self.port: Any = Port()
         self.device = Device()
         allowed = Offloads()
-        self.tun = tun.Tun(NOWHERE, allowed, self.tunnel.drops)
+        with patch.object(tun, "FileIO", self.device.file):
+            self.tun = tun.Tun(NOWHERE, allowed, self.tunnel.drops)
         self.tun.vnet, self.tun.tso, self.tun.uso = vnet, vnet and offloads, vnet and offloads
         self.carriage = Carriage(self.port, allowed, self.tunnel, lambda: self.now)
         self.outbound = self._outbound()
