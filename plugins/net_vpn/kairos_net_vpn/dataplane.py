@@ -150,8 +150,8 @@ class DataPlane:
                 if control.ends_at <= now:
                     return
                 self._handle_timers(now)
-                wake = min(tunnel.wake, inbound.wake, control.ends_at)
-            timeout = -1.0 if wake == NEVER else wake - now if wake > now else 0.0
+                wake = max(now, min(tunnel.wake, inbound.wake, control.ends_at))
+            timeout = -1.0 if wake == NEVER else wake - now
             events = polling.wait(timeout, is_streaming=inbound.is_streaming or outbound.is_streaming)
             for source, event in events:
                 if source == udp:

@@ -85,8 +85,9 @@ class Paths:
         """Note data to a peer after something came: now silence means something, and its path is worth a search."""
         path = peer.path
         if path.check_at == NEVER:
-            path.check_at = now + CHECK
-            peer.wake = min(peer.wake, path.check_at)
+            path.check_at = due = now + CHECK
+            if due < peer.wake:  # noqa: PLR1730 - min() takes longer, for each answer
+                peer.wake = due
         if path.mtu.is_idle and type(peer.endpoint) is not Via:
             path.mtu.start(now)
             peer.wake = now

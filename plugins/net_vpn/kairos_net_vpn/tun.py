@@ -38,6 +38,8 @@ class Tun:
         """Reads a frame into a buffer and returns its length, None without one. Raises OSError when it is gone."""
         if self.vnet:  # whole, and without a call in between
             self.read = self._readinto
+        self.write: Callable[[memoryview], None] = self._write if self.uso else self._write_by_kind
+        """Hands a frame to the kernel. Raises OSError when the device is gone."""
         if self.vnet and not self.tso:  # a data plane before this one may have asked for more
             _offload(descriptor, 0)
 
@@ -46,8 +48,15 @@ class Tun:
         length = self._readinto(into[VNET_HEADER:])
         return None if length is None else VNET_HEADER + length
 
-    def write(self, frame: memoryview) -> None:
-        """Hand a frame to the kernel, in packets where it would not take it whole. Raises OSError if it is gone."""
+    def _write(self, frame: memoryview) -> None:
+        """Hand a frame to a kernel that takes every kind."""
+        try:
+            os.write(self._descriptor, frame)
+        except OSError as error:
+            self._refused(error)
+
+    def _write_by_kind(self, frame: memoryview) -> None:
+        """Hand a frame to the kernel, in packets where it would not take it whole."""
         kind = frame[1]
         try:
             if self.vnet and (kind == GSO_NONE or (self.uso if kind == GSO_UDP_L4 else self.tso)):

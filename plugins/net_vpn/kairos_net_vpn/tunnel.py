@@ -197,11 +197,13 @@ class Tunnel:
         path.used_at = now
         if path.check_at == NEVER or peer.silence_at == NEVER:  # noqa: PLR1714 - a tuple takes longer, for each packet
             if peer.silence_at == NEVER:
-                peer.silence_at = now + self._silence
-                peer.wake = min(peer.wake, peer.silence_at)
+                peer.silence_at = due = now + self._silence
+                if due < peer.wake:  # noqa: PLR1730 - min() takes longer, for each answer
+                    peer.wake = due
             if peer.records:
                 self.paths.has_sent(peer, now)
-            self._wake_for(peer)
+            if peer.wake < self.wake:  # noqa: PLR1730 - as above
+                self.wake = peer.wake
 
     def receive(self, datagram: bytes, source: Endpoint, now: float) -> bytes | None:
         """Take a datagram; return the packet for this machine in it, if there is one. Never raises."""
