@@ -88,11 +88,15 @@ def timed_cipher(watch: Stopwatch, kind: type[Any]) -> type[Any]:
 
 def timed_file(watch: Stopwatch) -> type[Any]:
     """Return a class like io.FileIO whose reading into a buffer is timed."""
+    kind = io.FileIO
 
-    class Timed(io.FileIO):
+    class Timed:
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            self.readinto = watch.around("tun_read", super().readinto)  # type: ignore[method-assign]
+            self._file = kind(*arguments, **options)
+            self.readinto = watch.around("tun_read", self._file.readinto)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
 
     return Timed
 

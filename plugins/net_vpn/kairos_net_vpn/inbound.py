@@ -24,6 +24,7 @@ a flood, and delays the other direction by 15 us for each."""
 _INDEX, _KIND = slice(0, 4), slice(4, 7)
 """Where in a datagram the session is named, and what says whether it is a group for itself."""
 _LEAST = HEADER_SIZE + TAG
+"""Bytes in a datagram that can be a group for itself."""
 _REPAIR = bytes([sides.REPAIR])
 _UNORDERED = frozenset({GSO_NONE, GSO_UDP_L4})
 """Kinds of frames that wait for nothing before them: what has no order, and what is alone."""
@@ -141,7 +142,7 @@ class Inbound:
         return True
 
     def _look_after(self, session: Session, opener: Opener, now: float) -> None:
-        """Do what opening something may have made due."""
+        """Do what opening something may have made due. The short ways ask before they call, which costs less."""
         if opener.report is not None or opener.losses.is_due(now):
             self._exchange_reports(session, now)
         if opener.waiting or opener.repaired:

@@ -185,7 +185,7 @@ class Sealer:
         columns = memoryview(heads).cast("Q")
         columns[::2] = mould.firsts
         columns[1::2] = memoryview(second * mould.datagrams).cast("Q")
-        encrypt, at, start, end = self._cipher.encrypt_into, 0, 0, 0
+        encrypt, at, start, end = self._encrypt, 0, 0, 0
         for first in range(0, mould.datagrams, members):
             count = min(members, mould.datagrams - first)
             last = length if count + first == mould.datagrams else at + plain
@@ -247,7 +247,7 @@ class Sealer:
         nonce = _NONCE.pack(self._flags | kind, members, 0, group, 0, self.counter)[:12]
         begin = start + HEADER_SIZE * members
         end = begin + len(plain) + TAG
-        self._cipher.encrypt_into(nonce, plain, None, to.octets[begin:end])
+        self._encrypt(nonce, plain, None, to.octets[begin:end])
         to.octets[start : start + HEADER_SIZE] = self._index + nonce
         if members > 1:
             keep_covered(to.words, overlay(start, size, members))
