@@ -88,16 +88,16 @@ def bundle_few(frames: Iterable[memoryview], room: int) -> bytes | None:
     host = None
     for frame in frames:
         size = len(frame)
-        room -= 2 + size
-        if room < 0 or size < _FLOW_SIZE:
+        if size < _FLOW_SIZE:
             return None
         found = _HOST_OF.unpack_from(frame)
         if found != host:
             if host is not None or found[0] != PLAIN_IPV4 or found[1] != TCP:
                 return None
             host = found
-        parts += (size.to_bytes(2, "little"), frame)
-    return b"".join(parts)
+        parts += (_LENGTH.pack(size), frame)
+        room -= 2 + size
+    return b"".join(parts) if room >= 0 else None
 
 
 def unbundle(plain: memoryview, frames: list[memoryview]) -> None:

@@ -21,6 +21,9 @@ SHARE = 0.05
 PURSE = 0.01
 """Seconds of looking that can be saved up."""
 
+BREATH = 0.001
+"""Seconds without a part of a stream after which it may be over; as short as a wait of epoll can be."""
+
 NOBODY = -1
 
 Events = list[tuple[int, int]]
@@ -48,15 +51,14 @@ class BusyPoll:
         self._source = NOBODY
         self._is_single = False
 
-    def wait(self, timeout: float, *, is_streaming: bool = False) -> Events:
-        """Return what is ready, at once or after a while; nothing when there is nothing within the timeout.
+    def sleep(self) -> Events:
+        """Wait in a stream, for a short while and without looking: what comes with it had better come together."""
+        events = self._poll(BREATH)
+        self.woke, self._is_single = self._clock(), False
+        return events
 
-        With `is_streaming` it sleeps, for what comes with a stream had better come together.
-        """
-        if is_streaming:
-            found = self._poll(timeout)
-            self.woke, self._is_single = self._clock(), False
-            return found
+    def wait(self, timeout: float) -> Events:
+        """Return what is ready, at once or after a while; nothing when there is nothing within the timeout."""
         events = self._look(timeout) if self._is_single else None
         if not events:
             events = self._poll(timeout)

@@ -138,21 +138,18 @@ class DataPlane:
             self._inbound,
             self._outbound,
         )
+        sleep, wait = polling.sleep, polling.wait
         tun, udp, (handshakes, probes) = self._tun, self._udp.fileno(), tunnel.outboxes
         now, has_waited = _now(), False
         while not control.is_over:
-            wake = tunnel.wake
-            if inbound.wake < wake:  # noqa: PLR1730 - min() takes three times as long, twice a turn
-                wake = inbound.wake
-            if control.ends_at < wake:  # noqa: PLR1730 - as above
-                wake = control.ends_at
-            if wake <= now:
+            if tunnel.wake <= now or inbound.wake <= now or control.ends_at <= now:
                 if control.ends_at <= now:
                     return
                 self._handle_timers(now)
-                wake = max(now, min(tunnel.wake, inbound.wake, control.ends_at))
-            timeout = -1.0 if wake == NEVER else wake - now
-            events = polling.wait(timeout, is_streaming=inbound.is_streaming or outbound.is_streaming)
+            events = sleep() if inbound.is_streaming or outbound.is_streaming else None
+            if not events:
+                wake = min(tunnel.wake, inbound.wake, control.ends_at)
+                events = wait(-1.0 if wake == NEVER else max(0.0, wake - polling.woke))
             for source, event in events:
                 if source == udp:
                     inbound.read(polling.woke)

@@ -244,7 +244,7 @@ class Handshakes:
         if packet is not None or session.is_initiator:
             datagram = session.seal(packet or b"")
             self.outbox.append((datagram, peer.endpoint))
-            peer.has_sent(len(datagram), data_until=now + self._timing.silence if packet else None)
+            peer.has_sent(len(datagram), data_at=now if packet else None)
 
     def _keep_until(self, peer: Peer, now: float) -> None:
         """Throw keys away when nothing can use them any more (paper, section 6.3)."""

@@ -64,7 +64,10 @@ class Inbound:
             length, size, source = received
             if length > size:
                 self.is_streaming, self._expected = True, found or 1
-                self._take_run(length, size, source, now)
+                arrival = self._arrivals.get((self._wire.words[0], length, size))
+                if arrival is None or not self._take_alike(arrival, length, source, now):
+                    self._wire.set(length, size)
+                    self._take_many(self._wire, source, now)
                 return
             self._take_one(length, source, now)
         if has_paused:
@@ -72,14 +75,6 @@ class Inbound:
             self._outbound.read(now)
         else:
             self._expected = min(SINGLES, 4 * self._expected)
-
-    def _take_run(self, length: int, size: int, source: Endpoint, now: float) -> None:
-        """Take what one receive brought, many datagrams."""
-        wire = self._wire
-        arrival = self._arrivals.get((wire.words[0], length, size))
-        if arrival is None or not self._take_alike(arrival, length, source, now):
-            wire.set(length, size)
-            self._take_many(wire, source, now)
 
     def _take_one(self, length: int, source: Endpoint, now: float) -> None:
         """Take what one receive brought, one datagram."""
@@ -120,7 +115,7 @@ class Inbound:
                 admitted = tunnel.admit(frame, peer)
                 if admitted is not None:
                     self._tun.write(admitted)
-        if opener.waiting or opener.repaired or opener.report is not None or now >= opener.losses.soonest:
+        if opener.waiting or opener.repaired or now >= opener.losses.soonest:
             self._look_after(session, opener, now)
 
     def _take_alike(self, arrival: Arrival, length: int, source: Endpoint, now: float) -> bool:
@@ -137,13 +132,13 @@ class Inbound:
             self._hand_over(frame, session, now)
         else:
             self._tun.write(frame)
-        if opener.waiting or opener.repaired or opener.report is not None or now >= opener.losses.soonest:
+        if opener.waiting or opener.repaired or now >= opener.losses.soonest:
             self._look_after(session, opener, now)
         return True
 
     def _look_after(self, session: Session, opener: Opener, now: float) -> None:
         """Do what opening something may have made due. The short ways ask before they call, which costs less."""
-        if opener.report is not None or opener.losses.is_due(now):
+        if opener.losses.is_due(now):
             self._exchange_reports(session, now)
         if opener.waiting or opener.repaired:
             self._ask(session, now)

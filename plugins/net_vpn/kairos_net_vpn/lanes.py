@@ -45,7 +45,10 @@ class Lane(NamedTuple):
 
 
 class Course(NamedTuple):
-    """Where super-packets go that are alike in all that matters, and how they are cut: in groups of `members`."""
+    """Where super-packets go that are alike in all that matters, and how they are cut: in groups of `members`.
+
+    It holds until `until`, while the peer's datagrams and groups are of this size.
+    """
 
     session: Session
     peer: Peer
@@ -53,13 +56,6 @@ class Course(NamedTuple):
     sealer: Sealer
     members: int
     mould: Mould
-
-    def holds(self, now: float) -> bool:
-        """Say whether nothing has changed by itself that a super-packet's way depends on."""
-        _, peer, until, _, members, mould = self
-        return (
-            now < until and mould.size == peer.datagram and members == peer.members.count and peer.endpoint is not None
-        )
 
 
 class Arrival(NamedTuple):

@@ -199,7 +199,7 @@ class Opener:
         octets, is_fresh = wire.octets, self._window.is_fresh
         if not all(is_fresh(shape.number + group) for group in range(shape.groups)):
             return False
-        decrypt = (self._chacha if shape.kind & CHACHA else self._aes).decrypt_into
+        decrypt = self.decrypt_of(shape.kind)
         for group in range(shape.groups - 1, -1, -1):
             start, at, (before, places) = group * shape.step, group * shape.stride, shape.places[group]
             uncover(wire.words, places)
@@ -231,8 +231,7 @@ class Opener:
             self.drops[VpnDrop.MALFORMED] += 1
             return ()
         try:
-            cipher = self._chacha if header[4] & CHACHA else self._aes
-            cipher.decrypt_into(header[_NONCE], octets[begin : parts.length], None, frame)
+            self.decrypt_of(header[4])(header[_NONCE], octets[begin : parts.length], None, frame)
         except InvalidTag:
             self.drops[VpnDrop.UNSEAL] += 1
             return ()
@@ -251,8 +250,7 @@ class Opener:
         if counter >= MAX_COUNTER or not self._window.is_fresh(counter):
             raise Refused(VpnDrop.REPLAYED)
         plain = octets[begin : end - TAG]
-        cipher = self._chacha if kind & CHACHA else self._aes
-        cipher.decrypt_into(octets[start + 4 : begin], octets[begin:end], None, plain)
+        self.decrypt_of(kind)(octets[start + 4 : begin], octets[begin:end], None, plain)
         self._window.accept(counter)
         self.losses.note(counter, 1, 1)
         self.last = counter
@@ -269,7 +267,8 @@ class Opener:
         """
         octets, window = wire.octets, self._window
         counter = _SECOND.unpack_from(octets)[0] >> 16
-        if counter >= MAX_COUNTER or not (counter > window.highest or window.is_fresh(counter)):
+        is_next = counter == window.highest + 1
+        if counter >= MAX_COUNTER or not (is_next or window.is_fresh(counter)):
             self.drops[VpnDrop.REPLAYED] += 1
             return False
         try:
@@ -277,9 +276,14 @@ class Opener:
         except InvalidTag:
             self.drops[VpnDrop.UNSEAL] += 1
             return False
-        window.accept(counter)
-        self.losses.note(counter, 1, 1)
-        self.last = counter
+        self.last, losses = counter, self.losses
+        if not is_next:
+            window.accept(counter)
+            losses.note(counter, 1, 1)
+            return True
+        window.highest = losses.highest = counter  # as in open_alike
+        losses.opened += 1
+        losses.datagrams += 1
         return True
 
     def open_packets(self, wire: Received, span: Span) -> list[memoryview]:
@@ -381,11 +385,10 @@ class Opener:
 
     def _decrypt(self, run: Run, i: int, out: memoryview) -> None:
         """Decrypt. When it raises Refused, `out` holds bytes that nobody may see."""
-        cipher = self._chacha if run.head.kind & CHACHA else self._aes
         sealed = run.sealed(i)
         nonce = run.nonce + i * run.nonce_step
         try:
-            cipher.decrypt_into(run.headers[nonce : nonce + 12], sealed, None, out[: len(sealed) - TAG])
+            self.decrypt_of(run.head.kind)(run.headers[nonce : nonce + 12], sealed, None, out[: len(sealed) - TAG])
         except InvalidTag:
             raise Refused(VpnDrop.UNSEAL) from None
 

@@ -117,18 +117,24 @@ class Outbound:
         """
         key = key_of(slot.octets, ROOM, length)
         course = self._courses.get(key)
-        if course is None or not course.holds(now):
+        if course is not None:
+            session, peer, until, sealer, members, mould = course
+            limits = peer.members
+            if now >= until or mould.size != peer.datagram or members != limits.count or peer.endpoint is None:
+                course = None
+        if course is None:
             course = self._find_course(slot, length, key, now)
             if course is None:
                 return slot
-        session, peer, until, sealer, _, mould = course
+            session, peer, until, sealer, _, mould = course
+            limits = peer.members
         wire = sealer.seal_super(slot, length, mould, self._spare)
         sent = self._underlay.send_record(wire, mould.size, peer.endpoint)
         if now < until:
             self._tunnel.note_sent(peer, sent, now)
         else:
             self._tunnel.has_sent(session, sent, now)
-        return self._keep(session, mould, wire, slot) if peer.members.keeps else slot
+        return self._keep(session, mould, wire, slot) if limits.keeps else slot
 
     def _keep(self, session: Session, mould: Mould, wire: memoryview, slot: Slot) -> Slot:
         """Keep the datagrams of the record that was just sealed; return what is to take the place of its slot."""

@@ -9,6 +9,9 @@ from kairos_net_vpn.rations import Bucket
 
 PING_RATE = 200.0
 """PINGs of one peer that are answered in a second: four searches for a path MTU at once."""
+CHECK = 1.5
+"""Seconds without a sound from a peer that was sent data, until its path is in doubt. Lowering it finds out earlier,
+and costs PINGs where one side only listens."""
 MAX_ASKED = 64
 """PINGs of ours that may be answered; the oldest is forgotten. Bounds the memory of a peer."""
 
@@ -56,11 +59,8 @@ class Path:
         self.used_at = -NEVER  # for data
         self.mtu = Search()
         # timers
-        self.check_at = NEVER  # we sent data and heard nothing
+        self.check_at: float | None = None  # ask whether it works, again; None: it is not in doubt
         self.probe_at = NEVER  # look for a better way
-
-    def next_timer(self) -> float:
-        return min(self.check_at, self.probe_at, self.mtu.due)
 
     def rest(self) -> None:
         """Stop all timers: there is no session to ask in."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from kairos_net_vpn import sides
 from kairos_net_vpn.datagrams import HEADER_SIZE, WORD
 from kairos_net_vpn.drops import Refused, VpnDrop
-from kairos_net_vpn.path import Asked, Via
+from kairos_net_vpn.path import CHECK, Asked, Via
 from kairos_net_vpn.pathmtu import NEVER
 from kairos_net_vpn.peer import Endpoint, Peer
 from kairos_net_vpn.records import TAG
@@ -25,9 +25,6 @@ from kairos_net_vpn.session import Session
 from kairos_net_vpn.spec import OVERHEAD
 from kairos_net_vpn.table import Table
 
-CHECK = 1.5
-"""Seconds without a sound from a peer that was sent data, until its path is in doubt. Lowering it finds out earlier,
-and costs PINGs where one side only listens."""
 RETRY = 0.5
 """Seconds between rounds of PINGs while a path is in doubt."""
 ROUNDS = 16
@@ -84,21 +81,25 @@ class Paths:
     def has_sent(self, peer: Peer, now: float) -> None:
         """Note data to a peer after something came: now silence means something, and its path is worth a search."""
         path = peer.path
-        if path.check_at == NEVER:
-            path.check_at = due = now + CHECK
-            if due < peer.wake:  # noqa: PLR1730 - min() takes longer, for each answer
-                peer.wake = due
+        if path.check_at == NEVER:  # nobody asks any more: once again
+            path.check_at, path.rounds = now + CHECK, min(path.rounds, ROUNDS - 1)
+        peer.wake = min(peer.wake, now + CHECK)
         if path.mtu.is_idle and type(peer.endpoint) is not Via:
             path.mtu.start(now)
             peer.wake = now
 
     def heard(self, peer: Peer, source: Endpoint, now: float) -> None:
-        """Note an authentic datagram. Once the path is in doubt only a PONG helps: the other direction may be dead."""
+        """Note an authentic datagram. Once the path is in doubt only a PONG helps: the other direction may be dead.
+
+        What comes by another way answers nothing that was sent by this one.
+        """
+        path = peer.path
         if source == peer.endpoint:
-            path = peer.path
             path.heard_at = now
             if not path.rounds:
-                path.check_at = NEVER
+                path.check_at = None
+        elif peer.unheard_at is not None:
+            path.check_at = peer.check_at
 
     def follow(self, peer: Peer, source: Endpoint, now: float) -> None:
         """Go to where a peer sends data from. Raises Refused (looped, relay_forged)."""
@@ -214,7 +215,7 @@ class Paths:
         if path.rounds and type(endpoint) is not Via:
             self.doubt_size(peer, now)  # a small datagram passes where data got no answer
         path.rtt, path.proven_at, path.heard_at = rtt, now, now
-        path.check_at, path.rounds = NEVER, 0
+        path.check_at, path.rounds = None, 0
 
     def _is_leaner(self, endpoint: Endpoint, current: Endpoint | None) -> bool:
         """Say whether a direct way has smaller headers than the direct one in use."""
@@ -227,6 +228,7 @@ class Paths:
         peer.endpoint = endpoint
         path.rtt, path.proven_at, path.heard_at = None, -NEVER, now
         path.mtu.forget()
+        peer.watches_silence = False  # so that the next data begins a search
         self._resize(peer)
         if type(endpoint) is Via:
             self._probe_at(peer, now + PROBE)
@@ -245,13 +247,16 @@ class Paths:
     def handle_timer(self, peer: Peer, now: float) -> None:
         """Do what is due."""
         path = peer.path
-        if path.next_timer() > now:
+        if min(peer.check_at, path.probe_at, path.mtu.due) > now:
             return
         if not self._usable(peer, now):
             path.rest()
             return
-        if path.check_at <= now:
-            self._check(peer, now)
+        if peer.check_at <= now:
+            if path.rounds < ROUNDS or path.used_at > peer.check_at - CHECK:
+                self._check(peer, now)
+            else:  # no new data
+                path.check_at = NEVER if peer.unheard_at is None else now + CHECK
         if path.probe_at <= now:
             self._probe(peer, now)
         if path.mtu.due <= now:
@@ -268,7 +273,7 @@ class Paths:
             ways = [peer.endpoint, *ways]
         for endpoint in dict.fromkeys(ways):
             self._ping(peer, endpoint, now)
-        path.check_at = now + RETRY if path.rounds < ROUNDS else NEVER
+        path.check_at = now + (RETRY if path.rounds < ROUNDS else CHECK)
 
     def _probe(self, peer: Peer, now: float) -> None:
         """Look for a better way than the one in use."""

@@ -16,9 +16,10 @@ from kairos_net_vpn.datagrams import WORD
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.loss import Members
 from kairos_net_vpn.noise import Initiated, Remote
-from kairos_net_vpn.path import Path, Via
+from kairos_net_vpn.path import CHECK, Path, Via
 from kairos_net_vpn.prefixes import Prefix, Prefixes
 from kairos_net_vpn.session import Session
+from kairos_net_vpn.spec import Timing
 
 Endpoint: TypeAlias = tuple[Any, ...]
 """A socket address of the underlay, as the socket takes and gives it; compared, never looked into. Or a Via."""
@@ -54,13 +55,13 @@ class Peer:
         "greatest_timestamp",
         "is_eager",
         "jar",
-        "keepalive_at",
         "knock_at",
         "last_handshake",
         "last_knock_seen",
         "members",
         "mtu",
         "next",
+        "owed_at",
         "path",
         "pending",
         "persistent",
@@ -73,10 +74,12 @@ class Peer:
         "remote",
         "routes",
         "sent",
-        "silence_at",
         "sources",
         "trying_since",
+        "unheard_at",
         "wake",
+        "watches_debt",
+        "watches_silence",
     )
 
     def __init__(self, remote: Remote, mtu: int) -> None:
@@ -112,11 +115,13 @@ class Peer:
         self.last_handshake: float | None = None
         # timers
         self.knock_at = NEVER  # initiate
-        self.keepalive_at = NEVER  # it sent data and we were silent
-        self.silence_at = NEVER  # we sent data and it was silent
         self.forget_at = NEVER  # throw the keys away
         self.persistent_at = NEVER  # it is to hear from us, whatever else there was
-        self.wake = NEVER  # not after any of these
+        self.wake = NEVER  # not after any of these, nor after what is due by the next two
+        # silence: noted with each packet, and looked at when it is time, which spares setting timers each time
+        self.owed_at: float | None = None  # it sent data then, and has heard nothing since
+        self.unheard_at: float | None = None  # we sent data then, and have heard nothing since
+        self.watches_debt = self.watches_silence = False  # `wake` is soon enough for these, whenever they begin
         # bytes on the wire
         self.sent = 0
         self.received = 0
@@ -142,21 +147,21 @@ class Peer:
         known = dict.fromkeys((self.endpoint, *self.candidates) if self.endpoint else self.candidates)
         return tuple(known)[: 1 if self.attempts == 0 else MAX_CANDIDATES]
 
-    def has_sent(self, size: int, *, data_until: float | None = None) -> None:
-        """Note a datagram to the peer; for data, `data_until` is when silence begins to mean something."""
+    def has_sent(self, size: int, *, data_at: float | None = None) -> None:
+        """Note a datagram to the peer; for data, when."""
         self.sent += size
-        self.keepalive_at = NEVER
-        if data_until is not None and self.silence_at == NEVER:
-            self.silence_at = data_until
-            self.wake = min(self.wake, data_until)
+        self.owed_at = None
+        if data_at is not None and self.unheard_at is None:
+            self.unheard_at = data_at
+            self.wake = self.wake if self.watches_silence else min(self.wake, data_at)
 
-    def has_received(self, size: int, *, answer_until: float | None = None) -> None:
-        """Note an authentic datagram; `answer_until` is when to send a keepalive, for data only."""
+    def has_received(self, size: int, *, data_at: float | None = None) -> None:
+        """Note an authentic datagram; for data, when."""
         self.received += size
-        self.silence_at = NEVER
-        if answer_until is not None and self.keepalive_at == NEVER:
-            self.keepalive_at = answer_until
-            self.wake = min(self.wake, answer_until)
+        self.unheard_at = None
+        if data_at is not None and self.owed_at is None:
+            self.owed_at = data_at
+            self.wake = self.wake if self.watches_debt else min(self.wake, data_at)
 
     def keep_alive(self, interval: float, now: float) -> None:
         """Let the peer hear from us at least this often (0: no longer).
@@ -169,6 +174,24 @@ class Peer:
             self.persistent_at = now + interval if interval else NEVER
             self.wake = min(self.wake, self.persistent_at)
 
-    def next_timer(self) -> float:
-        timers = (self.knock_at, self.keepalive_at, self.silence_at, self.forget_at, self.persistent_at)
-        return min(*timers, self.path.next_timer())
+    @property
+    def check_at(self) -> float:
+        """When to ask whether the path works: a while after data that got no answer, and again while it is in doubt."""
+        if self.path.check_at is not None:
+            return self.path.check_at
+        return self.unheard_at + CHECK if self.records and self.unheard_at is not None else NEVER
+
+    def keepalive_at(self, timing: Timing) -> float:
+        """When to say that we are there: the peer sent data, and we were silent."""
+        return self.owed_at + timing.keepalive if self.owed_at is not None else NEVER
+
+    def silence_at(self, timing: Timing) -> float:
+        """When to begin a handshake: we sent data, and the peer was silent."""
+        return self.unheard_at + timing.silence if self.unheard_at is not None else NEVER
+
+    def set_wake(self, timing: Timing) -> None:
+        """Choose when to look at the peer again."""
+        self.watches_debt, self.watches_silence = self.owed_at is not None, self.unheard_at is not None
+        silences = self.keepalive_at(timing), self.silence_at(timing), self.check_at
+        others = self.knock_at, self.forget_at, self.persistent_at, self.path.probe_at, self.path.mtu.due
+        self.wake = min(*silences, *others)

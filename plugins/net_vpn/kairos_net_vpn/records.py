@@ -86,7 +86,7 @@ _REPORT = struct.Struct("<II")
 _COLUMN = [bytes([value]) * MAX_DATAGRAMS for value in range(256)]
 
 Cipher: TypeAlias = AESGCM | ChaCha20Poly1305
-Decrypt: TypeAlias = Callable[[memoryview, memoryview, None, memoryview], int]
+Decrypt: TypeAlias = Callable[[bytes | bytearray | memoryview, memoryview, None, memoryview], int]
 """A cipher's `decrypt_into`: nonce, ciphertext, None, where to."""
 
 

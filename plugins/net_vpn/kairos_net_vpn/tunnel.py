@@ -82,9 +82,8 @@ class Tunnel:
         self._inside = inside
         self._mtu = mtu
         self._timing = timing
-        self._silence, self._refresh_after = timing.silence, timing.refresh_after
+        self._refresh_after = timing.refresh_after
         self._reject_after, self._rekey_after = timing.reject_after, timing.rekey_after
-        self._keepalive = timing.keepalive
         self._chacha = chacha
         self._underground = underground or Underground()
         self.paths = Paths(self.table, self._underground, sources.entropy, self._handshakes.has_session)
@@ -191,19 +190,12 @@ class Tunnel:
 
     def note_sent(self, peer: Peer, size: int, now: float) -> None:
         """Note the same of a session that has a lane: so no new one is due."""
-        path = peer.path
         peer.sent += size
-        peer.keepalive_at = NEVER
-        path.used_at = now
-        if path.check_at == NEVER or peer.silence_at == NEVER:  # noqa: PLR1714 - a tuple takes longer, for each packet
-            if peer.silence_at == NEVER:
-                peer.silence_at = due = now + self._silence
-                if due < peer.wake:  # noqa: PLR1730 - min() takes longer, for each answer
-                    peer.wake = due
-            if peer.records:
-                self.paths.has_sent(peer, now)
-            if peer.wake < self.wake:  # noqa: PLR1730 - as above
-                self.wake = peer.wake
+        peer.owed_at, peer.path.used_at = None, now
+        if peer.unheard_at is None:
+            peer.unheard_at = now
+            if not peer.watches_silence:
+                self._watch_silence(peer, now)
 
     def receive(self, datagram: bytes, source: Endpoint, now: float) -> bytes | None:
         """Take a datagram; return the packet for this machine in it, if there is one. Never raises."""
@@ -288,17 +280,29 @@ class Tunnel:
     def note_arrived(self, peer: Peer, size: int, source: Endpoint, now: float, *, is_data: bool = True) -> bool:
         """Note the same of a peer's current session while it asks for no new one; False if there is more to it."""
         path = peer.path
-        if source != peer.endpoint or path.rounds:
+        if source != peer.endpoint or path.check_at is not None:
             return False
-        path.heard_at, path.check_at = now, NEVER
+        path.heard_at, peer.unheard_at = now, None
         peer.received += size
-        peer.silence_at = NEVER
-        if is_data and peer.keepalive_at == NEVER:
-            peer.keepalive_at = now + self._keepalive
-            if peer.keepalive_at < peer.wake:
-                peer.wake = peer.keepalive_at
-                self._wake_for(peer)
+        if is_data and peer.owed_at is None:
+            peer.owed_at = now
+            if not peer.watches_debt:
+                self._watch_debt(peer, now)
         return True
+
+    def _watch_silence(self, peer: Peer, now: float) -> None:
+        """See that somebody looks when data to a peer gets no answer from now on."""
+        peer.watches_silence = True
+        peer.wake = min(peer.wake, now + self._timing.silence)
+        if peer.records:
+            self.paths.has_sent(peer, now)
+        self._wake_for(peer)
+
+    def _watch_debt(self, peer: Peer, now: float) -> None:
+        """See that somebody looks when data of a peer gets no answer from now on."""
+        peer.watches_debt = True
+        peer.wake = min(peer.wake, now + self._timing.keepalive)
+        self._wake_for(peer)
 
     def _has_arrived(  # noqa: PLR0913 - as above
         self, session: Session, size: int, source: Endpoint, now: float, *, is_data: bool, is_probe: bool = False
@@ -307,7 +311,7 @@ class Tunnel:
         if not is_probe or peer.endpoint is None:
             self._arrived(peer, source, now)
         self.paths.heard(peer, source, now)
-        peer.has_received(size, answer_until=now + self._timing.keepalive if is_data else None)
+        peer.has_received(size, data_at=now if is_data else None)
         if session is peer.next:
             self._handshakes.confirm(session, now)
             self.paths.settle(peer, now)
@@ -355,7 +359,7 @@ class Tunnel:
         for peer in self.table:
             if peer.wake <= now:
                 self._handle_peer(peer, now)
-                peer.wake = peer.next_timer()
+                peer.set_wake(self._timing)
         self.wake = min((peer.wake for peer in self.table), default=NEVER)
 
     def _handle_peer(self, peer: Peer, now: float) -> None:
@@ -366,10 +370,10 @@ class Tunnel:
             peer.persistent_at = now + peer.persistent
             self._handshakes.hold(peer, now)
             self._send_keepalive(peer, now)
-        if peer.keepalive_at <= now:
+        if peer.keepalive_at(self._timing) <= now:
             self._send_keepalive(peer, now)
-        if peer.silence_at <= now:
-            peer.silence_at = NEVER
+        if peer.silence_at(self._timing) <= now:
+            peer.unheard_at = None
             self._handshakes.start(peer, now)
         self.paths.handle_timer(peer, now)
         if peer.knock_at <= now:
@@ -378,7 +382,7 @@ class Tunnel:
                 self.drops[lost] += 1
 
     def _send_keepalive(self, peer: Peer, now: float) -> None:
-        peer.keepalive_at = NEVER
+        peer.owed_at = None
         if peer.current is not None and peer.endpoint is not None and self._handshakes.has_session(peer, now):
             datagram = peer.current.seal(b"")
             peer.has_sent(len(datagram))

@@ -67,7 +67,7 @@ def test_in_a_stream_it_sleeps_until_more_comes() -> None:
     polling.wait(-1)
     world.now += WORK
     in_(world, LONGEST / 2, UDP)
-    assert polling.wait(-1, is_streaming=True) == [(UDP, 1)]
+    assert polling.sleep() == [(UDP, 1)]
     assert (world.slept, world.looked) == (2, 0)
 
 

@@ -16,6 +16,7 @@ from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.path import PING_RATE, Via
+from kairos_net_vpn.paths import ROUNDS
 from kairos_net_vpn.sides import Tale
 from kairos_net_vpn.tun import Tun
 
@@ -227,6 +228,36 @@ def test_a_relay_that_dies_is_replaced_within_four_seconds(mesh: Any) -> None:
     net.dead.add(first.node.number)
     assert net.talks(alice, bob, 3)
     assert alice.way_to(bob).relay != relay
+
+
+def test_who_is_gone_is_asked_for_less_and_less_and_again_with_new_data(mesh: Any) -> None:
+    net = mesh(2)
+    alice, bob = net.hosts
+    net.meet()
+    assert net.talks(alice, bob)
+    assert net.talks(bob, alice)
+    alice.say(bob, net._packet(alice.node.address, bob.node.address))
+    bob.say(alice, net._packet(bob.node.address, alice.node.address))
+    net.wire.run(0.1)
+    net.dead.add(bob.node.number)
+    path = alice.node.knows(bob.node).peer.path
+
+    def asked_in(seconds: float) -> int:
+        """Return how often she asks for him meanwhile, beside the search for the path MTU."""
+        began = net.wire.now
+        net.wire.run(seconds)
+        return sum(asked.at > began and not asked.size for asked in path.asked.values())
+
+    alice.say(bob, net._packet(alice.node.address, bob.node.address))
+    assert asked_in(1.4) == 0
+    assert asked_in(8.6) == ROUNDS  # after one and a half seconds, and then twice a second
+    assert asked_in(20) == 0
+    alice.say(bob, net._packet(alice.node.address, bob.node.address))
+    assert asked_in(1.4) == 0
+    assert asked_in(10) == 1
+    net.dead.clear()
+    assert net.talks(alice, bob, 3)
+    assert path.rounds == 0
 
 
 def test_a_session_is_renewed_through_the_relay(mesh: Any) -> None:

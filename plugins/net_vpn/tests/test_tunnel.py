@@ -192,6 +192,38 @@ def test_silence_starts_a_new_handshake(wire: Any, pair: Any) -> None:
     assert bob.tunnel.drops[VpnDrop.UNKNOWN_INDEX] >= 1
 
 
+def test_silence_counts_from_the_first_packet_that_got_no_answer(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    for _ in range(60):  # a conversation, in which each packet is an answer
+        alice.say(bob)
+        wire.run(0.1)
+        bob.say(alice)
+        wire.run(0.1)
+    bob.tunnel.forget_peer(alice.local.public)
+    before = wire.count(spec.INITIATION)
+    for _ in range(149):
+        alice.say(bob)
+        wire.run(0.1)
+    assert wire.count(spec.INITIATION) == before
+    wire.run(0.5)
+    assert wire.count(spec.INITIATION) > before
+
+
+def test_after_a_conversation_only_its_last_packet_is_confirmed(wire: Any, pair: Any) -> None:
+    alice, bob = pair
+    for _ in range(60):
+        alice.say(bob)
+        wire.run(0.1)
+        bob.say(alice)
+        wire.run(0.1)
+    before = len(wire.sent)
+    wire.run(9.7)
+    assert len(wire.sent) == before
+    wire.run(60)
+    (keepalive,) = wire.sent[before:]
+    assert keepalive[0] == alice.number
+
+
 def test_nothing_leaves_or_enters_on_a_session_past_its_age(wire: Any) -> None:
     alice, bob = wire.add(), wire.add()
     alice.meet(bob)
