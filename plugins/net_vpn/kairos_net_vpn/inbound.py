@@ -8,6 +8,7 @@ from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.datagrams import HEADER_SIZE, Received
 from kairos_net_vpn.drops import Refused
 from kairos_net_vpn.lanes import Arrival, Mark
+from kairos_net_vpn.lone import Lone, cut
 from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.outbound import PAUSE, Outbound
 from kairos_net_vpn.peer import NEVER, Endpoint
@@ -81,7 +82,7 @@ class Inbound:
         wire = self._wire
         mark = self._marks.get(wire.words[0]) if length >= _LEAST else None
         if mark is not None and now < mark.until:
-            self._take_packets_of(mark, length, source, now)
+            self._take_lone(mark, length, source, now)
             return
         wire.set(max(length, 1), max(length, 1))
         index = int.from_bytes(wire.octets[_INDEX], "little")
@@ -94,29 +95,38 @@ class Inbound:
         else:
             self._take_records(wire, (index, Span(0, 1, length)), source, now)
 
-    def _take_packets_of(self, mark: Mark, length: int, source: Endpoint, now: float) -> None:
+    def _take_lone(self, mark: Mark, length: int, source: Endpoint, now: float) -> None:
         """Take a datagram that is a whole group of small packets, as one of this session's was before."""
-        session, opener, peer, _, decrypt = mark
-        wire, tunnel = self._wire, self._tunnel
-        if not opener.open_lone(wire, length, decrypt):
+        session, opener, peer, _, decrypt, lones = mark
+        lone = lones.get(length) or cut(self._wire.octets, length)
+        if not opener.open_lone(self._wire, lone, decrypt):
             return
+        tunnel = self._tunnel
         is_noted = tunnel.note_arrived(peer, length, source, now)
         if not (is_noted or tunnel.has_arrived(session, length, source, now)):
             return
-        frames: list[memoryview] = []
-        try:
-            unbundle(wire.octets[HEADER_SIZE : length - TAG], frames)
-        except Refused as refused:
-            tunnel.drops[refused.drop] += 1
-        for frame in frames:
-            if opener.waiting or opener.order:
-                self._hand_over(frame, session, now)
-            else:
-                admitted = tunnel.admit(frame, peer)
-                if admitted is not None:
-                    self._tun.write(admitted)
+        _, _, plain, traits, admitted, frames = lone
+        if not frames or traits.unpack_from(plain) != admitted or opener.waiting or opener.order:
+            self._take_bundle(mark, lone, length, now)
+        else:
+            for frame in frames:
+                self._tun.write(frame)
         if opener.waiting or opener.repaired or now >= opener.losses.soonest:
             self._look_after(session, opener, now)
+
+    def _take_bundle(self, mark: Mark, lone: Lone, length: int, now: float) -> None:
+        """Take a bundle that is not made up like one before."""
+        frames: list[memoryview] = []
+        are_whole = True
+        try:
+            unbundle(lone.plain, frames)
+        except Refused as refused:
+            self._tunnel.drops[refused.drop] += 1
+            are_whole = False
+        for frame in frames:
+            are_whole = self._hand_over(frame, mark.session, now) and are_whole
+        if are_whole:
+            self._tunnel.lanes.learn_lone(mark, lone, length, frames)
 
     def _take_alike(self, arrival: Arrival, length: int, source: Endpoint, now: float) -> bool:
         """Take a receive that looks like one that was a super-packet and admitted; say whether it was."""

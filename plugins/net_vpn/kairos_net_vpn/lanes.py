@@ -7,9 +7,11 @@ by table.py); what changes by itself - time, endpoints, the sizes of datagrams a
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from kairos_net_vpn.datagrams import WORD, Received
+from kairos_net_vpn.lone import Lone, recognise
 from kairos_net_vpn.mould import Mould
 from kairos_net_vpn.opening import Opener
 from kairos_net_vpn.peer import Peer
@@ -20,6 +22,8 @@ from kairos_net_vpn.vnet import GSO_ECN, GSO_TCPV4, GSO_UDP_L4, PLAIN_IPV4, VNET
 
 MOST = 64
 """Courses and arrivals that are known, 1 KB each. Raising it helps where many streams have many sizes."""
+MOST_LONES = 8
+"""Lengths known of datagrams of small packets under a mark, 2 KB each. Raising it helps conversations of many sizes."""
 HOST = struct.Struct("<10xc15x4s")
 """Of a frame: the first byte of its packet, and where the destination is in IPv4."""
 SHORTEST = HOST.size
@@ -79,6 +83,8 @@ class Mark(NamedTuple):
     peer: Peer
     until: float
     decrypt: Decrypt
+    lones: dict[int, Lone | None]
+    """How they were made up, by their lengths; None for a length that came once."""
 
 
 class Lanes:
@@ -115,7 +121,18 @@ class Lanes:
         if session is peer.current and not group:
             if len(self.marks) >= MOST:
                 self.marks.clear()
-            self.marks[wire.words[0]] = Mark(session, session.opener, peer, until, session.opener.decrypt_of(kind))
+            self.marks[wire.words[0]] = Mark(session, session.opener, peer, until, session.opener.decrypt_of(kind), {})
+
+    def learn_lone(self, mark: Mark, lone: Lone, length: int, frames: Sequence[memoryview]) -> None:
+        """Remember how a datagram is made up whose frames were admitted as they are, once its length comes again."""
+        lones = mark.lones
+        if length in lones:
+            is_simple = mark.peer.sources is None and not self.has_routes
+            lones[length] = recognise(lone, frames) if is_simple else None
+        else:
+            if len(lones) >= MOST_LONES:
+                lones.clear()
+            lones[length] = None
 
     def learn_arrival(self, wire: Received, what: tuple[Session, float, Shape], frame: memoryview) -> None:
         """Remember what a receive was, if it was one group, and its traits say all that `frame` was admitted for."""

@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from kairos_net_vpn.bundle import unbundle
 from kairos_net_vpn.datagrams import HEADER_SIZE, WHOLE, Received, overlay, uncover
 from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.lone import Lone
 from kairos_net_vpn.loss import Losses
 from kairos_net_vpn.order import Order
 from kairos_net_vpn.parts import MAX_GROUP, Parts
@@ -260,19 +261,16 @@ class Opener:
         """Return what decrypts groups of a kind."""
         return (self._chacha if kind & CHACHA else self._aes).decrypt_into
 
-    def open_lone(self, wire: Received, length: int, decrypt: Decrypt) -> bool:
-        """Open a receive of one datagram, the whole first group of a record, where it lies; say whether it is good.
-
-        It has HEADER_SIZE and TAG bytes or more.
-        """
-        octets, window = wire.octets, self._window
-        counter = _SECOND.unpack_from(octets)[0] >> 16
+    def open_lone(self, wire: Received, lone: Lone, decrypt: Decrypt) -> bool:
+        """Open a receive of one datagram, the whole first group of a record, where it lies; say whether it is good."""
+        window = self._window
+        counter = _SECOND.unpack_from(wire.octets)[0] >> 16
         is_next = counter == window.highest + 1
         if counter >= MAX_COUNTER or not (is_next or window.is_fresh(counter)):
             self.drops[VpnDrop.REPLAYED] += 1
             return False
         try:
-            decrypt(octets[_NONCE], octets[HEADER_SIZE:length], None, octets[HEADER_SIZE : length - TAG])
+            decrypt(lone.nonce, lone.sealed, None, lone.plain)
         except InvalidTag:
             self.drops[VpnDrop.UNSEAL] += 1
             return False

@@ -227,6 +227,45 @@ def test_packets_of_a_known_session_are_examined_each(paths: Any, packet: Any) -
     assert not other.node.tunnel.drops
 
 
+def test_bundles_that_look_alike_are_looked_at_once_and_others_each(
+    paths: Any, packet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = paths
+    sealer, to = one.node.knows(other.node).current.sealer, other.udp.getsockname()
+
+    def acknowledgement(number: int, source: str = one.node.address) -> bytes:
+        return bytes(packet(source, other.node.address, bytes([number] * 32)))
+
+    def carry(*packets: bytes) -> list[bytes]:
+        one.udp.sendto(sealer.seal_packets(bundle_of(*packets)), to)
+        return list(other.receive())
+
+    for number in range(4):
+        for count in (1, 2, 4):
+            assert carry(*[acknowledgement(number)] * count) == [acknowledgement(number)] * count
+    with monkeypatch.context() as patch:
+        patch.setattr(other.inbound, "_take_bundle", None)
+        for number in range(40):
+            assert carry(acknowledgement(number), acknowledgement(number + 1)) == [
+                acknowledgement(number), acknowledgement(number + 1)
+            ]  # fmt: skip
+    assert not other.node.tunnel.drops
+
+    whole = acknowledgement(7)
+    for turn in range(1, 4):
+        assert carry(acknowledgement(1), acknowledgement(2, "10.1.0.77")) == [acknowledgement(1)]
+        assert other.node.tunnel.drops == {VpnDrop.SOURCE_MISMATCH: turn}
+        assert carry(whole, whole[:2] + (40).to_bytes(2, "big") + whole[4:]) == [
+            whole, whole[:2] + (40).to_bytes(2, "big") + whole[4:40]
+        ]  # fmt: skip
+        longer, shorter = whole[:2] + (53).to_bytes(2, "big") + whole[4:] + b"x", whole[:2] + b"\0\x33" + whole[4:-1]
+        assert carry(longer, shorter) == [longer, shorter]
+        assert carry(whole, whole) == [whole, whole]
+    other.node.tunnel.table.route(other.node.knows(one.node).peer, frozenset())
+    assert carry(whole, whole) == []
+    assert other.node.tunnel.drops == {VpnDrop.SOURCE_MISMATCH: 5}
+
+
 def test_the_second_bundle_of_a_record_is_none_of_the_known(paths: Any, packet: Any) -> None:
     """Its number is one more than the first one's: taken for the first, it would be taken for replayed."""
     one, other = paths
