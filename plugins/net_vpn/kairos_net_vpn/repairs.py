@@ -77,26 +77,33 @@ class Repairs:
         when it takes much longer than usual; then it is asked again, with all that the group lacks. A group of which
         more is missing than may be asked for is left alone: its datagrams may only have been overtaken.
         """
+        if now < gatherer.due and not gatherer.repaired:
+            return []
         self._credit = min(CREDIT, self._credit + (losses.datagrams - self._counted) * SHARE)
         self._counted = losses.datagrams
         for parts in gatherer.repaired:
             self._came = max(self._came, parts.turn)
             self._judge(parts, now)
         gatherer.repaired.clear()
+        gatherer.due = self._rests_until
         if now < self._rests_until:
             return []
         wanted: list[Wanted] = []
+        due = NEVER
         for name, parts in list(gatherer.waiting.items()):
             if parts.is_hopeless or not parts.is_super:
                 continue
             is_late = parts.tries > 0 and now >= parts.asked_at + self.term
             if parts.turn > self._came and not is_late:
+                due = min(due, parts.asked_at + self.term)
                 continue
             missing = parts.missing(is_passed=is_late or losses.highest > parts.counter)
             if not missing:
+                due = now
                 continue
             if parts.tries == TRIES:
                 if now < parts.first_asked_at + self._patience:
+                    due = now
                     continue
                 self._usual = min(2 * self._usual, SLOWEST)
                 gatherer.give_up(name)
@@ -105,6 +112,7 @@ class Repairs:
                 parts.is_hopeless = True
                 continue
             if len(wanted) == MOST_WANTED:
+                due = now
                 break
             self._turn += 1
             self._credit -= len(missing)
@@ -112,6 +120,8 @@ class Repairs:
             if parts.tries == 1:
                 parts.first_asked_at = now
             wanted.append(Wanted(parts.counter - parts.group, parts.group, bytes(missing)))
+            due = min(due, now + self.term)
+        gatherer.due = due
         return wanted
 
     @property

@@ -102,7 +102,7 @@ class Gatherer:
     `is_fresh` says whether a counter may still be accepted.
     """
 
-    __slots__ = ("_asked", "_buffers", "_drops", "_is_fresh", "repaired", "waiting")
+    __slots__ = ("_asked", "_buffers", "_drops", "_is_fresh", "due", "repaired", "waiting")
 
     def __init__(self, drops: Counter[VpnDrop], is_fresh: Callable[[int], bool] = lambda _: True) -> None:
         self._drops, self._is_fresh = drops, is_fresh
@@ -113,6 +113,8 @@ class Gatherer:
         """Groups that were asked for again and have become whole; whoever reads it clears it."""
         self.waiting: dict[bytes, Parts] = {}
         """Groups that lack datagrams, by the header of their first, the oldest first."""
+        self.due = 0.0
+        """When to look for what they lack, unless one is repaired before. Who looks sets it; a new group resets it."""
 
     def __len__(self) -> int:
         return len(self.waiting)
@@ -244,6 +246,7 @@ class Gatherer:
         is_super = head.kind & KIND == SUPER
         parts = Parts(head.members, _counter(head), head.group, is_super=is_super, buffer=self._buffers.take())
         self.waiting[name] = parts
+        self.due = 0.0
         return parts
 
 

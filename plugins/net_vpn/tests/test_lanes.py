@@ -175,6 +175,22 @@ def test_a_stream_is_known_at_both_ends(stream: Stream, monkeypatch: pytest.Monk
     assert not stream.one.tunnel.drops + stream.other.tunnel.drops
 
 
+def test_a_stream_is_known_behind_a_gap_and_what_comes_late_is_taken_once(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream.send(1)
+    wire, size, _ = stream.cable.sent[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(stream.inbound, "_take_many", None)
+        assert stream.carry(2)
+        assert stream.carry(3)
+    for arrived, drops in (([stream.frame(1)], {}), ([], {VpnDrop.REPLAYED: 1})):
+        stream.kernel.written.clear()
+        stream.deliver(wire, size)
+        assert stream.kernel.written == arrived
+        assert stream.other.tunnel.drops == drops
+
+
 def test_a_read_says_whether_it_found_a_part_of_a_stream(stream: Stream) -> None:
     stream.send(1)
     assert stream.outbound.is_streaming
