@@ -22,12 +22,22 @@ def tell(line: str) -> None:
 
 
 def run_to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Run until done; Ctrl-C and SIGTERM clean up and exit with 130 and 143, a KairosError becomes one line."""
+    """Run until done; Ctrl-C and SIGTERM clean up and exit with 130 and 143, a KairosError becomes one line.
+
+    Both are handled here: whoever starts us in the background may have had SIGINT ignored for us.
+    """
+    caught: list[signal.Signals] = []
 
     async def interruptible() -> T:
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+        def stop(number: signal.Signals) -> None:
+            caught.append(number)
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
         return await work
 
     if os.geteuid() != 0:
@@ -37,7 +47,9 @@ def run_to_the_end(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(interruptible())
     except KairosError as error:
         raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # before the handlers were there
         sys.exit(128 + signal.SIGINT)
     except asyncio.CancelledError:
-        sys.exit(128 + signal.SIGTERM)
+        if not caught:
+            raise
+        sys.exit(128 + caught[0])

@@ -17,8 +17,9 @@ BENCH = Path(__file__).parents[2] / "bench"
 
 
 def bench(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start it as a shell does in the background: with SIGINT ignored."""
     return subprocess.Popen(
-        [sys.executable, str(BENCH / "vpn.py"), *arguments],
+        ["env", "--ignore-signal=INT", sys.executable, str(BENCH / "vpn.py"), *arguments],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={"TMPDIR": str(tmp_path), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"},
     )  # fmt: skip
