@@ -138,8 +138,10 @@ class Inbound:
         is_noted = tunnel.note_arrived(peer, length, source, now)
         if not (is_noted or tunnel.has_arrived(session, length, source, now)):
             return True
-        if traits.unpack_from(frame) != admitted or opener.waiting or opener.order:
+        if traits.unpack_from(frame) != admitted:
             self._hand_over(frame, session, now)
+        elif opener.waiting or opener.order:
+            self._pass_on(frame, opener, now)
         else:
             self._tun.write(frame)
         if opener.waiting or opener.repaired or now >= opener.losses.soonest:
@@ -151,7 +153,7 @@ class Inbound:
         if opener.losses.is_due(now):
             self._exchange_reports(session, now)
         if opener.waiting or opener.repaired:
-            self._ask(session, now)
+            self._ask(session, opener, now)
 
     def _take(self, wire: Received, source: Endpoint, now: float) -> None:
         """Take the datagrams of one receive."""
@@ -179,7 +181,7 @@ class Inbound:
         opened = session.opener.open_usual(wire, self._out) if session is not None else None
         if session is None or opened is None:
             if session is not None and session.opener.keep_alike(wire):
-                self._ask(session, now)
+                self._ask(session, session.opener, now)
             else:
                 self._take(wire, source, now)
             return
@@ -189,7 +191,7 @@ class Inbound:
                 self._tunnel.lanes.learn_arrival(wire, (session, self._tunnel.usual_until(session), shape), frame)
             self._exchange_reports(session, now)
             if session.opener.waiting:
-                self._ask(session, now)
+                self._ask(session, session.opener, now)
 
     def _take_packets(self, wire: Received, what: tuple[int, Span], source: Endpoint, now: float) -> Session | None:
         """Take datagrams of small packets, each a group of its own; return their session, if they are what it says."""
@@ -215,26 +217,30 @@ class Inbound:
         admitted = self._tunnel.admit(frame, session.peer)
         if admitted is None:
             return False
-        opener = session.opener
-        if (opener.waiting or opener.order) and admitted[1] not in _UNORDERED:
-            for each in opener.order.pass_on(admitted, opener.last, opener.first_awaited(now)):
+        self._pass_on(admitted, session.opener, now)
+        return admitted is frame
+
+    def _pass_on(self, frame: memoryview, opener: Opener, now: float) -> None:
+        """Write a frame that may come in, part of a TCP stream in its order."""
+        if (opener.waiting or opener.order) and frame[1] not in _UNORDERED:
+            for each in opener.order.pass_on(frame, opener.last, opener.first_awaited(now)):
                 self._tun.write(each)
         else:
-            self._tun.write(admitted)
-        return admitted is frame
+            self._tun.write(frame)
 
     def handle_timer(self, now: float) -> None:
         """Ask again for what did not come, and let go what has waited for it too long. Sets `wake` anew."""
         watched, self._watched, self.wake = self._watched, set(), NEVER
         for session in watched:
-            self._ask(session, now)
-            for frame in session.opener.order.release(session.opener.first_awaited(now)):
+            opener = session.opener
+            self._ask(session, opener, now)
+            for frame in opener.order.release(opener.first_awaited(now)):
                 self._tun.write(frame)
-            self._watch(session, now)
+            self._watch(session, opener, now)
 
-    def _watch(self, session: Session, now: float) -> None:
-        due = session.opener.ask_again_at(now)
-        if due is not None and (session.opener.order or session is session.peer.current):
+    def _watch(self, session: Session, opener: Opener, now: float) -> None:
+        due = opener.ask_again_at(now)
+        if due is not None and (opener.order or session is session.peer.current):
             self._watched.add(session)
             self.wake = min(self.wake, due)
 
@@ -268,16 +274,16 @@ class Inbound:
             self._take_side(session, plain, source, now)
         self._exchange_reports(session, now)
         if opener.waiting or opener.repaired:
-            self._ask(session, now)
+            self._ask(session, opener, now)
 
-    def _ask(self, session: Session, now: float) -> None:
+    def _ask(self, session: Session, opener: Opener, now: float) -> None:
         """Have the peer send again what groups of the session lack, as long as it is the one that we send in."""
         if session is not session.peer.current or session.peer.endpoint is None:
             return
-        wanted = session.opener.choose_wanted(now)
+        wanted = opener.choose_wanted(now)
         if wanted:
             self._outbound.ask(session, wanted)
-            self._watch(session, now)
+            self._watch(session, opener, now)
 
     def _take_side(self, session: Session, plain: bytes, source: Endpoint, now: float) -> None:
         """Take a side message; what is in a RELAYED as if it had come by itself."""

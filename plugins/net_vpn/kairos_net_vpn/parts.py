@@ -6,6 +6,8 @@ get them anew as it takes to fill them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, can_overlay
 from kairos_net_vpn.drops import Refused, VpnDrop
 
@@ -121,6 +123,25 @@ class Parts:
             if is_end:
                 self.length = end
         self._has |= ((1 << count) - 1) << first
+
+    def fill(self, wire: memoryview, size: int, lacking: Sequence[int]) -> None:
+        """Take all members but some, in order, into an empty group; each but its last with `size` bytes.
+
+        The caller has seen a group of that size that was whole.
+        """
+        octets, has = self.buffer.octets, (1 << self._members) - 1
+        taken = place = 0
+        for member in lacking:
+            has ^= 1 << member
+            at = member * size
+            if at > place:
+                octets[place:at] = wire[taken : taken + at - place]
+                taken += at - place
+            place = at + size
+        if taken < len(wire):
+            self.length = place + len(wire) - taken
+            octets[place : self.length] = wire[taken:]
+        self.size, self._has = size, has
 
     def close(self) -> None:
         """Put a whole group together in its buffer. Raises Refused (malformed) for one with more than MAX_GROUP."""

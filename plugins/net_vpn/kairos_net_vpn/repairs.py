@@ -57,7 +57,9 @@ NEVER = float("inf")
 class Repairs:
     """What one session has asked for, and may."""
 
-    __slots__ = ("_came", "_counted", "_credit", "_late_since", "_least", "_rests_until", "_turn", "_usual")
+    __slots__ = (
+        "_came", "_counted", "_credit", "_late_since", "_least", "_patience", "_rests_until", "_turn", "_usual", "term",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._credit = CREDIT
@@ -65,10 +67,17 @@ class Repairs:
         self._turn = self._came = 0
         self._least = NEVER
         """How quick an answer is on an empty path: near the least, where no single one counts for much."""
-        self._usual = SLOWEST
+        self._expect(SLOWEST)
         self._late_since = NEVER
         """Since when no answer has come in time; NEVER when the last one did."""
         self._rests_until = 0.0
+
+    def _expect(self, usual: float) -> None:
+        """Take this for what an answer usually takes, in seconds."""
+        self._usual = usual
+        self.term = 2 * usual + SLACK
+        """Seconds after which a question counts as lost."""
+        self._patience = min(max(PATIENCE, self.term), LONGEST)
 
     def choose(self, gatherer: Gatherer, losses: Losses, now: float) -> list[Wanted]:
         """Return what to ask for now, MOST_WANTED at most.
@@ -105,7 +114,7 @@ class Repairs:
                 if now < parts.first_asked_at + self._patience:
                     due = now
                     continue
-                self._usual = min(2 * self._usual, SLOWEST)
+                self._expect(min(2 * self._usual, SLOWEST))
                 gatherer.give_up(name)
                 continue
             if len(missing) > min(MOST_MISSING, self._credit):
@@ -124,22 +133,15 @@ class Repairs:
         gatherer.due = due
         return wanted
 
-    @property
-    def term(self) -> float:
-        """Seconds after which a question counts as lost."""
-        return 2 * self._usual + SLACK
-
-    @property
-    def _patience(self) -> float:
-        return min(max(PATIENCE, self.term), LONGEST)
-
     def first_awaited(self, waiting: Iterable[Parts], now: float) -> int | None:
         """Return the counter of the first group that is worth waiting for; None without one."""
         if self._least > PATIENCE:
             return None
-        patience = self._patience
-        awaited = (parts.counter for parts in waiting if parts.is_awaited and now < parts.asked_at + patience)
-        return min(awaited, default=None)
+        first, since = None, now - self._patience
+        for parts in waiting:
+            if parts.is_awaited and parts.asked_at > since and (first is None or parts.counter < first):
+                first = parts.counter
+        return first
 
     def _judge(self, parts: Parts, now: float) -> None:
         """Learn from an answer how long they take. Of a group that was asked for twice nobody knows which one it is."""
@@ -148,7 +150,7 @@ class Repairs:
             return  # it was not lost, but overtaken
         if self._least == NEVER:
             self._usual = self._least = most
-        self._usual += (most - self._usual) / 8
+        self._expect(self._usual + (most - self._usual) / 8)
         if parts.tries == 1:
             self._least += (least - self._least) / (8 if least < self._least else 256)
         if least <= self._least + QUEUE:

@@ -187,16 +187,9 @@ class Gatherer:
         counter = _counter(head)
         if counter >= MAX_COUNTER or not self._is_fresh(counter) or name in self.waiting:
             return False
-        parts, size, octets = self._expect(name, head), wire.size, wire.octets
-        came = octets[6 : wire.length : size].tobytes()
-        at, first = 0, 0
-        for lacking in (*sorted(_FIRST[members].difference(came)), members):
-            count = lacking - first
-            if count > 0:
-                piece = octets[at * size : min((at + count) * size, wire.length)]
-                parts.put(first, count, piece, size if count > 1 else len(piece))
-                at += count
-            first = lacking + 1
+        came = wire.octets[6 : wire.length : wire.size].tobytes()
+        lacking = sorted(_FIRST[members].difference(came))
+        self._expect(name, head).fill(wire.octets[: wire.length], wire.size, lacking)
         return True
 
     def _wait(self, wire: Received, at: int, head: Head, span: Span) -> tuple[Run | None, int]:

@@ -43,6 +43,26 @@ def test_members_in_any_order_and_pieces_make_the_group(data: st.DataObject) -> 
     assert whole_of(parts) == whole
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_what_came_at_once_but_for_some_members_lies_where_the_whole_has_it(data: st.DataObject) -> None:
+    members = data.draw(st.integers(2, 64))
+    size = 8 * data.draw(st.integers(2 * members, 129))
+    whole = Random(members).randbytes((members - 1) * size + data.draw(st.integers(1, size)))
+    lacking = sorted(data.draw(st.sets(st.integers(0, members - 1), min_size=1, max_size=members - 1)))
+    pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
+    parts = Parts(members, 7, 0, is_super=True, buffer=Buffer(MOST_HELD))
+    parts.fill(memoryview(b"".join(piece for at, piece in enumerate(pieces) if at not in lacking)), size, lacking)
+    assert parts.missing(is_passed=True) == lacking
+    assert len(parts) == members - len(lacking)
+    for member in data.draw(st.permutations(lacking)):
+        assert not parts.is_whole
+        assert not parts.has_any(member, 1)
+        parts.put(member, 1, memoryview(pieces[member]), len(pieces[member]))
+    assert parts.is_whole
+    assert whole_of(parts) == whole
+
+
 def test_it_says_what_is_missing(parts: Callable[[int], Parts]) -> None:
     some = parts(6)
     some.put(1, 2, memoryview(bytes(208)), 104)
