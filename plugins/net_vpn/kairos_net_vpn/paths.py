@@ -79,7 +79,7 @@ class Paths:
     # -- what the tunnel notes
 
     def has_sent(self, peer: Peer, now: float) -> None:
-        """Note data to a peer after something came: now silence means something, and its path is worth a search."""
+        """Note data to a peer that nobody watches yet: now silence means something, and its path is worth a search."""
         path = peer.path
         if path.check_at == NEVER:  # nobody asks any more: once again
             path.check_at, path.rounds = now + CHECK, min(path.rounds, ROUNDS - 1)
