@@ -24,12 +24,17 @@ def whole_of(parts: Parts) -> bytes:
     return bytes(parts.buffer.octets[: parts.length])
 
 
+def draw_group(data: st.DataObject) -> tuple[int, int, bytes]:
+    """Return how many members a group has, how many bytes each but the last, and all of it."""
+    members = data.draw(st.integers(2, 64))
+    size = 8 * data.draw(st.integers(2 * members, 129))
+    return members, size, Random(members).randbytes((members - 1) * size + data.draw(st.integers(1, size)))
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_members_in_any_order_and_pieces_make_the_group(data: st.DataObject) -> None:
-    members = data.draw(st.integers(2, 64))
-    size = 8 * data.draw(st.integers(2 * members, 129))
-    whole = Random(members).randbytes((members - 1) * size + data.draw(st.integers(1, size)))
+    members, size, whole = draw_group(data)
     cuts = sorted({0, members, *data.draw(st.lists(st.integers(1, members - 1), max_size=8))})
     pieces = data.draw(st.permutations(list(itertools.pairwise(cuts))))
     parts = Parts(members, 7, 0, is_super=True, buffer=Buffer(MOST_HELD))
@@ -46,9 +51,7 @@ def test_members_in_any_order_and_pieces_make_the_group(data: st.DataObject) -> 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_what_came_at_once_but_for_some_members_lies_where_the_whole_has_it(data: st.DataObject) -> None:
-    members = data.draw(st.integers(2, 64))
-    size = 8 * data.draw(st.integers(2 * members, 129))
-    whole = Random(members).randbytes((members - 1) * size + data.draw(st.integers(1, size)))
+    members, size, whole = draw_group(data)
     lacking = sorted(data.draw(st.sets(st.integers(0, members - 1), min_size=1, max_size=members - 1)))
     pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
     parts = Parts(members, 7, 0, is_super=True, buffer=Buffer(MOST_HELD))

@@ -111,13 +111,19 @@ def test_towards_a_living_peer_initiations_never_end_but_are_rare(wire: Any) -> 
 # -- staying up
 
 
+def converse(wire: Any, pair: Any, times: int, pause: float) -> None:
+    """Let one say something and the other answer, with as many seconds after each."""
+    alice, bob = pair
+    for _ in range(times):
+        alice.say(bob)
+        wire.run(pause)
+        bob.say(alice)
+        wire.run(pause)
+
+
 def test_a_session_is_renewed_while_it_is_used_and_no_packet_is_lost(wire: Any, pair: Any) -> None:
     alice, bob = pair
-    for _ in range(600):
-        alice.say(bob)
-        wire.run(0.5)
-        bob.say(alice)
-        wire.run(0.5)
+    converse(wire, pair, 600, 0.5)
     assert len(bob.arrived) == len(alice.arrived) == 600
     assert 5 <= wire.count(spec.INITIATION) <= 7  # 600 s: once in 120 s
     assert not alice.tunnel.drops + bob.tunnel.drops
@@ -194,11 +200,7 @@ def test_silence_starts_a_new_handshake(wire: Any, pair: Any) -> None:
 
 def test_silence_counts_from_the_first_packet_that_got_no_answer(wire: Any, pair: Any) -> None:
     alice, bob = pair
-    for _ in range(60):  # a conversation, in which each packet is an answer
-        alice.say(bob)
-        wire.run(0.1)
-        bob.say(alice)
-        wire.run(0.1)
+    converse(wire, pair, 60, 0.1)
     bob.tunnel.forget_peer(alice.local.public)
     before = wire.count(spec.INITIATION)
     for _ in range(149):
@@ -210,12 +212,8 @@ def test_silence_counts_from_the_first_packet_that_got_no_answer(wire: Any, pair
 
 
 def test_after_a_conversation_only_its_last_packet_is_confirmed(wire: Any, pair: Any) -> None:
-    alice, bob = pair
-    for _ in range(60):
-        alice.say(bob)
-        wire.run(0.1)
-        bob.say(alice)
-        wire.run(0.1)
+    alice, _ = pair
+    converse(wire, pair, 60, 0.1)
     before = len(wire.sent)
     wire.run(9.7)
     assert len(wire.sent) == before
