@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from kairos_net_vpn import sides
 from kairos_net_vpn.bundle import unbundle
 from kairos_net_vpn.carriage import Carriage
-from kairos_net_vpn.datagrams import HEADER_SIZE, Received
+from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received
 from kairos_net_vpn.drops import Refused
 from kairos_net_vpn.lanes import Arrival, Mark
 from kairos_net_vpn.lone import Lone, cut
@@ -13,7 +15,7 @@ from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.outbound import PAUSE, Outbound
 from kairos_net_vpn.peer import NEVER, Endpoint
 from kairos_net_vpn.records import MIN_INDEX, TAG
-from kairos_net_vpn.runs import ALONE, Span, count_alone
+from kairos_net_vpn.runs import ALONE, MESSAGES, Span, count_alone
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
@@ -85,15 +87,25 @@ class Inbound:
             self._take_lone(mark, length, source, now)
             return
         wire.set(max(length, 1), max(length, 1))
-        index = int.from_bytes(wire.octets[_INDEX], "little")
+        index, kind = int.from_bytes(wire.octets[_INDEX], "little"), wire.octets[_KIND].tobytes()
         if length < HEADER_SIZE or index < MIN_INDEX:
             self._take_plain(bytes(wire.octets[:length]), source, now)
-        elif wire.octets[_KIND].tobytes() in ALONE:  # small packets
+            return
+        if kind in ALONE:  # small packets
             session = self._take_packets(wire, (index, Span(0, 1, length)), source, now)
             if session is not None:
                 self._tunnel.lanes.learn_mark(wire, session, self._tunnel.usual_until(session))
-        else:
-            self._take_records(wire, (index, Span(0, 1, length)), source, now)
+            return
+        session = self._tunnel.find_session(index, now)
+        if session is None:
+            return
+        if kind in MESSAGES:
+            plain = session.opener.open_message(wire)
+            if plain is not None:
+                self._take_sides(session, (plain,), length, source, now)
+                self._exchange_reports(session, now)
+        elif not self._take_piece(session, wire, source, now):
+            self._take_records(session, wire, Span(0, 1, length), source, now)
 
     def _take_lone(self, mark: Mark, length: int, source: Endpoint, now: float) -> None:
         """Take a datagram that is a whole group of small packets, as one of this session's was before."""
@@ -111,7 +123,7 @@ class Inbound:
         else:
             for frame in frames:
                 self._tun.write(frame)
-        if opener.waiting or opener.repaired or now >= opener.losses.soonest:
+        if now >= opener.gatherer.due or now >= opener.losses.soonest:
             self._look_after(session, opener, now)
 
     def _take_bundle(self, mark: Mark, lone: Lone, length: int, now: float) -> None:
@@ -131,20 +143,43 @@ class Inbound:
     def _take_alike(self, arrival: Arrival, length: int, source: Endpoint, now: float) -> bool:
         """Take a receive that looks like one that was a super-packet and admitted; say whether it was."""
         session, opener, peer, until, alike, decrypt, traits, admitted = arrival
-        frame = opener.open_alike(alike, decrypt) if now < until else None
+        if now >= until:
+            return False
+        buffer = opener.buffers.take() if opener.waiting or opener.order else None
+        frame = opener.open_alike(alike, decrypt, buffer)
         if frame is None:
+            if buffer is not None:
+                opener.buffers.give_back(buffer)
             return False
         tunnel = self._tunnel
         is_noted = tunnel.note_arrived(peer, length, source, now)
         if not (is_noted or tunnel.has_arrived(session, length, source, now)):
             return True
         if traits.unpack_from(frame) != admitted:
-            self._hand_over(frame, session, now)
-        elif opener.waiting or opener.order:
-            self._pass_on(frame, opener, now)
+            self._hand_over(frame, session, now, buffer)
+        elif buffer is not None:
+            self._pass_on(frame, opener, now, buffer)
         else:
             self._tun.write(frame)
-        if opener.waiting or opener.repaired or now >= opener.losses.soonest:
+        if now >= opener.gatherer.due or now >= opener.losses.soonest:
+            self._look_after(session, opener, now)
+        return True
+
+    def _take_piece(self, session: Session, wire: Received, source: Endpoint, now: float) -> bool:
+        """Take some datagrams of a super-packet that is cut like one before; say whether they were such."""
+        opener = session.opener
+        parts = opener.take_piece(wire)
+        if parts is None:
+            return False
+        if parts.is_whole:
+            frame = opener.open_whole(parts)
+            if frame is not None and self._tunnel.has_arrived(session, wire.length, source, now):
+                self._hand_over(frame, session, now, parts.buffer)
+            else:
+                opener.buffers.give_back(parts.buffer)
+        elif parts.is_front:
+            return True  # the rest is what comes next, mostly
+        if now >= opener.gatherer.due or now >= opener.losses.soonest:
             self._look_after(session, opener, now)
         return True
 
@@ -152,7 +187,7 @@ class Inbound:
         """Do what opening something may have made due. The short ways ask before they call, which costs less."""
         if opener.losses.is_due(now):
             self._exchange_reports(session, now)
-        if opener.waiting or opener.repaired:
+        if now >= opener.gatherer.due:
             self._ask(session, opener, now)
 
     def _take(self, wire: Received, source: Endpoint, now: float) -> None:
@@ -169,10 +204,11 @@ class Inbound:
             alone = count_alone(wire, at, whole)
             end = at + alone if alone else _end_of(wire, at, whole)
             span = Span(at, end, wire.tail if end == wire.count else wire.size)
+            session = None if alone else self._tunnel.find_session(index, now)
             if alone:
                 self._take_packets(wire, (index, span), source, now)
-            else:
-                self._take_records(wire, (index, span), source, now)
+            elif session is not None:
+                self._take_records(session, wire, span, source, now)
             at = end
 
     def _take_many(self, wire: Received, source: Endpoint, now: float) -> None:
@@ -180,18 +216,14 @@ class Inbound:
         session = self._tunnel.peek_session(int.from_bytes(wire.octets[_INDEX], "little"), now)
         opened = session.opener.open_usual(wire, self._out) if session is not None else None
         if session is None or opened is None:
-            if session is not None and session.opener.keep_alike(wire):
-                self._ask(session, session.opener, now)
-            else:
+            if session is None or not self._take_piece(session, wire, source, now):
                 self._take(wire, source, now)
             return
         frame, shape = opened
         if self._tunnel.has_arrived(session, wire.length, source, now):
             if self._hand_over(frame, session, now) and wire is self._wire:
                 self._tunnel.lanes.learn_arrival(wire, (session, self._tunnel.usual_until(session), shape), frame)
-            self._exchange_reports(session, now)
-            if session.opener.waiting:
-                self._ask(session, session.opener, now)
+            self._look_after(session, session.opener, now)
 
     def _take_packets(self, wire: Received, what: tuple[int, Span], source: Endpoint, now: float) -> Session | None:
         """Take datagrams of small packets, each a group of its own; return their session, if they are what it says."""
@@ -212,20 +244,37 @@ class Inbound:
         self._look_after(session, opener, now)
         return session
 
-    def _hand_over(self, frame: memoryview, session: Session, now: float) -> bool:
-        """Write a frame, if the peer may send it; part of a TCP stream in its order. Say whether it has no padding."""
-        admitted = self._tunnel.admit(frame, session.peer)
-        if admitted is None:
-            return False
-        self._pass_on(admitted, session.opener, now)
+    def _hand_over(self, frame: memoryview, session: Session, now: float, buffer: Buffer | None = None) -> bool:
+        """Write a frame, if the peer may send it; part of a TCP stream in its order. Say whether it has no padding.
+
+        It may lie in a buffer of its own, which is used again then.
+        """
+        admitted, opener = self._tunnel.admit(frame, session.peer), session.opener
+        if admitted is not None:
+            self._pass_on(admitted, opener, now, buffer)
+        elif buffer is not None:
+            opener.buffers.give_back(buffer)
         return admitted is frame
 
-    def _pass_on(self, frame: memoryview, opener: Opener, now: float) -> None:
+    def _pass_on(self, frame: memoryview, opener: Opener, now: float, buffer: Buffer | None) -> None:
         """Write a frame that may come in, part of a TCP stream in its order."""
-        if (opener.waiting or opener.order) and frame[1] not in _UNORDERED:
-            for each in opener.order.pass_on(frame, opener.last, opener.first_awaited(now)):
-                self._tun.write(each)
+        order = opener.order
+        if (opener.waiting or order) and frame[1] not in _UNORDERED:
+            before = opener.first_awaited(now)
+            if (before is not None and opener.last > before) or (order and opener.last > order[0].counter):
+                order.hold(frame, opener.last, buffer)
+                buffer = None
+            else:
+                self._tun.write(frame)
+            if order:
+                self._write_all(order.release(before))
         else:
+            self._tun.write(frame)
+        if buffer is not None:
+            opener.buffers.give_back(buffer)
+
+    def _write_all(self, frames: Iterable[memoryview]) -> None:
+        for frame in frames:
             self._tun.write(frame)
 
     def handle_timer(self, now: float) -> None:
@@ -234,8 +283,7 @@ class Inbound:
         for session in watched:
             opener = session.opener
             self._ask(session, opener, now)
-            for frame in opener.order.release(opener.first_awaited(now)):
-                self._tun.write(frame)
+            self._write_all(opener.order.release(opener.first_awaited(now)))
             self._watch(session, opener, now)
 
     def _watch(self, session: Session, opener: Opener, now: float) -> None:
@@ -249,12 +297,8 @@ class Inbound:
         if packet is not None:
             self._tun.write_packet(packet)
 
-    def _take_records(self, wire: Received, what: tuple[int, Span], source: Endpoint, now: float) -> None:
+    def _take_records(self, session: Session, wire: Received, span: Span, source: Endpoint, now: float) -> None:
         """Open records of one session, and write what may come from its peer."""
-        index, span = what
-        session = self._tunnel.find_session(index, now)
-        if session is None:
-            return
         size = (span.end - span.first - 1) * wire.size + span.tail
         opener, is_ours = session.opener, False
         opened = opener.losses.opened
@@ -265,16 +309,23 @@ class Inbound:
             is_ours = True
             self._hand_over(frame, session, now)
         said, opener.sides = opener.sides, []
-        if not is_ours and opener.losses.opened != opened:
+        if said:
+            self._take_sides(session, said, 0 if is_ours else size, source, now)
+        elif not is_ours and opener.losses.opened != opened:
+            self._tunnel.has_arrived(session, size, source, now, is_data=False)
+        self._exchange_reports(session, now)
+        if now >= opener.gatherer.due:
+            self._ask(session, opener, now)
+
+    def _take_sides(self, session: Session, said: Sequence[bytes], size: int, source: Endpoint, now: float) -> None:
+        """Take side messages; of `size` bytes nothing is noted yet."""
+        if size:
             is_data = any(map(sides.is_data, said))
-            is_probe = bool(said) and not is_data and said[0][:1] != _REPAIR
+            is_probe = not is_data and said[0][:1] != _REPAIR
             if not self._tunnel.has_arrived(session, size, source, now, is_data=is_data, is_probe=is_probe):
                 return
         for plain in said:
             self._take_side(session, plain, source, now)
-        self._exchange_reports(session, now)
-        if opener.waiting or opener.repaired:
-            self._ask(session, opener, now)
 
     def _ask(self, session: Session, opener: Opener, now: float) -> None:
         """Have the peer send again what groups of the session lack, as long as it is the one that we send in."""

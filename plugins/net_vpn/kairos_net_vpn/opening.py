@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from cryptography.exceptions import InvalidTag
 
 from kairos_net_vpn.bundle import unbundle
-from kairos_net_vpn.datagrams import HEADER_SIZE, WHOLE, Received, overlay, uncover
+from kairos_net_vpn.datagrams import HEADER_SIZE, WHOLE, Buffer, Received, overlay, uncover
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.lone import Lone
 from kairos_net_vpn.loss import Losses
 from kairos_net_vpn.order import Order
-from kairos_net_vpn.parts import MAX_GROUP, Parts
+from kairos_net_vpn.parts import MAX_GROUP, Buffers, Parts
 from kairos_net_vpn.records import (
     CHACHA,
     KIND,
@@ -36,7 +36,7 @@ from kairos_net_vpn.records import (
 )
 from kairos_net_vpn.repairs import Repairs
 from kairos_net_vpn.replay import ReplayWindow
-from kairos_net_vpn.runs import MESSAGES, Gatherer, Run, Span
+from kairos_net_vpn.runs import Gatherer, Run, Span
 from kairos_net_vpn.shape import Alike, Shape, Shapes
 from kairos_net_vpn.sides import Wanted
 from kairos_net_vpn.vnet import VNET_HEADER, check_super, mend
@@ -51,36 +51,37 @@ OUT_SIZE = 4 * MAX_GROUP
 
 
 class Opener:
-    """Opens what the peer seals in one session; counts what it refuses in `drops`."""
+    """Opens what the peer seals in one session; counts what it refuses in `drops`, keeps what waits in `buffers`."""
 
     __slots__ = (
         "_aes",
         "_chacha",
-        "_gatherer",
         "_repairs",
         "_shapes",
         "_window",
+        "buffers",
         "drops",
+        "gatherer",
         "last",
         "losses",
         "order",
-        "repaired",
         "report",
         "sides",
         "waiting",
     )
 
-    def __init__(self, key: bytes, drops: Counter[VpnDrop]) -> None:
+    def __init__(self, key: bytes, drops: Counter[VpnDrop], buffers: Buffers) -> None:
         self._aes: Cipher = derive_cipher(key, chacha=False)
         self._chacha: Cipher = derive_cipher(key, chacha=True)
         self._window = ReplayWindow()
-        self._gatherer = Gatherer(drops, self._window.is_fresh)
+        self.buffers = buffers
+        self.gatherer = Gatherer(drops, self._window.is_fresh, buffers)
         self._repairs = Repairs()
-        self.order = Order()
+        self.order = Order(buffers)
         self.last = -1
         """The counter of the group that was opened last."""
-        self.waiting, self.repaired = self._gatherer.waiting, self._gatherer.repaired
-        """Groups that lack datagrams, or did; while there are any, `choose_wanted` may have something to say."""
+        self.waiting = self.gatherer.waiting
+        """Groups that lack datagrams. `gatherer.due` says when `choose_wanted` may have something to say."""
         self._shapes = Shapes()
         self.drops = drops
         self.losses = Losses()
@@ -90,8 +91,8 @@ class Opener:
         """Side messages; whoever reads them clears them after each call of `open`."""
 
     def choose_wanted(self, now: float) -> list[Wanted]:
-        """Return what the peer is to send again; call it when something has come and there are groups in `waiting`."""
-        return self._repairs.choose(self._gatherer, self.losses, now)
+        """Return what the peer is to send again, if it is due: a new group may be lost, or an answer."""
+        return self._repairs.choose(self.gatherer, self.losses, now)
 
     def first_awaited(self, now: float) -> int | None:
         """Return the counter of the first group that what came behind it should wait for; None without one."""
@@ -104,7 +105,7 @@ class Opener:
 
     def take_report(self, now: float) -> tuple[int, int]:
         """Return groups lost and datagrams arrived since the last report; call it when `losses` say that one is due."""
-        return self.losses.take(now, self._gatherer.count_before(self.losses.highest) if self.waiting else 0)
+        return self.losses.take(now, self.gatherer.count_before(self.losses.highest) if self.waiting else 0)
 
     def open(self, wire: Received, span: Span, out: memoryview) -> Iterator[memoryview]:
         """Yield the frames in some datagrams of a receive; all of them carry this session's index. Never raises.
@@ -112,21 +113,11 @@ class Opener:
         A frame lies in `out`, which has OUT_SIZE bytes, and is good until the next is asked for.
         """
         at, end, _ = span
-        if end - at == 1:
-            start = at * wire.size
-            datagram = wire.octets[start : start + span.tail]
-            if datagram[4:7].tobytes() in MESSAGES:
-                self._open_message(datagram)
-                return
-            completed = self._gatherer.complete(datagram)
-            if completed is not None:
-                yield from self._open_completed(*completed)
-                return
         while at < end:
             used = 1
             frames: list[memoryview] = []
             try:
-                run, used = self._gatherer.gather(wire, at, span)
+                run, used = self.gatherer.gather(wire, at, span)
                 if run is not None:
                     self._open(run, out, frames)
             except Refused as refused:
@@ -134,11 +125,11 @@ class Opener:
             yield from frames
             at += used
 
-    def open_alike(self, alike: Alike, decrypt: Decrypt) -> memoryview | None:
+    def open_alike(self, alike: Alike, decrypt: Decrypt, to: Buffer | None = None) -> memoryview | None:
         """Return the frame in a receive that is one group, begins like one before and has its length; latest in number.
 
-        None when it is not so, or is refused: then nothing is noted, and `open` has to look closer. Takes a fourth of
-        the time.
+        It lies where it was received, or in `to`. None when it is not so, or is refused: then nothing is noted, and
+        `open` has to look closer. Takes a fourth of the time.
         """
         shape, others, firsts, head, first_halves, second_halves, first_kept, second_kept, nonce, sealed, frame = alike
         second, window = head.tobytes(), self._window
@@ -152,6 +143,8 @@ class Opener:
             return None
         first_halves[WHOLE] = first_kept
         second_halves[WHOLE] = second_kept
+        if to is not None:
+            frame = to.octets[: len(frame)]
         try:
             decrypt(nonce, sealed, None, frame)
         except InvalidTag:
@@ -164,7 +157,8 @@ class Opener:
         window.highest = losses.highest = self.last = counter  # as `accept` and `note` set them
         losses.opened += 1
         losses.datagrams += others + 1
-        self._shapes.latest = shape
+        if self._shapes.latest is not shape:
+            self._shapes.use(shape)
         return frame
 
     def open_usual(self, wire: Received, out: memoryview) -> tuple[memoryview, Shape] | None:
@@ -191,7 +185,7 @@ class Opener:
         self._window.accept_all(counter, groups)
         self.losses.note(counter + last, groups, wire.count)
         self.last = counter + last
-        self._shapes.latest = shape
+        self._shapes.use(shape)
         return frame, shape
 
     def _open_slices(self, wire: Received, shape: Shape, end: int, out: memoryview) -> bool:
@@ -211,37 +205,43 @@ class Opener:
             end = start
         return True
 
-    def keep_alike(self, wire: Received) -> bool:
-        """Keep a receive that is a super-packet cut like the last one, but lacks some datagrams; say whether it is."""
-        shape = self._shapes.latest
-        return shape is not None and shape.lacks_some_of(wire) and self._gatherer.wait_alike(wire, shape.datagrams)
+    def take_piece(self, wire: Received) -> Parts | None:
+        """Keep a receive that is some datagrams of a super-packet cut like one before; return all that came of it.
 
-    def _open_message(self, datagram: memoryview) -> None:
-        """Open a datagram that is a whole side message."""
+        When that is whole, `open_whole` is the next. None when it is not so: then nothing has changed.
+        """
+        shape = self._shapes.find(wire.octets[5])
+        piece = shape.piece_in(wire) if shape is not None else None
+        return self.gatherer.take(piece, wire) if piece is not None else None
+
+    def open_message(self, wire: Received) -> bytes | None:
+        """Return the side message that a receive of one datagram is; None when it is refused."""
         try:
-            self.sides.append(bytes(self._open_alone(datagram, 0, len(datagram))))
+            return bytes(self._open_alone(wire.octets, 0, wire.length))
         except InvalidTag:
             self.drops[VpnDrop.UNSEAL] += 1
         except Refused as refused:
             self.drops[refused.drop] += 1
+        return None
 
-    def _open_completed(self, header: bytes, members: int, parts: Parts) -> tuple[memoryview, ...]:
-        """Return the frame of a record of one group, where what came of it lies; nothing when it is refused."""
-        octets, begin = parts.buffer.octets, HEADER_SIZE * members
+    def open_whole(self, parts: Parts) -> memoryview | None:
+        """Return the frame of a super-packet of one group, where what came of it lies; None when it is refused."""
+        octets, members, counter = parts.buffer.octets, parts.members, parts.counter
+        begin, end = HEADER_SIZE * members, parts.length
         uncover(parts.buffer.words, overlay(0, parts.size, members))
-        frame = octets[begin : parts.length - TAG]
-        if len(frame) <= VNET_HEADER:
-            self.drops[VpnDrop.MALFORMED] += 1
-            return ()
+        frame = octets[begin : end - TAG]
+        if len(frame) <= VNET_HEADER or not self._window.is_fresh(counter):
+            self.drops[VpnDrop.MALFORMED if len(frame) <= VNET_HEADER else VpnDrop.REPLAYED] += 1
+            return None
         try:
-            self.decrypt_of(header[4])(header[_NONCE], octets[begin : parts.length], None, frame)
+            self.decrypt_of(octets[4])(octets[_NONCE], octets[begin:end], None, frame)
         except InvalidTag:
             self.drops[VpnDrop.UNSEAL] += 1
-            return ()
-        self._window.accept(parts.counter)
-        self.losses.note(parts.counter, 1, members)
-        self.last = parts.counter
-        return (frame,)
+            return None
+        self._window.accept(counter)
+        self.losses.note(counter, 1, members)
+        self.last = counter
+        return frame
 
     def _open_alone(self, octets: memoryview, start: int, end: int) -> memoryview:
         """Open a datagram that is a whole group, where it lies. Raises InvalidTag, Refused."""

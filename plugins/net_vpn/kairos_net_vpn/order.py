@@ -8,30 +8,46 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterator
+from operator import itemgetter
+from typing import NamedTuple
+
+from kairos_net_vpn.datagrams import Buffer
+from kairos_net_vpn.parts import Buffers
 
 MOST = 64
 """Super-packets that wait. Raising it keeps the order of a faster stream, and holds 64 KiB more for each."""
 
 
-class Order(list[tuple[int, bytes]]):
-    """What waits in one session, each with the counter of its last group: a list, so that to ask whether it is empty
-    costs a packet nothing."""
+class Held(NamedTuple):
+    """A super-packet that waits, with the counter of its last group; in a buffer that is its own, or without one."""
 
-    __slots__ = ()
+    counter: int
+    frame: memoryview
+    buffer: Buffer | None
 
-    def pass_on(self, frame: memoryview, counter: int, before: int | None) -> Iterator[memoryview]:
-        """Yield what may go on when a super-packet has come, whose last group has this counter.
 
-        What is not behind the group `before`, all without one. A frame that waits is copied.
-        """
-        if before is not None and counter > before:
-            insort(self, (counter, bytes(frame)))
-        else:
-            yield frame
-        if self:
-            yield from self.release(before)
+_COUNTER = itemgetter(0)
+
+
+class Order(list[Held]):
+    """What waits in one session: a list, so that to ask whether it is empty costs a packet nothing."""
+
+    __slots__ = ("_buffers",)
+
+    def __init__(self, buffers: Buffers) -> None:
+        super().__init__()
+        self._buffers = buffers
+
+    def hold(self, frame: memoryview, counter: int, buffer: Buffer | None) -> None:
+        """Have a frame wait, in the buffer that it lies in and that goes with it; without one it is copied."""
+        if buffer is None:
+            frame = memoryview(bytes(frame))
+        insort(self, Held(counter, frame, buffer), key=_COUNTER)
 
     def release(self, before: int | None) -> Iterator[memoryview]:
-        """Yield what has waited long enough."""
-        while self and (before is None or self[0][0] < before or len(self) > MOST):
-            yield memoryview(self.pop(0)[1])
+        """Yield what need not wait: what is not behind the group `before`, all without one, and what is too much."""
+        while self and (before is None or self[0].counter < before or len(self) > MOST):
+            _, frame, buffer = self.pop(0)
+            yield frame
+            if buffer is not None:
+                self._buffers.give_back(buffer)

@@ -16,6 +16,7 @@ from kairos_net_vpn.datagrams import WORD
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.loss import Members
 from kairos_net_vpn.noise import Initiated, Remote
+from kairos_net_vpn.parts import Buffers
 from kairos_net_vpn.path import CHECK, Path, Via
 from kairos_net_vpn.prefixes import Prefix, Prefixes
 from kairos_net_vpn.session import Session
@@ -45,6 +46,7 @@ class Peer:
         "addresses",
         "admitted",
         "attempts",
+        "buffers",
         "candidates",
         "chacha",
         "current",
@@ -101,6 +103,7 @@ class Peer:
         self.members = Members()
         self.path = Path()
         self.drops: Counter[VpnDrop] = Counter()  # the tunnel's
+        self.buffers = Buffers()  # the tunnel's
         # sessions
         self.current: Session | None = None
         self.previous: Session | None = None

@@ -58,13 +58,21 @@ class Repairs:
     """What one session has asked for, and may."""
 
     __slots__ = (
-        "_came", "_counted", "_credit", "_late_since", "_least", "_patience", "_rests_until", "_turn", "_usual", "term",
+        "_asked", "_came", "_counted", "_credit", "_due", "_first", "_late_since", "_least", "_patience",
+        "_rests_until", "_turn", "_usual", "_waits_until", "term",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._credit = CREDIT
         self._counted = 0
         self._turn = self._came = 0
+        self._asked: dict[int, Parts] = {}
+        """What was asked for and nothing is known of the answer, by the turn: so the oldest is first."""
+        self._due = NEVER
+        """When the oldest may count as lost."""
+        self._first: Parts | None = None
+        """What `first_awaited` found, and until when it is so."""
+        self._waits_until = 0.0
         self._least = NEVER
         """How quick an answer is on an empty path: near the least, where no single one counts for much."""
         self._expect(SLOWEST)
@@ -86,62 +94,86 @@ class Repairs:
         when it takes much longer than usual; then it is asked again, with all that the group lacks. A group of which
         more is missing than may be asked for is left alone: its datagrams may only have been overtaken.
         """
-        if now < gatherer.due and not gatherer.repaired:
+        if now < gatherer.due:
             return []
+        undecided, gatherer.undecided = gatherer.undecided, []
+        if gatherer.repaired:
+            for parts in gatherer.repaired:
+                self._asked.pop(parts.turn, None)
+                self._came = max(self._came, parts.turn)
+                self._judge(parts, now)
+            gatherer.repaired.clear()
+            if next(iter(self._asked), NEVER) < self._came:
+                self._due = 0.0
+        if now < self._rests_until:
+            gatherer.undecided, gatherer.due = undecided, self._rests_until
+            return []
+        if now >= self._due:
+            undecided = self._take_lost(now) + undecided
         self._credit = min(CREDIT, self._credit + (losses.datagrams - self._counted) * SHARE)
         self._counted = losses.datagrams
-        for parts in gatherer.repaired:
-            self._came = max(self._came, parts.turn)
-            self._judge(parts, now)
-        gatherer.repaired.clear()
-        gatherer.due = self._rests_until
-        if now < self._rests_until:
-            return []
         wanted: list[Wanted] = []
-        due = NEVER
-        for name, parts in list(gatherer.waiting.items()):
-            if parts.is_hopeless or not parts.is_super:
+        for parts in undecided:
+            if parts.is_over:
                 continue
             is_late = parts.tries > 0 and now >= parts.asked_at + self.term
-            if parts.turn > self._came and not is_late:
-                due = min(due, parts.asked_at + self.term)
-                continue
             missing = parts.missing(is_passed=is_late or losses.highest > parts.counter)
-            if not missing:
-                due = now
-                continue
-            if parts.tries == TRIES:
-                if now < parts.first_asked_at + self._patience:
-                    due = now
-                    continue
+            if missing and parts.tries == TRIES and now >= parts.first_asked_at + self._patience:
                 self._expect(min(2 * self._usual, SLOWEST))
-                gatherer.give_up(name)
-                continue
-            if len(missing) > min(MOST_MISSING, self._credit):
+                gatherer.give_up(parts.name)
+            elif not missing or parts.tries == TRIES or len(wanted) == MOST_WANTED:
+                gatherer.undecided.append(parts)
+            elif len(missing) > min(MOST_MISSING, self._credit):
                 parts.is_hopeless = True
-                continue
-            if len(wanted) == MOST_WANTED:
-                due = now
-                break
-            self._turn += 1
-            self._credit -= len(missing)
-            parts.turn, parts.asked_at, parts.tries = self._turn, now, parts.tries + 1
-            if parts.tries == 1:
-                parts.first_asked_at = now
-            wanted.append(Wanted(parts.counter - parts.group, parts.group, bytes(missing)))
-            due = min(due, now + self.term)
-        gatherer.due = due
+                self._waits_until = 0.0
+            else:
+                wanted.append(self._ask(parts, missing, now))
+        gatherer.due = 0.0 if gatherer.undecided else self._due
         return wanted
+
+    def _take_lost(self, now: float) -> list[Parts]:
+        """Take away and return what was asked for in vain."""
+        asked, lost = self._asked, []
+        self._due = NEVER
+        while asked:
+            turn, parts = next(iter(asked.items()))
+            if not parts.is_over:
+                due = parts.asked_at + self.term
+                if turn > self._came and now < due:
+                    self._due = due
+                    break
+                lost.append(parts)
+            del asked[turn]
+        return lost
+
+    def _ask(self, parts: Parts, missing: list[int], now: float) -> Wanted:
+        """Note a question, and return it."""
+        self._turn += 1
+        self._credit -= len(missing)
+        parts.turn, parts.asked_at, parts.tries = self._turn, now, parts.tries + 1
+        if parts.tries == 1:
+            parts.first_asked_at = now
+        self._asked[self._turn] = parts
+        self._due = min(self._due, now + self.term)
+        if self._first is None or parts.counter <= self._first.counter:
+            self._waits_until = 0.0
+        return Wanted(parts.counter - parts.group, parts.group, bytes(missing))
 
     def first_awaited(self, waiting: Iterable[Parts], now: float) -> int | None:
         """Return the counter of the first group that is worth waiting for; None without one."""
-        if self._least > PATIENCE:
-            return None
+        first = self._first
+        if now >= self._waits_until or (first is not None and first.is_over):
+            self._first, self._waits_until = first, _ = self._find_first(waiting, now)
+        return None if first is None else first.counter
+
+    def _find_first(self, waiting: Iterable[Parts], now: float) -> tuple[Parts | None, float]:
+        """Return the first group that is worth waiting for, and until when."""
         first, since = None, now - self._patience
-        for parts in waiting:
-            if parts.is_awaited and parts.asked_at > since and (first is None or parts.counter < first):
-                first = parts.counter
-        return first
+        if self._least <= PATIENCE:
+            for parts in waiting:
+                if parts.is_awaited and parts.asked_at > since and (first is None or parts.counter < first.counter):
+                    first = parts
+        return first, NEVER if first is None else first.asked_at + self._patience
 
     def _judge(self, parts: Parts, now: float) -> None:
         """Learn from an answer how long they take. Of a group that was asked for twice nobody knows which one it is."""
@@ -150,6 +182,7 @@ class Repairs:
             return  # it was not lost, but overtaken
         if self._least == NEVER:
             self._usual = self._least = most
+            self._waits_until = 0.0
         self._expect(self._usual + (most - self._usual) / 8)
         if parts.tries == 1:
             self._least += (least - self._least) / (8 if least < self._least else 256)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received, can_overlay, overlay, uncover
 from kairos_net_vpn.drops import Refused, VpnDrop
-from kairos_net_vpn.parts import MAX_MEMBERS, Buffers, Parts
+from kairos_net_vpn.parts import MAX_MEMBERS, Buffers, Parts, Piece
 from kairos_net_vpn.records import (
     CHACHA,
     HEADER,
@@ -26,6 +26,7 @@ from kairos_net_vpn.records import (
     lay_headers,
 )
 
+NEVER = float("inf")
 MAX_WAITING = 32
 """Groups of a session that wait for datagrams. Raising it tolerates more reordering and repairs longer paths, and lets
 whoever is on the path and forges datagrams make us hold more: 64 KiB each."""
@@ -99,22 +100,23 @@ class Run(NamedTuple):
 class Gatherer:
     """Finds the runs in what comes for one session, and keeps the parts of groups.
 
-    `is_fresh` says whether a counter may still be accepted.
+    `is_fresh` says whether a counter may still be accepted; what waits lies in `buffers`.
     """
 
-    __slots__ = ("_asked", "_buffers", "_drops", "_is_fresh", "due", "repaired", "waiting")
+    __slots__ = ("_asked", "_buffers", "_drops", "_is_fresh", "due", "repaired", "undecided", "waiting")
 
-    def __init__(self, drops: Counter[VpnDrop], is_fresh: Callable[[int], bool] = lambda _: True) -> None:
-        self._drops, self._is_fresh = drops, is_fresh
+    def __init__(self, drops: Counter[VpnDrop], is_fresh: Callable[[int], bool], buffers: Buffers) -> None:
+        self._drops, self._is_fresh, self._buffers = drops, is_fresh, buffers
         self._asked: dict[int, None] = {}
         """Counters of the groups that became whole lately after something of them was asked for."""
-        self._buffers = Buffers()
         self.repaired: list[Parts] = []
         """Groups that were asked for again and have become whole; whoever reads it clears it."""
         self.waiting: dict[bytes, Parts] = {}
         """Groups that lack datagrams, by the header of their first, the oldest first."""
-        self.due = 0.0
-        """When to look for what they lack, unless one is repaired before. Who looks sets it; a new group resets it."""
+        self.undecided: list[Parts] = []
+        """Super-packets among them for which nobody knows yet what to ask; whoever asks takes them out."""
+        self.due = NEVER
+        """When there may be something to ask for: while there is one of these two, at once; else whoever asks knows."""
 
     def __len__(self) -> int:
         return len(self.waiting)
@@ -125,7 +127,9 @@ class Gatherer:
         self._drops[VpnDrop.INCOMPLETE] += 1
 
     def _forget(self, name: bytes) -> None:
-        self._buffers.give_back(self.waiting.pop(name).buffer)
+        parts = self.waiting.pop(name)
+        parts.is_over = True
+        self._buffers.give_back(parts.buffer)
 
     def count_before(self, counter: int) -> int:
         """Return how many groups wait that are not behind a counter."""
@@ -152,45 +156,27 @@ class Gatherer:
                 return _run(wire, at, count, (head, span)), count
         return self._wait(wire, at, head, span)
 
-    def complete(self, datagram: memoryview) -> tuple[bytes, int, Parts] | None:
-        """Return a super-packet of one group that lacked only this datagram: its header, its members, and all of it.
+    def take(self, piece: Piece, wire: Received) -> Parts | None:
+        """Keep a receive that is some of a super-packet of one group; return what has come of it so far.
 
-        None when there is none, or something is wrong with it: then nothing has changed. Its buffer is good until
-        another group waits.
+        Once that is whole it waits no longer, and whoever has it gives its buffer back. None when it may not come, or
+        some of it did before: then nothing has changed.
         """
-        header = bytearray(datagram[:HEADER_SIZE])
-        member, header[6] = header[6], 0
-        name, members = bytes(header), header[5]
+        name, counter = piece.name, piece.counter
         parts = self.waiting.get(name)
-        if parts is None or header[4] & ~CHACHA != SUPER | LAST or header[7] or not parts.lacks_only(member):
+        if parts is None:
+            if counter >= MAX_COUNTER or not self._is_fresh(counter):
+                return None
+            parts = self._expect(name, piece.members, counter)
+        elif not parts.can_take(piece):
             return None
-        if not self._is_fresh(parts.counter):
-            return None
-        try:
-            parts.put(member, 1, datagram, len(datagram))
-            parts.close()
-        except Refused:
-            return None
-        self._forget(name)
-        if parts.tries:
-            self._note_repaired(parts)
-        return name, members, parts
-
-    def wait_alike(self, wire: Received, members: int) -> bool:
-        """Keep a receive that holds some of a group's datagrams, in order and each once, the first of its record.
-
-        False when it may not come, or some of it waits already: then nothing has changed.
-        """
-        header = bytearray(wire.octets[:HEADER_SIZE])
-        header[6] = 0
-        name, head = bytes(header), Head._make(HEADER.unpack(header))
-        counter = _counter(head)
-        if counter >= MAX_COUNTER or not self._is_fresh(counter) or name in self.waiting:
-            return False
-        came = wire.octets[6 : wire.length : wire.size].tobytes()
-        lacking = sorted(_FIRST[members].difference(came))
-        self._expect(name, head).fill(wire.octets[: wire.length], wire.size, lacking)
-        return True
+        parts.take(piece, wire)
+        if parts.is_whole:
+            del self.waiting[name]
+            parts.is_over = True
+            if parts.tries:
+                self._note_repaired(parts)
+        return parts
 
     def _wait(self, wire: Received, at: int, head: Head, span: Span) -> tuple[Run | None, int]:
         """Keep what there is of a group, and return it as a run once it has all of its datagrams.
@@ -205,7 +191,7 @@ class Gatherer:
         name = bytes(header)
         parts = self.waiting.get(name)
         if parts is None:
-            parts = self._expect(name, head)
+            parts = self._expect(name, head.members, counter, head.group, is_super=head.kind & KIND == SUPER)
         count = _count_members(wire, at, head, span.end)
         if count > 1 and parts.has_any(head.member, count):
             count = 1  # some came before: one by one
@@ -229,17 +215,21 @@ class Gatherer:
 
     def _note_repaired(self, parts: Parts) -> None:
         self.repaired.append(parts)
+        self.due = 0.0
         if len(self._asked) >= MAX_ASKED:
             del self._asked[next(iter(self._asked))]
         self._asked[parts.counter] = None
 
-    def _expect(self, name: bytes, head: Head) -> Parts:
+    def _expect(self, name: bytes, members: int, counter: int, group: int = 0, *, is_super: bool = True) -> Parts:
         if len(self.waiting) >= MAX_WAITING:
             self.give_up(next(iter(self.waiting)))
-        is_super = head.kind & KIND == SUPER
-        parts = Parts(head.members, _counter(head), head.group, is_super=is_super, buffer=self._buffers.take())
+        parts = Parts(name, members, counter, group, self._buffers.take())
         self.waiting[name] = parts
-        self.due = 0.0
+        if is_super:
+            if len(self.undecided) >= MAX_WAITING:  # nobody asks in this session
+                self.undecided = [other for other in self.undecided if not other.is_over]
+            self.undecided.append(parts)
+            self.due = 0.0
         return parts
 
 
@@ -249,8 +239,6 @@ ALONE = frozenset(bytes((kind, 1, 0)) for kind in (PACKETS, PACKETS | LAST, PACK
 
 MESSAGES = frozenset(bytes((kind, 1, 0)) for kind in (SIDE, SIDE | LAST, SIDE | CHACHA, SIDE | LAST | CHACHA))
 """The same of a datagram that is a whole side message."""
-_FIRST = [frozenset(range(members)) for members in range(MAX_MEMBERS + 1)]
-"""The members of a group with so many."""
 
 
 def count_alone(wire: Received, at: int, end: int) -> int:

@@ -74,7 +74,7 @@ class Session:
     def opener(self) -> Opener:
         """What opens records; made when the first comes."""
         if self._opener is None:
-            self._opener = Opener(self._keys.receive, self.peer.drops)
+            self._opener = Opener(self._keys.receive, self.peer.drops, self.peer.buffers)
         return self._opener
 
     @property

@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kairos_net_vpn.datagrams import HEADER_SIZE, WORD, Overlay, Received, overlay
+from kairos_net_vpn.parts import MAX_MEMBERS, Piece, most_in
 from kairos_net_vpn.runs import Run
 
 MOST = 16
 """Shapes that are remembered of a session, 2 KB each. Raising it helps streams with many sizes."""
 
-_SECOND = slice(1, 2)
+_FIRST, _SECOND = slice(0, 1), slice(1, 2)
 _MEMBER = 6
+_MEMBERS = bytes(range(MAX_MEMBERS))
 
 
 class Alike(NamedTuple):
@@ -43,6 +45,8 @@ class Shape:
 
     __slots__ = (
         "_firsts",
+        "_most_last",
+        "_name",
         "_second_halves",
         "_stride",
         "datagrams",
@@ -71,7 +75,10 @@ class Shape:
         self.first_halves, self._second_halves = slice(0, end, words), slice(1, end, words)
         headers = memoryview(run.headers)[run.nonce - 4 :][: HEADER_SIZE * count]  # behind them may be anything
         self._firsts = headers.cast("Q")[::2].tobytes()
+        self._name = self._firsts[:WORD]
         self._stride = head.stride.to_bytes(2, "little")
+        self._most_last = min(run.size, most_in(count) - (count - 1) * run.size)
+        """Bytes that the last datagram may have."""
         self.number = run.counter
         """The counter of the first group of the record that was compared last."""
 
@@ -104,22 +111,33 @@ class Shape:
             octets[begin : begin + length],
         )
 
-    def lacks_some_of(self, wire: Received) -> bool:
-        """Say whether a receive is a record of this shape, of one group, that lacks some of its datagrams."""
-        count, step = wire.count, self.size // WORD
-        if self.groups > 1 or wire.size != self.size or not 1 < count < self.datagrams or wire.tail < HEADER_SIZE:
-            return False
-        firsts, second = bytearray(wire.words[: count * step : step].tobytes()), wire.words[_SECOND].tobytes()
-        members = bytes(firsts[_MEMBER::WORD])
-        firsts[_MEMBER::WORD] = bytes(count)
-        return (
-            firsts == self._firsts[:WORD] * count
-            and wire.words[1 : count * step : step].tobytes() == second * count
-            and second[:2] == self._stride
-            and bytes(sorted(set(members))) == members
-            and members[-1] < self.datagrams
-            and (wire.tail == wire.size or members[-1] == self.datagrams - 1)
-        )
+    def piece_in(self, wire: Received) -> Piece | None:
+        """Return what a receive is that holds some datagrams of a record of this shape, of one group; else None.
+
+        A kernel that puts datagrams together begins anew behind one that was lost, in IPv4, and not in IPv6.
+        """
+        words, count, datagrams, size = wire.words, wire.count, self.datagrams, self.size
+        second = words[_SECOND].tobytes()
+        if self.groups > 1 or count >= datagrams or second[:2] != self._stride:
+            return None
+        if count == 1:
+            firsts = words[_FIRST].tobytes()
+        else:
+            end, step = count * size // WORD, size // WORD
+            firsts = words[:end:step].tobytes()
+            if wire.size != size or words[1:end:step].tobytes() != second * count:
+                return None
+        first = firsts[_MEMBER]
+        came = _MEMBERS[first : first + count]
+        if firsts != self._firsts[WORD * first : WORD * (first + count)]:
+            came = firsts[_MEMBER::WORD]
+            alike = bytearray(firsts)
+            alike[_MEMBER::WORD] = bytes(count)
+            if alike != self._firsts[:WORD] * count or bytes(sorted(set(came))) != came or came[-1] >= datagrams:
+                return None
+        if wire.tail != size if came[-1] < datagrams - 1 else not HEADER_SIZE <= wire.tail <= self._most_last:
+            return None
+        return Piece(self._name + second, int.from_bytes(second[2:], "little"), came, datagrams, size)
 
     def lay(self, words: memoryview) -> None:
         """Lay the headers of the record that was compared last over it again."""
@@ -136,18 +154,24 @@ class Shapes:
     def __init__(self) -> None:
         self._known: dict[int, Shape] = {}
         self.latest: Shape | None = None
-        """That of the last record that came whole."""
+        """The one that was used last."""
 
     def __len__(self) -> int:
         return len(self._known)
 
     def find(self, datagrams: int) -> Shape | None:
-        return self._known.get(datagrams)
+        latest = self.latest
+        return latest if latest is not None and latest.datagrams == datagrams else self._known.get(datagrams)
 
     def learn(self, run: Run) -> None:
         """Remember the shape of a run that is a whole record, at the beginning of a receive, in whole words."""
         if run.head.group or not run.is_last or not run.nonce_step or run.start or run.size % WORD:
             return
+        self.use(Shape(run))
+
+    def use(self, shape: Shape) -> None:
+        """Note that a record has come that is of this shape. The one that was used the longest ago may be forgotten."""
+        self._known.pop(shape.datagrams, None)
         if len(self._known) >= MOST:
-            self._known.clear()
-        self._known[run.datagrams] = Shape(run)
+            del self._known[next(iter(self._known))]
+        self._known[shape.datagrams] = self.latest = shape

@@ -16,6 +16,7 @@ from kairos_net_vpn.handshakes import Handshakes, Sources
 from kairos_net_vpn.lanes import HOST, SHORTEST, Lane
 from kairos_net_vpn.mss import clamp
 from kairos_net_vpn.noise import Local, Remote
+from kairos_net_vpn.parts import Buffers
 from kairos_net_vpn.path import Via
 from kairos_net_vpn.paths import Paths, Underground
 from kairos_net_vpn.peer import NEVER, Endpoint, Peer
@@ -70,6 +71,7 @@ class Tunnel:
         chacha: bool = False,
     ) -> None:
         self.drops: Counter[VpnDrop] = Counter()
+        self._buffers = Buffers()
         self.table = Table(sources.entropy, inside)
         self.lanes = self.table.lanes
         self._hosts = self.lanes.hosts
@@ -79,8 +81,7 @@ class Tunnel:
         self._admission = Admission(inside, mtu, self.drops)
         self.admit = self._admission.admit
         """As of Admission; directly, since each packet is asked for."""
-        self._inside = inside
-        self._mtu = mtu
+        self._inside, self._mtu = inside, mtu
         self._timing = timing
         self._refresh_after = timing.refresh_after
         self._reject_after, self._rekey_after = timing.reject_after, timing.rekey_after
@@ -116,7 +117,7 @@ class Tunnel:
         if len(self.table) >= MAX_PEERS:
             raise Refused(VpnDrop.TABLE_FULL)
         peer = Peer(Remote(self._handshakes.local, state.public, state.psk), self._mtu)
-        peer.chacha, peer.drops = self._chacha, self.drops
+        peer.chacha, peer.drops, peer.buffers = self._chacha, self.drops, self._buffers
         self.table.add(peer)
         return peer
 

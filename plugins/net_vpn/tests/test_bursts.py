@@ -18,6 +18,7 @@ from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.opening import Opener
 from kairos_net_vpn.outbound import Outbound
+from kairos_net_vpn.parts import Buffers
 from kairos_net_vpn.records import TAG, Sealer
 from kairos_net_vpn.runs import Span, count_alone
 from kairos_net_vpn.vnet import GSO_NONE, GSO_UDP_L4, HEADER, NEEDS_CSUM, TCP, UDP, check_super, segment
@@ -53,7 +54,7 @@ def test_all_bundles_of_a_burst_but_the_last_are_as_large_or_leave_much_room(wis
     frames = [udp(bytes([i]) * size, port) for i, (size, port) in enumerate(wishes)]
     bundles = list(bundle(find_runs(views(frames)), ROOM))
     assert all(len(each) == ROOM or len(each) <= ROOM * 3 / 4 for each in bundles[:-1])
-    opener = Opener(KEY, Counter())
+    opener = Opener(KEY, Counter(), Buffers())
     arrived: list[bytes] = []
     for datagram in Sealer(KEY, 0xAABBCCDD, chacha=False).seal_bundles(bundles, SIZE, Buffer(1 << 18)):
         alone = Received.copy(bytes(datagram), SIZE)
@@ -70,7 +71,7 @@ def sealed(bundles: list[bytes]) -> bytes:
 
 
 def test_a_burst_of_full_datagrams_is_opened_together_up_to_one_that_is_refused() -> None:
-    opener = Opener(KEY, Counter())
+    opener = Opener(KEY, Counter(), Buffers())
     bundles = list(bundle(find_runs(views([udp(bytes(700), port) for port in range(12)])), ROOM))
     wire = bytearray(sealed(bundles))
     count = len(bundles)
@@ -85,7 +86,7 @@ def test_a_burst_of_full_datagrams_is_opened_together_up_to_one_that_is_refused(
 
 
 def test_frames_before_a_fault_stay_as_they_were_while_the_next_datagram_is_opened() -> None:
-    opener = Opener(KEY, Counter())
+    opener = Opener(KEY, Counter(), Buffers())
     good, other = udp(b"good" * 9), udp(b"else" * 9)
     entry = len(good).to_bytes(2, "little")
     wire = Received.copy(sealed([entry + good + b"\xff\xff", entry + other + b"\0\0"]), SIZE)

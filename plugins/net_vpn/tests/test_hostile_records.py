@@ -168,6 +168,26 @@ def test_a_group_in_parts_is_no_larger_than_any_other() -> None:
     victim.check()
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_last_part_longer_than_any_group_had_is_refused(packet: Any, alone: bool) -> None:
+    """It is known how groups are cut, so parts are put where they belong before anybody looks at what is in them."""
+    victim = victims.Victim()
+    frame = virtio(NEEDS_CSUM, GSO_TCPV4, 1360, 20, 16) + tcp(packet, bytes(64000))
+    for _ in range(2):
+        parts = ALICE.seal_true(1, Head(SUPER | LAST, stride=8000), frame, 8928)
+        victim.receive(b"".join(parts), 8944, ALICE.endpoint)
+    assert len(victim.device.frames) == 2
+    parts = ALICE.seal_true(1, Head(SUPER | LAST, stride=8000), frame, 8928)
+    longer = parts[-1].ljust(8944, b"x")
+    assert len(parts[:-1]) * 8944 + len(longer) > MAX_GROUP + HEADER_SIZE * len(parts)
+    for wire in [[longer], [*parts[1:-1], longer]][alone:]:
+        victim.receive(b"".join(wire), 8944, ALICE.endpoint)
+    victim.receive(b"".join(parts[1:]), 8944, ALICE.endpoint)
+    victim.receive(parts[0], 8944, ALICE.endpoint)
+    victim.check()
+    victim.check_dave()
+
+
 @pytest.mark.parametrize("kind", [sides.RELAY, sides.RELAYED])
 def test_no_more_datagrams_are_relayed_at_once_than_one_send_has(kind: int) -> None:
     """Each is compared with those behind it, so 3,800 in one message would have taken seconds."""

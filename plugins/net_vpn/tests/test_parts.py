@@ -9,14 +9,14 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer
+from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received
 from kairos_net_vpn.drops import Refused, VpnDrop
-from kairos_net_vpn.parts import MAX_GROUP, MOST_HELD, SPARE, Buffers, Parts
+from kairos_net_vpn.parts import MAX_GROUP, MOST_HELD, SPARE, Buffers, Parts, Piece
 
 
 @pytest.fixture
 def parts() -> Callable[[int], Parts]:
-    return lambda members: Parts(members, 7, 0, is_super=True, buffer=Buffer(MOST_HELD))
+    return lambda members: Parts(b"", members, 7, 0, Buffer(MOST_HELD))
 
 
 def whole_of(parts: Parts) -> bytes:
@@ -37,7 +37,7 @@ def test_members_in_any_order_and_pieces_make_the_group(data: st.DataObject) -> 
     members, size, whole = draw_group(data)
     cuts = sorted({0, members, *data.draw(st.lists(st.integers(1, members - 1), max_size=8))})
     pieces = data.draw(st.permutations(list(itertools.pairwise(cuts))))
-    parts = Parts(members, 7, 0, is_super=True, buffer=Buffer(MOST_HELD))
+    parts = Parts(b"", members, 7, 0, Buffer(MOST_HELD))
     for begin, end in pieces:
         assert not parts.is_whole
         assert not parts.has_any(begin, end - begin)
@@ -50,18 +50,25 @@ def test_members_in_any_order_and_pieces_make_the_group(data: st.DataObject) -> 
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_what_came_at_once_but_for_some_members_lies_where_the_whole_has_it(data: st.DataObject) -> None:
+def test_members_that_come_in_receives_with_gaps_make_the_group(data: st.DataObject) -> None:
     members, size, whole = draw_group(data)
-    lacking = sorted(data.draw(st.sets(st.integers(0, members - 1), min_size=1, max_size=members - 1)))
-    pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
-    parts = Parts(members, 7, 0, is_super=True, buffer=Buffer(MOST_HELD))
-    parts.fill(memoryview(b"".join(piece for at, piece in enumerate(pieces) if at not in lacking)), size, lacking)
-    assert parts.missing(is_passed=True) == lacking
-    assert len(parts) == members - len(lacking)
-    for member in data.draw(st.permutations(lacking)):
+    place_of = data.draw(st.lists(st.integers(0, 3), min_size=members, max_size=members))
+    datagrams = [whole[at : at + size] for at in range(0, len(whole), size)]
+    parts, came = Parts(b"", members, 7, 0, Buffer(MOST_HELD)), set[int]()
+    for place in data.draw(st.permutations(sorted(set(place_of)))):
+        these = [member for member in range(members) if place_of[member] == place]
+        piece = Piece(b"", 7, bytes(these), members, size)
         assert not parts.is_whole
-        assert not parts.has_any(member, 1)
-        parts.put(member, 1, memoryview(pieces[member]), len(pieces[member]))
+        if parts.can_take(piece):
+            parts.take(piece, Received.copy(b"".join(datagrams[member] for member in these), size))
+        else:
+            assert came & set(range(these[0], these[-1])) or members - 1 in came, "between these, or the last alone"
+            for member in these:
+                parts.put(member, 1, memoryview(datagrams[member]), len(datagrams[member]))
+        came.update(these)
+        assert parts.missing(is_passed=True) == sorted(set(range(members)) - came)
+        assert len(parts) == len(came)
+        assert parts.is_front == (came == set(range(len(came))))
     assert parts.is_whole
     assert whole_of(parts) == whole
 

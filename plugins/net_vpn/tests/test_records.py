@@ -21,6 +21,7 @@ from kairos_net_vpn.bundle import bundle, find_runs
 from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.opening import OUT_SIZE, Opener
+from kairos_net_vpn.parts import Buffers
 from kairos_net_vpn.records import CHACHA, LAST, MAX_COUNTER, TAG, Sealer, derive_cipher
 from kairos_net_vpn.runs import MAX_WAITING, Span
 from kairos_net_vpn.slot import ROOM, Slot
@@ -108,7 +109,7 @@ def segments(frame: bytes | bytearray | memoryview) -> list[Parsed]:
 
 
 def pair(*, chacha: bool = False) -> tuple[Sealer, Opener]:
-    return Sealer(KEY, INDEX, chacha=chacha), Opener(KEY, Counter())
+    return Sealer(KEY, INDEX, chacha=chacha), Opener(KEY, Counter(), Buffers())
 
 
 def seal(sealer: Sealer, frame: bytes | bytearray, size: int = 1472, members: int = 8) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 
 import pytest
@@ -15,6 +15,7 @@ from kairos_net_vpn.datagrams import Buffer, Received
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.kept import RING, Kept
 from kairos_net_vpn.opening import OUT_SIZE, Opener
+from kairos_net_vpn.parts import Buffers
 from kairos_net_vpn.records import Sealer
 from kairos_net_vpn.runs import Span
 from kairos_net_vpn.sides import Wanted, decode_repair, encode_repair
@@ -37,16 +38,24 @@ def tcp(number: int) -> bytes:
 
 
 class Line:
-    """A sender, a receiver, and a path that loses what `loses` says, by the place in all that is sent."""
+    """A sender, a receiver, and a path that loses what `loses` says, by the place in all that is sent.
 
-    def __init__(self, loses: Callable[[int], bool] = lambda _: False, *, delay: float = 0.0003) -> None:
+    What is left of a group comes in one receive, or `splits` at each loss, as it does in IPv4.
+    """
+
+    takes_pieces = True
+    """Whether the receiver tries the short way for parts of groups."""
+
+    def __init__(
+        self, loses: Callable[[int], bool] = lambda _: False, *, delay: float = 0.0003, splits: bool = False
+    ) -> None:
         self.now, self.sent, self.lost = 5.0, 0, 0
         self.delay = delay
-        self.opener = Opener(KEY, Counter())
+        self.opener = Opener(KEY, Counter(), Buffers())
         self.kept = Kept(Slot)
         self.frames: list[bytes] = []
         self.asked: list[Wanted] = []
-        self._loses = loses
+        self._loses, self._splits = loses, splits
         self._sealer = Sealer(KEY, 0xAABBCCDD, chacha=False)
         self._out = memoryview(bytearray(OUT_SIZE))
         self._slot, self._spare = Slot(), Buffer(1 << 18)
@@ -89,18 +98,19 @@ class Line:
             due = self.opener.ask_again_at(self.now)
             if due is not None:
                 self._ask()
-                self.frames += map(bytes, self.opener.order.release(self.opener.first_awaited(self.now)))
+                self._release()
 
     def _carry(self, datagrams: list[bytes]) -> None:
-        """Carry datagrams of one size but the last, in one receive between two losses."""
+        """Carry datagrams of one size but the last."""
         arriving: list[bytes] = []
         for datagram in datagrams:
             self.sent += 1
-            if self._loses(self.sent):
+            is_lost = self._loses(self.sent)
+            if is_lost:
                 self.lost += 1
             else:
                 arriving.append(datagram)
-            if len(datagram) < SIZE:
+            if len(datagram) < SIZE or (self._splits and is_lost):
                 self._receive(arriving)
                 arriving = []
         self._receive(arriving)
@@ -109,10 +119,21 @@ class Line:
         if not datagrams:
             return
         wire = Received.copy(b"".join(datagrams), max(map(len, datagrams)))
-        for frame in self.opener.open(wire, Span(0, wire.count, wire.tail), self._out):
-            before = self.opener.first_awaited(self.now)
-            self.frames += map(bytes, self.opener.order.pass_on(frame, self.opener.last, before))
+        for frame in self._open(wire):
+            self.opener.order.hold(memoryview(bytes(frame)), self.opener.last, None)
+            self._release()
         self._ask()
+
+    def _open(self, wire: Received) -> Iterable[memoryview]:
+        """Open a receive on the short way for parts of a group, where it is one, and else on the long way."""
+        parts = self.opener.take_piece(wire) if self.takes_pieces else None
+        if parts is None:
+            return self.opener.open(wire, Span(0, wire.count, wire.tail), self._out)
+        frame = self.opener.open_whole(parts) if parts.is_whole else None
+        return [] if frame is None else [frame]
+
+    def _release(self) -> None:
+        self.frames += map(bytes, self.opener.order.release(self.opener.first_awaited(self.now)))
 
     def _ask(self) -> None:
         wanted = self.opener.choose_wanted(self.now)
@@ -121,8 +142,9 @@ class Line:
             self._under_way.append((self.now + self.delay, wanted))
 
 
-def test_a_lost_datagram_comes_again_and_the_stream_stays_in_order() -> None:
-    line = Line(lambda place: place in (5, 90, 110))
+@pytest.mark.parametrize("splits", [False, True])
+def test_a_lost_datagram_comes_again_and_the_stream_stays_in_order(splits: bool) -> None:
+    line = Line(lambda place: place in (5, 90, 110), splits=splits)
     frames = [tcp(number) for number in range(12)]
     for frame in frames:
         line.send(frame)
@@ -140,12 +162,15 @@ def test_a_lost_datagram_comes_again_and_the_stream_stays_in_order() -> None:
     share=st.sampled_from((0.0, 0.01, 0.02)),
     members=st.sampled_from((2, 8, 64)),
     delay=st.sampled_from((0.0001, 0.0008, 0.003)),
+    splits=st.booleans(),
+    takes_pieces=st.booleans(),
 )
 def test_at_random_losses_every_packet_comes_once_and_whole(
-    seed: int, share: float, members: int, delay: float
+    seed: int, share: float, members: int, delay: float, *, splits: bool, takes_pieces: bool
 ) -> None:
     random = Random(seed)
-    line = Line(lambda _: random.random() < share, delay=delay)
+    line = Line(lambda _: random.random() < share, delay=delay, splits=splits)
+    line.takes_pieces = takes_pieces
     frames = [tcp(number) for number in range(60)]
     for frame in frames:
         line.send(frame, members)
@@ -292,7 +317,7 @@ def test_what_comes_twice_since_it_was_asked_for_is_no_replay() -> None:
 
 
 def test_only_super_packets_are_asked_for() -> None:
-    opener, sealer = Opener(KEY, Counter()), Sealer(KEY, 1 << 20, chacha=False)
+    opener, sealer = Opener(KEY, Counter(), Buffers()), Sealer(KEY, 1 << 20, chacha=False)
     first, _, last = sealer.seal_side(bytes(4000), SIZE)
     wire = Received.copy(bytes(first) + last, SIZE)
     out = memoryview(bytearray(OUT_SIZE))

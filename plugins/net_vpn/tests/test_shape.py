@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received
 from kairos_net_vpn.opening import OUT_SIZE, Opener
+from kairos_net_vpn.parts import Buffers
 from kairos_net_vpn.records import TAG, Sealer
 from kairos_net_vpn.runs import Span
 from kairos_net_vpn.shape import MOST
@@ -32,7 +33,7 @@ class Ends:
 
     def __init__(self, *, chacha: bool = False) -> None:
         self.sealer = Sealer(KEY, 0xAABBCCDD, chacha=chacha)
-        self.opener = Opener(KEY, Counter())
+        self.opener = Opener(KEY, Counter(), Buffers())
         self._out = memoryview(bytearray(OUT_SIZE))
 
     def seal(self, frame: bytes, members: int = 8) -> bytes:
@@ -55,7 +56,11 @@ class Ends:
         opened = self.opener.open_usual(received, self._out)
         if opened is not None:
             return [bytes(opened[0])]
-        return [] if self.opener.keep_alike(received) else self._open(received)
+        parts = self.opener.take_piece(received)
+        if parts is None:
+            return self._open(received)
+        frame = self.opener.open_whole(parts) if parts.is_whole else None
+        return [] if frame is None else [bytes(frame)]
 
     def _open(self, wire: Received) -> list[bytes]:
         whole = wire.tail >= HEADER_SIZE  # else there is no header: no record, and never handed to the opener

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from frames import check_frame, is_made_of
 from kairos_net_vpn import tun
 from kairos_net_vpn.carriage import Carriage
+from kairos_net_vpn.datagrams import Buffer
 from kairos_net_vpn.endpoints import Endpoints
 from kairos_net_vpn.handshakes import Sources
 from kairos_net_vpn.inbound import Inbound
@@ -23,7 +24,7 @@ from kairos_net_vpn.noise import Local, SessionKeys
 from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.order import MOST
 from kairos_net_vpn.outbound import Outbound
-from kairos_net_vpn.parts import MOST_HELD
+from kairos_net_vpn.parts import MOST_HELD, Buffers
 from kairos_net_vpn.path import MAX_ASKED, Via
 from kairos_net_vpn.paths import Underground
 from kairos_net_vpn.peer import NEVER, Endpoint, Peer
@@ -51,6 +52,21 @@ SLACK = 4096
 """Bytes that the victim may send without having received as many: handshakes it begins, reports."""
 
 
+class StaleBuffers(Buffers):
+    """Buffers in which something lay before, whoever takes one."""
+
+    __slots__ = ()
+
+    def take(self) -> Buffer:
+        buffer = super().take()
+        _make_stale(buffer.octets)
+        return buffer
+
+
+def _make_stale(memory: memoryview) -> None:
+    memory[:] = (STALE * (len(memory) // len(STALE) + 1))[: len(memory)]
+
+
 class Victim:
     """A node with three members. `check` says whether it bears what it got."""
 
@@ -62,6 +78,7 @@ class Victim:
         self.now, self.behind, self.vnet = 1000.0, behind, vnet
         self.addresses = frozenset(ip_address(text).packed for text in ("10.1.0.9", "fd00::9"))
         self.tunnel = self._tunnel()
+        self.tunnel._buffers = StaleBuffers()
         self.port: Any = Port()
         self.device = Device()
         allowed = Offloads()
@@ -72,7 +89,7 @@ class Victim:
         self.outbound = self._outbound()
         self.inbound = Inbound(self.tunnel, self.tun, self.carriage, self.outbound)
         for stale in (self.inbound._out, self.inbound._wire.octets):
-            stale[:] = (STALE * (len(stale) // len(STALE) + 1))[: len(stale)]
+            _make_stale(stale)
         for member in MEMBERS:
             self._meet(member)
         if relayed:
@@ -199,6 +216,7 @@ class Victim:
         assert all(len(text) <= MAX_TEXT for text in self.tunnel.paths.reflexive.values())
         for peer in table:
             assert len(peer.path.asked) <= MAX_ASKED
+        buffers = list(self.tunnel._buffers._spare)
         for session in table.sessions.values():
             opener = session._opener
             if opener is not None:
@@ -208,7 +226,11 @@ class Victim:
                 assert all(len(parts.buffer.octets) == MOST_HELD for parts in groups)
                 assert len(opener.order) <= MOST
                 assert not opener.order or self.inbound.wake < NEVER
-                assert len(opener.repaired) <= MAX_WAITING
+                buffers += [parts.buffer for parts in groups]
+                buffers += [held.buffer for held in opener.order if held.buffer is not None]
+                assert len(opener.gatherer.repaired) <= MAX_WAITING
+                assert len(opener.gatherer.undecided) <= MAX_WAITING
+        assert len(set(map(id, buffers))) == len(buffers), "two use one buffer"
 
     def check_dave(self) -> None:
         """Fail when the honest member has noticed anything, or when it no longer gets through."""
