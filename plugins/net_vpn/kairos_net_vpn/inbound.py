@@ -13,9 +13,10 @@ from kairos_net_vpn.lanes import Arrival, Mark
 from kairos_net_vpn.lone import Lone, cut
 from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.outbound import PAUSE, Outbound
+from kairos_net_vpn.parts import Parts
 from kairos_net_vpn.peer import NEVER, Endpoint
 from kairos_net_vpn.records import MIN_INDEX, TAG
-from kairos_net_vpn.runs import ALONE, MESSAGES, Span, count_alone
+from kairos_net_vpn.runs import ALONE, MESSAGES, Span, count_alone, end_of_session
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
@@ -24,8 +25,8 @@ from kairos_net_vpn.vnet import GSO_NONE, GSO_UDP_L4
 SINGLES = 32
 """Receives of one datagram before the other direction has its turn; of many, one. Raising it saves a call of epoll in
 a flood, and delays the other direction by 15 us for each."""
-_INDEX, _KIND = slice(0, 4), slice(4, 7)
-"""Where in a datagram the session is named, and what says whether it is a group for itself."""
+_INDEX, _KIND, _MEMBERS = slice(0, 4), slice(4, 7), 5
+"""Where in a datagram the session is named, what says whether it is a group for itself, and how many its group has."""
 _LEAST = HEADER_SIZE + TAG
 """Bytes in a datagram that can be a group for itself."""
 _REPAIR = bytes([sides.REPAIR])
@@ -86,12 +87,12 @@ class Inbound:
         if mark is not None and now < mark.until:
             self._take_lone(mark, length, source, now)
             return
-        wire.set(max(length, 1), max(length, 1))
         index, kind = int.from_bytes(wire.octets[_INDEX], "little"), wire.octets[_KIND].tobytes()
         if length < HEADER_SIZE or index < MIN_INDEX:
             self._take_plain(bytes(wire.octets[:length]), source, now)
             return
         if kind in ALONE:  # small packets
+            wire.set(length, length)
             session = self._take_packets(wire, (index, Span(0, 1, length)), source, now)
             if session is not None:
                 self._tunnel.lanes.learn_mark(wire, session, self._tunnel.usual_until(session))
@@ -100,11 +101,14 @@ class Inbound:
         if session is None:
             return
         if kind in MESSAGES:
-            plain = session.opener.open_message(wire)
-            if plain is not None:
-                self._take_sides(session, (plain,), length, source, now)
-                self._exchange_reports(session, now)
-        elif not self._take_piece(session, wire, source, now):
+            self._take_message(session, length, source, now)
+            return
+        parts = session.opener.gatherer.take_one(wire.octets[:length])
+        if parts is not None:
+            self._take_parts(session, parts, length, source, now)
+            return
+        wire.set(length, length)
+        if not self._take_piece(session, wire, source, now):
             self._take_records(session, wire, Span(0, 1, length), source, now)
 
     def _take_lone(self, mark: Mark, length: int, source: Endpoint, now: float) -> None:
@@ -154,6 +158,8 @@ class Inbound:
         tunnel = self._tunnel
         is_noted = tunnel.note_arrived(peer, length, source, now)
         if not (is_noted or tunnel.has_arrived(session, length, source, now)):
+            if buffer is not None:
+                opener.buffers.give_back(buffer)
             return True
         if traits.unpack_from(frame) != admitted:
             self._hand_over(frame, session, now, buffer)
@@ -167,21 +173,29 @@ class Inbound:
 
     def _take_piece(self, session: Session, wire: Received, source: Endpoint, now: float) -> bool:
         """Take some datagrams of a super-packet that is cut like one before; say whether they were such."""
-        opener = session.opener
-        parts = opener.take_piece(wire)
+        parts = session.opener.take_piece(wire)
         if parts is None:
             return False
-        if parts.is_whole:
+        self._take_parts(session, parts, wire.length, source, now)
+        return True
+
+    def _take_parts(self, session: Session, parts: Parts, size: int, source: Endpoint, now: float) -> None:
+        """Open a super-packet if `size` bytes that came have made it whole."""
+        opener = session.opener
+        if parts.is_over:
             frame = opener.open_whole(parts)
-            if frame is not None and self._tunnel.has_arrived(session, wire.length, source, now):
-                self._hand_over(frame, session, now, parts.buffer)
+            if frame is not None and self._tunnel.has_arrived(session, size, source, now):
+                arrival = self._arrivals.get((parts.buffer.words[0], parts.length, parts.size))
+                if arrival is not None and now < arrival.until and arrival.admits(session, frame):
+                    self._pass_on(frame, opener, now, parts.buffer)
+                else:
+                    self._hand_over(frame, session, now, parts.buffer)
             else:
                 opener.buffers.give_back(parts.buffer)
         elif parts.is_front:
-            return True  # the rest is what comes next, mostly
+            return  # the rest is what comes next, mostly
         if now >= opener.gatherer.due or now >= opener.losses.soonest:
             self._look_after(session, opener, now)
-        return True
 
     def _look_after(self, session: Session, opener: Opener, now: float) -> None:
         """Do what opening something may have made due. The short ways ask before they call, which costs less."""
@@ -202,7 +216,7 @@ class Inbound:
                 at += 1
                 continue
             alone = count_alone(wire, at, whole)
-            end = at + alone if alone else _end_of(wire, at, whole)
+            end = at + alone if alone else end_of_session(wire, at, whole)
             span = Span(at, end, wire.tail if end == wire.count else wire.size)
             session = None if alone else self._tunnel.find_session(index, now)
             if alone:
@@ -214,9 +228,10 @@ class Inbound:
     def _take_many(self, wire: Received, source: Endpoint, now: float) -> None:
         """Take many datagrams, as `_take` but sooner where they are one whole super-packet, cut like one before."""
         session = self._tunnel.peek_session(int.from_bytes(wire.octets[_INDEX], "little"), now)
-        opened = session.opener.open_usual(wire, self._out) if session is not None else None
+        is_piece = wire.count < wire.octets[_MEMBERS]
+        opened = session.opener.open_usual(wire, self._out) if session is not None and not is_piece else None
         if session is None or opened is None:
-            if session is None or not self._take_piece(session, wire, source, now):
+            if session is None or not is_piece or not self._take_piece(session, wire, source, now):
                 self._take(wire, source, now)
             return
         frame, shape = opened
@@ -317,6 +332,19 @@ class Inbound:
         if now >= opener.gatherer.due:
             self._ask(session, opener, now)
 
+    def _take_message(self, session: Session, length: int, source: Endpoint, now: float) -> None:
+        """Take a datagram that is a whole side message."""
+        opener = session.opener
+        plain = opener.open_message(self._wire, length)
+        if plain is None:
+            return
+        if plain[:1] != _REPAIR:
+            self._take_sides(session, (plain,), length, source, now)
+        elif self._tunnel.has_arrived(session, length, source, now, is_data=False):
+            self._send_again(session, plain, now)
+        if now >= opener.losses.soonest:
+            self._exchange_reports(session, now)
+
     def _take_sides(self, session: Session, said: Sequence[bytes], size: int, source: Endpoint, now: float) -> None:
         """Take side messages; of `size` bytes nothing is noted yet."""
         if size:
@@ -367,23 +395,3 @@ class Inbound:
         report = opener.take_report(now) if opener.losses.is_due(now) else None
         if report is not None and peer.current is not None and peer.endpoint is not None:
             self._outbound.send_report(peer.current, report)
-
-
-def _end_of(wire: Received, first: int, count: int) -> int:
-    """Return where the datagrams with the same index as the first end."""
-    if count - first == 1:
-        return count
-    headers, place, rest = wire.headers, HEADER_SIZE * first, count - first
-    index = headers[place : place + 4]
-    # One column at a time: all that came have one index but at the change from one session to the next.
-    if (
-        headers[place : HEADER_SIZE * count : HEADER_SIZE] == index[:1] * rest
-        and headers[place + 1 : HEADER_SIZE * count : HEADER_SIZE] == index[1:2] * rest
-        and headers[place + 2 : HEADER_SIZE * count : HEADER_SIZE] == index[2:3] * rest
-        and headers[place + 3 : HEADER_SIZE * count : HEADER_SIZE] == index[3:] * rest
-    ):
-        return count
-    end = first + 1
-    while end < count and headers[HEADER_SIZE * end : HEADER_SIZE * end + 4] == index:
-        end += 1
-    return end

@@ -74,6 +74,10 @@ class Arrival(NamedTuple):
     traits: struct.Struct
     admitted: tuple[bytes | int, ...]
 
+    def admits(self, session: Session, frame: memoryview) -> bool:
+        """Say whether a frame of a session, from a record of this length, may come in as that one did."""
+        return session is self.session and self.traits.unpack_from(frame) == self.admitted
+
 
 class Mark(NamedTuple):
     """The session of datagrams that begin with the same word: each is small packets, the first group of its record."""

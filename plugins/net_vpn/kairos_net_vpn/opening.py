@@ -206,18 +206,15 @@ class Opener:
         return True
 
     def take_piece(self, wire: Received) -> Parts | None:
-        """Keep a receive that is some datagrams of a super-packet cut like one before; return all that came of it.
-
-        When that is whole, `open_whole` is the next. None when it is not so: then nothing has changed.
-        """
+        """Keep a receive that is part of a super-packet cut like one before; return all that came of it, else None."""
         shape = self._shapes.find(wire.octets[5])
         piece = shape.piece_in(wire) if shape is not None else None
         return self.gatherer.take(piece, wire) if piece is not None else None
 
-    def open_message(self, wire: Received) -> bytes | None:
+    def open_message(self, wire: Received, length: int) -> bytes | None:
         """Return the side message that a receive of one datagram is; None when it is refused."""
         try:
-            return bytes(self._open_alone(wire.octets, 0, wire.length))
+            return bytes(self._open_alone(wire.octets, 0, length))
         except InvalidTag:
             self.drops[VpnDrop.UNSEAL] += 1
         except Refused as refused:
@@ -230,15 +227,17 @@ class Opener:
         begin, end = HEADER_SIZE * members, parts.length
         uncover(parts.buffer.words, overlay(0, parts.size, members))
         frame = octets[begin : end - TAG]
-        if len(frame) <= VNET_HEADER or not self._window.is_fresh(counter):
-            self.drops[VpnDrop.MALFORMED if len(frame) <= VNET_HEADER else VpnDrop.REPLAYED] += 1
+        if len(frame) <= VNET_HEADER:
+            self.drops[VpnDrop.MALFORMED] += 1
             return None
         try:
             self.decrypt_of(octets[4])(octets[_NONCE], octets[begin:end], None, frame)
         except InvalidTag:
             self.drops[VpnDrop.UNSEAL] += 1
             return None
-        self._window.accept(counter)
+        if not self._window.accept(counter):  # it came otherwise meanwhile
+            self.drops[VpnDrop.REPLAYED] += 1
+            return None
         self.losses.note(counter, 1, members)
         self.last = counter
         return frame

@@ -178,6 +178,22 @@ class Parts:
                 raise Refused(VpnDrop.MALFORMED)
             self.buffer.octets[at : self.length] = self._tail
 
+    def take_one(self, member: int, datagram: memoryview) -> bool:
+        """Take one of the datagrams; say whether it has come for the first time, and fits where it belongs."""
+        size, length, last = self.size, len(datagram), self.members - 1
+        at, bit = member * size, 1 << member
+        if not size or self._has & bit or self._tail:
+            return False
+        if member == last:
+            if length > size or at + length > self._most:
+                return False
+            self.length = at + length
+        elif length != size or member > last:
+            return False
+        self.buffer.octets[at : at + length] = datagram
+        self._has |= bit
+        return True
+
     @property
     def _most(self) -> int:
         return most_in(self.members)

@@ -98,18 +98,15 @@ class Repairs:
             return []
         undecided, gatherer.undecided = gatherer.undecided, []
         if gatherer.repaired:
-            for parts in gatherer.repaired:
-                self._asked.pop(parts.turn, None)
-                self._came = max(self._came, parts.turn)
-                self._judge(parts, now)
-            gatherer.repaired.clear()
-            if next(iter(self._asked), NEVER) < self._came:
-                self._due = 0.0
+            self._take_answers(gatherer.repaired, now)
         if now < self._rests_until:
             gatherer.undecided, gatherer.due = undecided, self._rests_until
             return []
         if now >= self._due:
             undecided = self._take_lost(now) + undecided
+        if not undecided:
+            gatherer.due = self._due
+            return []
         self._credit = min(CREDIT, self._credit + (losses.datagrams - self._counted) * SHARE)
         self._counted = losses.datagrams
         wanted: list[Wanted] = []
@@ -130,6 +127,16 @@ class Repairs:
                 wanted.append(self._ask(parts, missing, now))
         gatherer.due = 0.0 if gatherer.undecided else self._due
         return wanted
+
+    def _take_answers(self, repaired: list[Parts], now: float) -> None:
+        """Take what was repaired out of what was asked for, and learn from it."""
+        for parts in repaired:
+            self._asked.pop(parts.turn, None)
+            self._came = max(self._came, parts.turn)
+            self._judge(parts, now)
+        repaired.clear()
+        if next(iter(self._asked), NEVER) < self._came:
+            self._due = 0.0
 
     def _take_lost(self, now: float) -> list[Parts]:
         """Take away and return what was asked for in vain."""

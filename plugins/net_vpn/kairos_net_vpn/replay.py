@@ -30,8 +30,8 @@ class ReplayWindow:
         before = self._first - 1 - counter
         return before >= 0 and counter + WINDOW > self.highest and not self._seen >> before & 1
 
-    def accept(self, counter: int) -> None:
-        """Remember a counter whose datagram was authentic; nothing happens when it is not fresh."""
+    def accept(self, counter: int) -> bool:
+        """Remember a counter whose datagram was authentic; say whether it was fresh, else nothing happens."""
         ahead = counter - self.highest
         if ahead == 1:
             self.highest = counter
@@ -42,6 +42,9 @@ class ReplayWindow:
             self._first = self.highest = counter
         elif self.is_fresh(counter):
             self._seen |= 1 << (self._first - 1 - counter)
+        else:
+            return False
+        return True
 
     def accept_all(self, first: int, count: int) -> None:
         """Remember consecutive counters."""

@@ -159,8 +159,8 @@ class Gatherer:
     def take(self, piece: Piece, wire: Received) -> Parts | None:
         """Keep a receive that is some of a super-packet of one group; return what has come of it so far.
 
-        Once that is whole it waits no longer, and whoever has it gives its buffer back. None when it may not come, or
-        some of it did before: then nothing has changed.
+        Once that is whole it is over, and whoever has it gives its buffer back. None when it may not come, or some of
+        it did before: then nothing has changed.
         """
         name, counter = piece.name, piece.counter
         parts = self.waiting.get(name)
@@ -172,11 +172,25 @@ class Gatherer:
             return None
         parts.take(piece, wire)
         if parts.is_whole:
-            del self.waiting[name]
-            parts.is_over = True
-            if parts.tries:
-                self._note_repaired(parts)
+            self._complete(parts)
         return parts
+
+    def take_one(self, datagram: memoryview) -> Parts | None:
+        """Keep a datagram of a super-packet of one group of which others wait; the same as `take` for the rest."""
+        header = datagram[:HEADER_SIZE].tobytes()
+        parts = self.waiting.get(header[:6] + b"\0" + header[7:])
+        if parts is None or header[4] not in _LASTS or header[7] or not parts.take_one(header[6], datagram):
+            return None
+        if parts.is_whole:
+            self._complete(parts)
+        return parts
+
+    def _complete(self, parts: Parts) -> None:
+        """Let go of a group that is whole, but for its buffer."""
+        del self.waiting[parts.name]
+        parts.is_over = True
+        if parts.tries:
+            self._note_repaired(parts)
 
     def _wait(self, wire: Received, at: int, head: Head, span: Span) -> tuple[Run | None, int]:
         """Keep what there is of a group, and return it as a run once it has all of its datagrams.
@@ -239,6 +253,8 @@ ALONE = frozenset(bytes((kind, 1, 0)) for kind in (PACKETS, PACKETS | LAST, PACK
 
 MESSAGES = frozenset(bytes((kind, 1, 0)) for kind in (SIDE, SIDE | LAST, SIDE | CHACHA, SIDE | LAST | CHACHA))
 """The same of a datagram that is a whole side message."""
+_LASTS = frozenset({SUPER | LAST, SUPER | LAST | CHACHA})
+"""Kinds of a group that ends a super-packet."""
 
 
 def count_alone(wire: Received, at: int, end: int) -> int:
@@ -251,6 +267,26 @@ def count_alone(wire: Received, at: int, end: int) -> int:
     found = wire.headers[HEADER_SIZE * at : HEADER_SIZE * end]
     expected = lay_headers(found[:HEADER_SIZE], 1, end - at, is_last=False)
     return end - at if found == expected else _first_difference(found, expected) // HEADER_SIZE
+
+
+def end_of_session(wire: Received, first: int, count: int) -> int:
+    """Return where the datagrams with the same index as the first end."""
+    if count - first == 1:
+        return count
+    headers, place, rest = wire.headers, HEADER_SIZE * first, count - first
+    index = headers[place : place + 4]
+    # One column at a time: all that came have one index but at the change from one session to the next.
+    if (
+        headers[place : HEADER_SIZE * count : HEADER_SIZE] == index[:1] * rest
+        and headers[place + 1 : HEADER_SIZE * count : HEADER_SIZE] == index[1:2] * rest
+        and headers[place + 2 : HEADER_SIZE * count : HEADER_SIZE] == index[2:3] * rest
+        and headers[place + 3 : HEADER_SIZE * count : HEADER_SIZE] == index[3:] * rest
+    ):
+        return count
+    end = first + 1
+    while end < count and headers[HEADER_SIZE * end : HEADER_SIZE * end + 4] == index:
+        end += 1
+    return end
 
 
 def _counter(head: Head) -> int:
