@@ -11,7 +11,10 @@ import pytest
 
 pytestmark = pytest.mark.system
 
-BLOCKS = 200
+BLOCKS, ENOUGH = 200, 130
+"""Blocks of 180 datagrams, and how many at least: 230 of their datagrams are lost then."""
+LONGEST = 30.0
+"""Seconds, after which fewer blocks are sent on a machine that is busy with something else."""
 PACE = 0.01
 """Seconds between two blocks: 200 Mbit/s, and less on a machine of which that is more than an eighth of what it
 carries. The path shall be what loses, and not this machine's processor."""
@@ -90,8 +93,10 @@ def test_tcp_hardly_notices_that_one_frame_in_a_hundred_is_lost(lab: Any, run: A
     _, seconds = stream(alice, bob, BLOCKS, 0)
     run("ip", "netns", "exec", lab.switch, "nft", RULES)
     before = retransmitted(alice)
-    said, _ = stream(alice, bob, BLOCKS, max(PACE, 8 * seconds / BLOCKS))
-    assert said == alice.python(EXPECTED, str(BLOCKS)).strip(), "all of it came as it was sent"
+    pace = max(PACE, 8 * seconds / BLOCKS)
+    blocks = min(BLOCKS, max(ENOUGH, int(LONGEST / pace)))
+    said, _ = stream(alice, bob, blocks, pace)
+    assert said == alice.python(EXPECTED, str(blocks)).strip(), "all of it came as it was sent"
     counted = run("ip", "netns", "exec", lab.switch, "nft", "list", "counter", "netdev", "course", "lost")
     [lost] = [int(number) for number in re.findall(r"packets (\d+)", counted)]
     assert lost > 200, "nothing was lost, so nothing was tested"
