@@ -10,9 +10,9 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kairos_net_vpn import repairs, sides
+from kairos_net_vpn import repairs
 from kairos_net_vpn.datagrams import Buffer, Received
-from kairos_net_vpn.drops import Refused, VpnDrop
+from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.kept import RING, Kept
 from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.parts import Buffers
@@ -384,27 +384,3 @@ def test_what_fits_no_buffer_is_not_kept_and_harms_nothing() -> None:
     assert [store.find(SESSION, number, 0, 0) is not None for number in range(RING, 2 * RING)] == [True, False] * (
         RING // 2
     )
-
-
-# -- the question
-
-
-@given(
-    st.lists(
-        st.builds(Wanted, st.integers(0, (1 << 48) - 1), st.integers(0, 255), st.binary(max_size=64)),
-        max_size=sides.MOST_WANTED,
-    )
-)
-def test_a_question_is_read_as_it_was_written(wanted: list[Wanted]) -> None:
-    assert decode_repair(encode_repair(wanted)) == wanted
-
-
-@given(st.binary(max_size=300))
-def test_any_question_is_read_or_refused(rest: bytes) -> None:
-    try:
-        wanted = decode_repair(bytes([sides.REPAIR]) + rest)
-    except Refused as refused:
-        assert refused.drop is VpnDrop.MALFORMED
-    else:
-        assert encode_repair(wanted)[1:] == rest
-        assert len(wanted) <= sides.MOST_WANTED
