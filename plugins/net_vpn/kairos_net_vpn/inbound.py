@@ -15,9 +15,10 @@ from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.outbound import PAUSE, Outbound
 from kairos_net_vpn.parts import Parts
 from kairos_net_vpn.peer import NEVER, Endpoint
-from kairos_net_vpn.records import MIN_INDEX, TAG
+from kairos_net_vpn.records import MIN_INDEX
 from kairos_net_vpn.runs import ALONE, MESSAGES, Span, count_alone, end_of_session
 from kairos_net_vpn.session import Session
+from kairos_net_vpn.small import TAG
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
 from kairos_net_vpn.vnet import GSO_NONE, GSO_UDP_L4
@@ -113,15 +114,15 @@ class Inbound:
 
     def _take_lone(self, mark: Mark, length: int, source: Endpoint, now: float) -> None:
         """Take a datagram that is a whole group of small packets, as one of this session's was before."""
-        session, opener, peer, _, decrypt, lones = mark
+        session, opener, peer, _, cipher, lones = mark
         lone = lones.get(length) or cut(self._wire.octets, length)
-        if not opener.open_lone(self._wire, lone, decrypt):
+        if not opener.open_lone(self._wire, lone, cipher):
             return
         tunnel = self._tunnel
         is_noted = tunnel.note_arrived(peer, length, source, now)
         if not (is_noted or tunnel.has_arrived(session, length, source, now)):
             return
-        _, _, plain, traits, admitted, frames = lone
+        _, plain, traits, admitted, frames = lone
         if not frames or traits.unpack_from(plain) != admitted or opener.waiting or opener.order:
             self._take_bundle(mark, lone, length, now)
         else:

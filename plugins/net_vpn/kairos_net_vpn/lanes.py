@@ -18,6 +18,7 @@ from kairos_net_vpn.peer import Peer
 from kairos_net_vpn.records import Decrypt, Sealer
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.shape import Alike, Shape
+from kairos_net_vpn.small import SmallCipher
 from kairos_net_vpn.vnet import GSO_ECN, GSO_TCPV4, GSO_UDP_L4, PLAIN_IPV4, VNET_HEADER
 
 MOST = 64
@@ -86,7 +87,7 @@ class Mark(NamedTuple):
     opener: Opener
     peer: Peer
     until: float
-    decrypt: Decrypt
+    cipher: SmallCipher
     lones: dict[int, Lone | None]
     """How they were made up, by their lengths; None for a length that came once."""
 
@@ -125,7 +126,8 @@ class Lanes:
         if session is peer.current and not group:
             if len(self.marks) >= MOST:
                 self.marks.clear()
-            self.marks[wire.words[0]] = Mark(session, session.opener, peer, until, session.opener.decrypt_of(kind), {})
+            opener = session.opener
+            self.marks[wire.words[0]] = Mark(session, opener, peer, until, opener.small_of(kind), {})
 
     def learn_lone(self, mark: Mark, lone: Lone, length: int, frames: Sequence[memoryview]) -> None:
         """Remember how a datagram is made up whose frames were admitted as they are, once its length comes again."""

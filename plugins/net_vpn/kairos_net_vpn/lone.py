@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from kairos_net_vpn.datagrams import HEADER_SIZE
-from kairos_net_vpn.records import TAG
+from kairos_net_vpn.small import Place, place
 from kairos_net_vpn.vnet import GSO_NONE, PLAIN_IPV4, VNET_HEADER
 
 MOST = 4
@@ -25,10 +25,9 @@ _LEAST = struct.calcsize("<" + _ENTRY) - 2
 
 
 class Lone(NamedTuple):
-    """Where the parts of the datagram lie; and its frames, if `traits` of its plaintext are those `admitted` before."""
+    """Where the datagram lies, and its plaintext; its frames, if `traits` of that are those `admitted` before."""
 
-    nonce: memoryview
-    sealed: memoryview
+    place: Place
     plain: memoryview
     traits: struct.Struct
     admitted: tuple[bytes | int, ...]
@@ -40,8 +39,8 @@ _NOTHING = struct.Struct("")
 
 def cut(octets: memoryview, length: int) -> Lone:
     """Return the parts of a datagram of `length` bytes at the beginning of a buffer; nothing is known of its frames."""
-    end = length - TAG
-    return Lone(octets[4:HEADER_SIZE], octets[HEADER_SIZE:length], octets[HEADER_SIZE:end], _NOTHING, (), ())
+    where = place(octets, 4, HEADER_SIZE, length)
+    return Lone(where, where.plain, _NOTHING, (), ())
 
 
 def recognise(lone: Lone, frames: Sequence[memoryview]) -> Lone | None:

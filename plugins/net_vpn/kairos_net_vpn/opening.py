@@ -28,10 +28,8 @@ from kairos_net_vpn.records import (
     REPORT,
     SIDE,
     SUPER,
-    TAG,
-    Cipher,
     Decrypt,
-    derive_cipher,
+    derive_ciphers,
     read_report,
 )
 from kairos_net_vpn.repairs import Repairs
@@ -39,6 +37,7 @@ from kairos_net_vpn.replay import ReplayWindow
 from kairos_net_vpn.runs import Gatherer, Run, Span
 from kairos_net_vpn.shape import Alike, Shape, Shapes
 from kairos_net_vpn.sides import Wanted
+from kairos_net_vpn.small import TAG, SmallCipher
 from kairos_net_vpn.vnet import VNET_HEADER, check_super, mend
 
 _NONCE = slice(4, HEADER_SIZE)
@@ -54,25 +53,13 @@ class Opener:
     """Opens what the peer seals in one session; counts what it refuses in `drops`, keeps what waits in `buffers`."""
 
     __slots__ = (
-        "_aes",
-        "_chacha",
-        "_repairs",
-        "_shapes",
-        "_window",
-        "buffers",
-        "drops",
-        "gatherer",
-        "last",
-        "losses",
-        "order",
-        "report",
-        "sides",
-        "waiting",
-    )
+        "_aes", "_chacha", "_repairs", "_shapes", "_small_aes", "_small_chacha", "_window", "buffers", "drops",
+        "gatherer", "last", "losses", "order", "report", "sides", "waiting",
+    )  # fmt: skip
 
     def __init__(self, key: bytes, drops: Counter[VpnDrop], buffers: Buffers) -> None:
-        self._aes: Cipher = derive_cipher(key, chacha=False)
-        self._chacha: Cipher = derive_cipher(key, chacha=True)
+        self._aes, self._small_aes = derive_ciphers(key, chacha=False)
+        self._chacha, self._small_chacha = derive_ciphers(key, chacha=True)
         self._window = ReplayWindow()
         self.buffers = buffers
         self.gatherer = Gatherer(drops, self._window.is_fresh, buffers)
@@ -262,7 +249,11 @@ class Opener:
         """Return what decrypts groups of a kind."""
         return (self._chacha if kind & CHACHA else self._aes).decrypt_into
 
-    def open_lone(self, wire: Received, lone: Lone, decrypt: Decrypt) -> bool:
+    def small_of(self, kind: int) -> SmallCipher:
+        """Return what opens small packets of a kind."""
+        return self._small_chacha if kind & CHACHA else self._small_aes
+
+    def open_lone(self, wire: Received, lone: Lone, cipher: SmallCipher) -> bool:
         """Open a receive of one datagram, the whole first group of a record, where it lies; say whether it is good."""
         window = self._window
         counter = _SECOND.unpack_from(wire.octets)[0] >> 16
@@ -271,7 +262,7 @@ class Opener:
             self.drops[VpnDrop.REPLAYED] += 1
             return False
         try:
-            decrypt(lone.nonce, lone.sealed, None, lone.plain)
+            cipher.open(lone.place)
         except InvalidTag:
             self.drops[VpnDrop.UNSEAL] += 1
             return False

@@ -12,10 +12,11 @@ from kairos_net_vpn.kept import Kept
 from kairos_net_vpn.lanes import HOST, SHORTEST, Course, Key, key_of
 from kairos_net_vpn.mould import Mould
 from kairos_net_vpn.pathmtu import CEILING
-from kairos_net_vpn.records import ALONE, SIDE, TAG
+from kairos_net_vpn.records import ALONE, SIDE
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.sides import Wanted, encode_repair
 from kairos_net_vpn.slot import ROOM, Slot
+from kairos_net_vpn.small import TAG
 from kairos_net_vpn.tun import Tun
 from kairos_net_vpn.tunnel import Tunnel
 from kairos_net_vpn.underlay import Underlay

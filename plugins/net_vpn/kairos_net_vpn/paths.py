@@ -20,8 +20,8 @@ from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.path import CHECK, Asked, Via
 from kairos_net_vpn.pathmtu import NEVER
 from kairos_net_vpn.peer import Endpoint, Peer
-from kairos_net_vpn.records import TAG
 from kairos_net_vpn.session import Session
+from kairos_net_vpn.small import TAG
 from kairos_net_vpn.spec import OVERHEAD
 from kairos_net_vpn.table import Table
 

@@ -66,12 +66,12 @@ from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.mould import Cut, Here, Mould
 from kairos_net_vpn.parts import MAX_GROUP, MAX_MEMBERS
 from kairos_net_vpn.slot import ROOM, Slot
+from kairos_net_vpn.small import TAG, Cipher, SmallCipher, small_cipher
 from kairos_net_vpn.vnet import GSO_UDP_L4, check_super
 
 PACKETS, SUPER, REPORT, SIDE = 0, 1, 2, 3
 KIND, LAST, CHACHA = 0x03, 0x40, 0x80
 MIN_INDEX = 256
-TAG = 16
 ALONE = HEADER_SIZE + 2 + TAG
 """Bytes around a frame that has a datagram for itself."""
 MAX_GROUPS = 255
@@ -85,16 +85,16 @@ _NONCE = struct.Struct("<BBBBHQ")
 _REPORT = struct.Struct("<II")
 _COLUMN = [bytes([value]) * MAX_DATAGRAMS for value in range(256)]
 
-Cipher: TypeAlias = AESGCM | ChaCha20Poly1305
 Decrypt: TypeAlias = Callable[[bytes | bytearray | memoryview, memoryview, None, memoryview], int]
 """A cipher's `decrypt_into`: nonce, ciphertext, None, where to."""
 
 
-def derive_cipher(key: bytes, *, chacha: bool) -> Cipher:
-    """Return the cipher of one direction of a session; `key` is that direction's key for type 4."""
+def derive_ciphers(key: bytes, *, chacha: bool) -> tuple[Cipher, SmallCipher]:
+    """Return the cipher of one direction of a session, twice; `key` is that direction's key for type 4."""
     label = b"kairos records v2 " + (b"chacha20-poly1305" if chacha else b"aes-256-gcm")
     derived = HKDF(algorithm=BLAKE2s(32), length=32, salt=None, info=label).derive(key)
-    return ChaCha20Poly1305(derived) if chacha else AESGCM(derived)
+    cipher = ChaCha20Poly1305(derived) if chacha else AESGCM(derived)
+    return cipher, small_cipher(cipher, derived)
 
 
 @lru_cache(maxsize=4096)
@@ -121,12 +121,12 @@ def lay_headers(head: bytes | bytearray, members: int, count: int, *, is_last: b
 class Sealer:
     """Seals what goes to the peer in one session. Sizes of datagrams are multiples of 8."""
 
-    __slots__ = ("_cipher", "_encrypt", "_flags", "_index", "_lone", "counter")
+    __slots__ = ("_encrypt", "_flags", "_index", "_lone", "_small", "counter")
 
     def __init__(self, key: bytes, remote_index: int, *, chacha: bool) -> None:
-        self._cipher = derive_cipher(key, chacha=chacha)
+        cipher, self._small = derive_ciphers(key, chacha=chacha)
         self._flags = CHACHA if chacha else 0
-        self._encrypt = self._cipher.encrypt_into
+        self._encrypt = cipher.encrypt_into
         self._index = remote_index.to_bytes(4, "little")
         self._lone = bytes([self._flags | PACKETS, 1, 0, 0])
         """What begins the nonce of a datagram of small packets."""
@@ -205,7 +205,7 @@ class Sealer:
         """Return the datagram of a bundle of small frames. The caller has checked that it fits."""
         nonce = self._lone + (self.counter << 16).to_bytes(WORD, "little")
         self.counter += 1
-        return self._index + nonce + self._cipher.encrypt(nonce, plain, None)
+        return self._index + nonce + self._small.seal(nonce, plain)
 
     def seal_bundles(self, bundles: Sequence[bytes], size: int, to: Buffer) -> list[memoryview]:
         """Seal plaintexts of PACKETS as one record into a buffer; return its datagrams.
@@ -222,7 +222,7 @@ class Sealer:
         """Return the datagram of a group that fits one."""
         nonce = _NONCE.pack(self._flags | kind, 1, 0, 0, 0, self.counter)[:12]
         self.counter += 1
-        return self._index + nonce + self._cipher.encrypt(nonce, plain, None)
+        return self._index + nonce + self._small.seal(nonce, plain)
 
     def seal_report(self, lost: int, arrived: int) -> bytes:
         """Seal a report as a datagram."""

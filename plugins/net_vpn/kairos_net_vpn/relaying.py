@@ -15,9 +15,9 @@ from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.parts import MAX_GROUP
 from kairos_net_vpn.path import Via
 from kairos_net_vpn.peer import Endpoint, Peer
-from kairos_net_vpn.records import TAG
 from kairos_net_vpn.session import Session
 from kairos_net_vpn.sides import Tale
+from kairos_net_vpn.small import TAG
 from kairos_net_vpn.table import Table
 
 RATE = 64e6

@@ -19,8 +19,9 @@ from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.opening import Opener
 from kairos_net_vpn.outbound import Outbound
 from kairos_net_vpn.parts import Buffers
-from kairos_net_vpn.records import TAG, Sealer
+from kairos_net_vpn.records import Sealer
 from kairos_net_vpn.runs import Span, count_alone
+from kairos_net_vpn.small import TAG
 from kairos_net_vpn.vnet import GSO_NONE, GSO_UDP_L4, HEADER, NEEDS_CSUM, TCP, UDP, check_super, segment
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -15,8 +15,9 @@ import pytest
 from kairos_net_vpn import sides, vnet
 from kairos_net_vpn.datagrams import HEADER_SIZE, MAX_DATAGRAMS
 from kairos_net_vpn.drops import Refused, VpnDrop
-from kairos_net_vpn.records import LAST, MAX_GROUP, PACKETS, SIDE, SUPER, TAG
+from kairos_net_vpn.records import LAST, MAX_GROUP, PACKETS, SIDE, SUPER
 from kairos_net_vpn.sides import Tale
+from kairos_net_vpn.small import TAG
 from kairos_net_vpn.vnet import GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, PLAIN, check_super
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))

@@ -8,7 +8,7 @@ from kairos_net_vpn.bundle import unbundle
 from kairos_net_vpn.datagrams import HEADER_SIZE
 from kairos_net_vpn.drops import Refused
 from kairos_net_vpn.lone import MOST, cut, recognise
-from kairos_net_vpn.records import TAG
+from kairos_net_vpn.small import TAG
 
 FRAME = bytes(10) + b"\x45\0\0\x28\0\1\x40\0\x40\6\0\0" + bytes([10, 1, 0, 1, 10, 1, 0, 2]) + bytes(20)
 
@@ -30,8 +30,8 @@ def test_the_parts_lie_where_the_datagram_has_them() -> None:
     buffer = memoryview(bytearray(octets) + bytearray(100))
     lone = recognise(cut(buffer, len(octets)), frames_of(buffer[: len(octets)]))
     assert lone is not None
-    assert lone.nonce.tobytes() == bytes(range(4, HEADER_SIZE))
-    assert lone.sealed.tobytes() == octets[HEADER_SIZE:].tobytes()
+    assert lone.place.nonce.tobytes() == bytes(range(4, HEADER_SIZE))
+    assert lone.place.sealed.tobytes() == octets[HEADER_SIZE:].tobytes()
     assert lone.plain.tobytes() == octets[HEADER_SIZE:-TAG].tobytes()
     assert [frame.tobytes() for frame in lone.frames] == [FRAME, FRAME]
     assert lone.traits.unpack_from(lone.plain) == lone.admitted

@@ -22,9 +22,10 @@ from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.parts import Buffers
-from kairos_net_vpn.records import CHACHA, LAST, MAX_COUNTER, TAG, Sealer, derive_cipher
+from kairos_net_vpn.records import CHACHA, LAST, MAX_COUNTER, Sealer, derive_ciphers
 from kairos_net_vpn.runs import MAX_WAITING, Span
 from kairos_net_vpn.slot import ROOM, Slot
+from kairos_net_vpn.small import TAG
 from kairos_net_vpn.underlay import split
 from kairos_net_vpn.vnet import GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, HEADER, NEEDS_CSUM, PLAIN
 
@@ -197,8 +198,8 @@ def test_no_nonce_repeats_between_kinds_of_records() -> None:
 
 def test_the_ciphers_and_the_session_have_keys_of_their_own() -> None:
     nonce, plain = bytes(12), bytes(64)
-    aes = derive_cipher(KEY, chacha=False).encrypt(nonce, plain, None)
-    chacha = derive_cipher(KEY, chacha=True).encrypt(nonce, plain, None)
+    aes = derive_ciphers(KEY, chacha=False)[0].encrypt(nonce, plain, None)
+    chacha = derive_ciphers(KEY, chacha=True)[0].encrypt(nonce, plain, None)
     assert AESGCM(KEY).encrypt(nonce, plain, None) != aes
     assert ChaCha20Poly1305(KEY).encrypt(nonce, plain, None) != chacha
     assert aes != chacha
@@ -395,7 +396,7 @@ def test_nothing_of_an_earlier_packet_fills_a_group() -> None:
     wire = sealer.seal_super(slot, len(frame), mould, Buffer(SPARE))
     first = bytearray(wire[: 2 * 1472])
     first[1472 : 1472 + 16] = first[16:32]
-    plain = derive_cipher(KEY, chacha=False).decrypt(bytes(first[4:16]), bytes(first[32:]), None)
+    plain = derive_ciphers(KEY, chacha=False)[0].decrypt(bytes(first[4:16]), bytes(first[32:]), None)
     assert len(wire) > len(first)
     assert len(plain) == 2 * 1456 - TAG
     assert b"S" not in plain

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from kairos_net_vpn.datagrams import HEADER_SIZE, Buffer, Received
 from kairos_net_vpn.opening import OUT_SIZE, Opener
 from kairos_net_vpn.parts import Buffers
-from kairos_net_vpn.records import TAG, Sealer
+from kairos_net_vpn.records import Sealer
 from kairos_net_vpn.runs import Span
 from kairos_net_vpn.shape import MOST
 from kairos_net_vpn.slot import ROOM, Slot
+from kairos_net_vpn.small import TAG
 from kairos_net_vpn.vnet import GSO_TCPV4, HEADER, NEEDS_CSUM, TCP
 
 KEY = bytes(range(32))

@@ -8,7 +8,8 @@ from ipaddress import ip_address, ip_network
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from kairos_net_vpn.datagrams import HEADER_SIZE, can_overlay
 from kairos_net_vpn.noise import Local
-from kairos_net_vpn.records import CHACHA, HEADER, Cipher, derive_cipher
+from kairos_net_vpn.records import CHACHA, HEADER, derive_ciphers
+from kairos_net_vpn.small import Cipher
 
 BEHIND = ip_network("10.9.0.0/16")
 """The network behind the first member, where it has one."""
@@ -45,7 +46,7 @@ class Member:
         keys = [bytes([number, session]) * 16 for session in range(SESSIONS)]
         self.keys = keys
         self._ciphers: list[tuple[Cipher, Cipher]] = [
-            (derive_cipher(key, chacha=False), derive_cipher(key, chacha=True)) for key in keys
+            (derive_ciphers(key, chacha=False)[0], derive_ciphers(key, chacha=True)[0]) for key in keys
         ]
 
     def forget(self) -> None:

@@ -1,0 +1,90 @@
+"""The cipher of small packets: whichever library does the work, the bytes are the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from hypothesis import given
+from hypothesis import strategies as st
+from kairos_net_vpn.small import HAS_AES, HAS_CHACHA, MOST, TAG, Cipher, OpenSSL, Sodium, place, small_cipher
+
+KEY, NONCE = bytes(range(32)), bytes(range(12))
+CIPHERS: list[Cipher] = [AESGCM(KEY), ChaCha20Poly1305(KEY)]
+BEGIN, BEHIND = 16, 40
+SIZES = [0, 1, 15, 16, 17, 64, 1400, MOST - 1, MOST, MOST + 1, 9000]
+
+
+def laid(sealed: bytes) -> memoryview:
+    """Return a buffer as a datagram is received into: nonce, ciphertext, and what was there before."""
+    return memoryview(bytearray(BEGIN - 12) + NONCE + sealed + bytes([7]) * BEHIND)
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+@pytest.mark.parametrize("size", SIZES)
+def test_both_libraries_seal_alike_and_open_where_it_lies(cipher: Cipher, size: int) -> None:
+    plain = bytes(i & 0xFF for i in range(size))
+    sealed = cipher.encrypt(NONCE, plain, None)
+    for small in (small_cipher(cipher, KEY), OpenSSL(cipher)):
+        assert small.seal(NONCE, plain) == sealed
+        buffer = laid(sealed)
+        where = place(buffer, BEGIN - 12, BEGIN, BEGIN + size + TAG)
+        small.open(where)
+        assert where.plain.tobytes() == plain
+        assert buffer[BEGIN + size + TAG :].tobytes() == bytes([7]) * BEHIND
+        buffer[BEGIN:-BEHIND] = sealed  # the place stays good for what comes next
+        small.open(where)
+        assert where.plain.tobytes() == plain
+
+
+@given(st.binary(max_size=200), st.integers(0, 10_000), st.integers(1, 255), st.sampled_from(CIPHERS))
+def test_what_was_altered_is_refused_and_nothing_around_it_changes(
+    plain: bytes, at: int, change: int, cipher: Cipher
+) -> None:
+    buffer = laid(cipher.encrypt(NONCE, plain, None))
+    buffer[4 + at % (12 + len(plain) + TAG)] ^= change
+    before = buffer.tobytes()
+    with pytest.raises(InvalidTag):
+        small_cipher(cipher, KEY).open(place(buffer, BEGIN - 12, BEGIN, BEGIN + len(plain) + TAG))
+    end = BEGIN + len(plain)
+    assert buffer[:BEGIN].tobytes() + buffer[end:].tobytes() == before[:BEGIN] + before[end:]
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+@pytest.mark.parametrize("size", [0, 1, TAG - 1])
+def test_what_has_no_room_for_a_tag_is_refused(cipher: Cipher, size: int) -> None:
+    with pytest.raises(InvalidTag):
+        small_cipher(cipher, KEY).open(place(laid(bytes(size)), BEGIN - 12, BEGIN, BEGIN + size))
+
+
+def test_libsodium_does_it_where_the_processor_can() -> None:
+    assert HAS_CHACHA
+    assert isinstance(small_cipher(CIPHERS[1], KEY), Sodium)
+    if {"aes", "pclmulqdq"} <= set(Path("/proc/cpuinfo").read_text().split()):
+        assert HAS_AES
+    assert isinstance(small_cipher(CIPHERS[0], KEY), Sodium if HAS_AES else OpenSSL)
+
+
+BLOCKED = """
+import sys
+sys.modules["nacl"] = None
+from kairos_net_vpn import small
+key, nonce, plain = bytes(range(32)), bytes(range(12)), b"abc" * 30
+for cipher in small.AESGCM(key), small.ChaCha20Poly1305(key):
+    chosen = small.small_cipher(cipher, key)
+    assert type(chosen) is small.OpenSSL, chosen
+    octets = memoryview(bytearray(nonce + chosen.seal(nonce, plain)))
+    where = small.place(octets, 0, 12, len(octets))
+    chosen.open(where)
+    assert where.pointers is None and where.plain == plain
+print("good")
+"""
+
+
+def test_openssl_does_it_without_pynacl() -> None:
+    done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout.strip(), done.returncode) == ("good", 0), done.stderr
