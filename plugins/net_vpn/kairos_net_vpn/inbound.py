@@ -115,14 +115,14 @@ class Inbound:
     def _take_lone(self, mark: Mark, length: int, source: Endpoint, now: float) -> None:
         """Take a datagram that is a whole group of small packets, as one of this session's was before."""
         session, opener, peer, _, cipher, lones = mark
-        lone = lones.get(length) or cut(self._wire.octets, length)
-        if not opener.open_lone(self._wire, lone, cipher):
+        lone = lones.get(length) or cut(self._wire.octets, length, cipher)
+        if not opener.open_lone(self._wire, lone):
             return
         tunnel = self._tunnel
         is_noted = tunnel.note_arrived(peer, length, source, now)
         if not (is_noted or tunnel.has_arrived(session, length, source, now)):
             return
-        _, plain, traits, admitted, frames = lone
+        plain, _, _, traits, admitted, frames = lone
         if not frames or traits.unpack_from(plain) != admitted or opener.waiting or opener.order:
             self._take_bundle(mark, lone, length, now)
         else:

@@ -8,12 +8,12 @@ one look at what decides whether its frames may come in takes the place of a loo
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kairos_net_vpn.datagrams import HEADER_SIZE
-from kairos_net_vpn.small import Place, place
+from kairos_net_vpn.small import SmallCipher
 from kairos_net_vpn.vnet import GSO_NONE, PLAIN_IPV4, VNET_HEADER
 
 MOST = 4
@@ -25,10 +25,11 @@ _LEAST = struct.calcsize("<" + _ENTRY) - 2
 
 
 class Lone(NamedTuple):
-    """Where the datagram lies, and its plaintext; its frames, if `traits` of that are those `admitted` before."""
+    """Its plaintext, once it was opened (small.Place); its frames, if `traits` of that are those `admitted` before."""
 
-    place: Place
     plain: memoryview
+    fails: Callable[..., object]
+    arguments: tuple[Any, ...]
     traits: struct.Struct
     admitted: tuple[bytes | int, ...]
     frames: tuple[memoryview, ...]
@@ -37,10 +38,9 @@ class Lone(NamedTuple):
 _NOTHING = struct.Struct("")
 
 
-def cut(octets: memoryview, length: int) -> Lone:
+def cut(octets: memoryview, length: int, cipher: SmallCipher) -> Lone:
     """Return the parts of a datagram of `length` bytes at the beginning of a buffer; nothing is known of its frames."""
-    where = place(octets, 4, HEADER_SIZE, length)
-    return Lone(where, where.plain, _NOTHING, (), ())
+    return Lone(*cipher.place(octets, 4, HEADER_SIZE, length), _NOTHING, (), ())
 
 
 def recognise(lone: Lone, frames: Sequence[memoryview]) -> Lone | None:

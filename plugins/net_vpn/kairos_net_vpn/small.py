@@ -10,6 +10,7 @@ they call; where it is not as expected, OpenSSL does the work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -24,6 +25,8 @@ if lib is not None and lib.sodium_init() < 0:
 
 TAG = 16
 """Bytes that the ciphers add."""
+NONCE = 12
+"""Bytes that they take for a nonce."""
 MOST = 4096
 """Bytes of plaintext that are small: with more OpenSSL is as fast even after a pause."""
 
@@ -31,34 +34,28 @@ Cipher: TypeAlias = AESGCM | ChaCha20Poly1305
 
 
 class Place(NamedTuple):
-    """Where a sealed packet lies in a buffer that stays: `plain` is where it is opened, over what was sealed.
+    """Where a sealed packet lies in a buffer that stays, and its plaintext, over what was sealed, once it is opened.
 
-    The pointers are to nonce and ciphertext, and keep the buffer; None without libsodium.
+    `fails(*arguments)` opens it and says whether that failed; what lies there is worth nothing then. It is a tuple of
+    arguments because after a pause each step of the interpreter counts. They keep the buffer.
     """
 
-    nonce: memoryview
-    sealed: memoryview
     plain: memoryview
-    pointers: tuple[Any, Any, int] | None
-
-
-def place(octets: memoryview, nonce: int, begin: int, end: int) -> Place:
-    """Return the place of a packet with a nonce of 12 bytes from one offset on, and its ciphertext between two."""
-    salt, sealed = octets[nonce : nonce + 12], octets[begin:end]
-    pointers = None
-    if lib is not None and TAG <= end - begin <= MOST + TAG:
-        pointers = ffi.from_buffer(salt), ffi.from_buffer(sealed, require_writable=True), end - begin
-    return Place(salt, sealed, octets[begin : end - TAG], pointers)
+    fails: Callable[..., object]
+    arguments: tuple[Any, ...]
 
 
 class SmallCipher(Protocol):
     """Seals and opens small packets with one key."""
 
-    def seal(self, nonce: bytes, plain: bytes) -> bytes:
-        """Return the ciphertext with its tag."""
+    def seal(self, nonce: bytes, plain: bytes) -> bytes | memoryview:
+        """Return the ciphertext with its tag; it is good until the next is sealed."""
 
-    def open(self, where: Place) -> None:
-        """Open a packet where it lies. Raises InvalidTag; what lies there is worth nothing then."""
+    def place(self, octets: memoryview, nonce: int, begin: int, end: int) -> Place:
+        """Return the place of a packet with a nonce from one offset on, 12 bytes, and its ciphertext between two.
+
+        It has TAG bytes or more.
+        """
 
 
 class OpenSSL:
@@ -72,38 +69,47 @@ class OpenSSL:
     def seal(self, nonce: bytes, plain: bytes) -> bytes:
         return self._cipher.encrypt(nonce, plain, None)
 
-    def open(self, where: Place) -> None:
-        self._cipher.decrypt_into(where.nonce, where.sealed, None, where.plain)
+    def place(self, octets: memoryview, nonce: int, begin: int, end: int) -> Place:
+        plain = octets[begin : end - TAG]
+        return Place(plain, self._fails, (octets[nonce : nonce + NONCE], octets[begin:end], plain))
+
+    def _fails(self, nonce: memoryview, sealed: memoryview, plain: memoryview) -> bool:
+        try:
+            self._cipher.decrypt_into(nonce, sealed, None, plain)
+        except InvalidTag:
+            return True
+        return False
 
 
 class Sodium:
     """The same by libsodium, for packets that are small; crypto_aead_aes256gcm(3), and of ChaCha20-Poly1305 `_ietf`."""
 
-    __slots__ = ("_cipher", "_decrypt", "_encrypt", "_key", "_out", "_sealed")
+    __slots__ = ("_decrypt", "_encrypt", "_key", "_large", "_out", "_sealed")
 
     def __init__(self, cipher: Cipher, key: bytes) -> None:
         name = "aes256gcm" if isinstance(cipher, AESGCM) else "chacha20poly1305_ietf"
-        self._cipher, self._key = cipher, key
+        self._large = OpenSSL(cipher)
+        self._key = ffi.new("unsigned char[]", key)  # unlike bytes it does not show in a repr of arguments
         self._encrypt = getattr(lib, f"crypto_aead_{name}_encrypt")
         self._decrypt = getattr(lib, f"crypto_aead_{name}_decrypt")
         out = bytearray(MOST + TAG)
         self._out, self._sealed = ffi.from_buffer(out), memoryview(out)
 
-    def seal(self, nonce: bytes, plain: bytes) -> bytes:
+    def seal(self, nonce: bytes, plain: bytes) -> bytes | memoryview:
         size = len(plain)
         if size > MOST:
-            return self._cipher.encrypt(nonce, plain, None)
+            return self._large.seal(nonce, plain)
         self._encrypt(self._out, _NULL, plain, size, _NULL, 0, _NULL, nonce, self._key)
-        return self._sealed[: size + TAG].tobytes()
+        return self._sealed[: size + TAG]
 
-    def open(self, where: Place) -> None:
-        nonce, sealed, plain, pointers = where
-        if pointers is None:
-            self._cipher.decrypt_into(nonce, sealed, None, plain)
-            return
-        salt, start, size = pointers
-        if self._decrypt(start, _NULL, _NULL, start, size, _NULL, 0, salt, self._key):
-            raise InvalidTag
+    def place(self, octets: memoryview, nonce: int, begin: int, end: int) -> Place:
+        size = end - begin
+        if size > MOST + TAG:
+            return self._large.place(octets, nonce, begin, end)
+        salt = ffi.from_buffer(octets[nonce : nonce + NONCE])
+        sealed = ffi.from_buffer(octets[begin:end], require_writable=True)
+        arguments = (sealed, _NULL, _NULL, sealed, size, _NULL, 0, salt, self._key)
+        return Place(octets[begin : end - TAG], self._decrypt, arguments)
 
 
 _NULL = ffi.NULL if ffi is not None else None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 from kairos_net_vpn.bundle import unbundle
 from kairos_net_vpn.datagrams import HEADER_SIZE
 from kairos_net_vpn.drops import Refused
 from kairos_net_vpn.lone import MOST, cut, recognise
-from kairos_net_vpn.small import TAG
+from kairos_net_vpn.small import TAG, OpenSSL
 
+CIPHER = OpenSSL(AESGCM(bytes(32)))
 FRAME = bytes(10) + b"\x45\0\0\x28\0\1\x40\0\x40\6\0\0" + bytes([10, 1, 0, 1, 10, 1, 0, 2]) + bytes(20)
 
 
@@ -28,10 +30,11 @@ def test_the_parts_lie_where_the_datagram_has_them() -> None:
     octets = datagram(FRAME, FRAME)
     octets[:HEADER_SIZE] = bytes(range(HEADER_SIZE))
     buffer = memoryview(bytearray(octets) + bytearray(100))
-    lone = recognise(cut(buffer, len(octets)), frames_of(buffer[: len(octets)]))
+    lone = recognise(cut(buffer, len(octets), CIPHER), frames_of(buffer[: len(octets)]))
     assert lone is not None
-    assert lone.place.nonce.tobytes() == bytes(range(4, HEADER_SIZE))
-    assert lone.place.sealed.tobytes() == octets[HEADER_SIZE:].tobytes()
+    nonce, sealed, _ = lone.arguments
+    assert nonce.tobytes() == bytes(range(4, HEADER_SIZE))
+    assert sealed.tobytes() == octets[HEADER_SIZE:].tobytes()
     assert lone.plain.tobytes() == octets[HEADER_SIZE:-TAG].tobytes()
     assert [frame.tobytes() for frame in lone.frames] == [FRAME, FRAME]
     assert lone.traits.unpack_from(lone.plain) == lone.admitted
@@ -49,7 +52,7 @@ def test_what_more_than_its_traits_decides_is_not_recognised() -> None:
         datagram(FRAME, behind=bytes(2)),
         datagram(),
     ):
-        assert recognise(cut(octets, len(octets)), frames_of(octets)) is None
+        assert recognise(cut(octets, len(octets), CIPHER), frames_of(octets)) is None
 
 
 SIZES = st.lists(st.integers(0, 9), min_size=1, max_size=MOST)
@@ -61,7 +64,7 @@ def test_whatever_is_recognised_is_cut_where_the_one_before_was(
 ) -> None:
     frames = [FRAME + bytes(size) for size in sizes]
     octets = datagram(*frames)
-    lone = recognise(cut(octets, len(octets)), frames_of(octets))
+    lone = recognise(cut(octets, len(octets), CIPHER), frames_of(octets))
     assert lone is not None
     other = datagram(*[FRAME + bytes(size) for size in data.draw(st.sampled_from((sizes, others)))])
     if len(other) != len(octets):

@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
-from kairos_net_vpn.small import HAS_AES, HAS_CHACHA, MOST, TAG, Cipher, OpenSSL, Sodium, place, small_cipher
+from kairos_net_vpn.small import HAS_AES, HAS_CHACHA, MOST, TAG, Cipher, OpenSSL, Place, Sodium, small_cipher
 
 KEY, NONCE = bytes(range(32)), bytes(range(12))
 CIPHERS: list[Cipher] = [AESGCM(KEY), ChaCha20Poly1305(KEY)]
@@ -24,6 +23,10 @@ def laid(sealed: bytes) -> memoryview:
     return memoryview(bytearray(BEGIN - 12) + NONCE + sealed + bytes([7]) * BEHIND)
 
 
+def opens(where: Place) -> bool:
+    return not where.fails(*where.arguments)
+
+
 @pytest.mark.parametrize("cipher", CIPHERS)
 @pytest.mark.parametrize("size", SIZES)
 def test_both_libraries_seal_alike_and_open_where_it_lies(cipher: Cipher, size: int) -> None:
@@ -32,12 +35,12 @@ def test_both_libraries_seal_alike_and_open_where_it_lies(cipher: Cipher, size: 
     for small in (small_cipher(cipher, KEY), OpenSSL(cipher)):
         assert small.seal(NONCE, plain) == sealed
         buffer = laid(sealed)
-        where = place(buffer, BEGIN - 12, BEGIN, BEGIN + size + TAG)
-        small.open(where)
+        where = small.place(buffer, BEGIN - 12, BEGIN, BEGIN + size + TAG)
+        assert opens(where)
         assert where.plain.tobytes() == plain
         assert buffer[BEGIN + size + TAG :].tobytes() == bytes([7]) * BEHIND
         buffer[BEGIN:-BEHIND] = sealed  # the place stays good for what comes next
-        small.open(where)
+        assert opens(where)
         assert where.plain.tobytes() == plain
 
 
@@ -48,17 +51,17 @@ def test_what_was_altered_is_refused_and_nothing_around_it_changes(
     buffer = laid(cipher.encrypt(NONCE, plain, None))
     buffer[4 + at % (12 + len(plain) + TAG)] ^= change
     before = buffer.tobytes()
-    with pytest.raises(InvalidTag):
-        small_cipher(cipher, KEY).open(place(buffer, BEGIN - 12, BEGIN, BEGIN + len(plain) + TAG))
+    assert not opens(small_cipher(cipher, KEY).place(buffer, BEGIN - 12, BEGIN, BEGIN + len(plain) + TAG))
     end = BEGIN + len(plain)
     assert buffer[:BEGIN].tobytes() + buffer[end:].tobytes() == before[:BEGIN] + before[end:]
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)
-@pytest.mark.parametrize("size", [0, 1, TAG - 1])
-def test_what_has_no_room_for_a_tag_is_refused(cipher: Cipher, size: int) -> None:
-    with pytest.raises(InvalidTag):
-        small_cipher(cipher, KEY).open(place(laid(bytes(size)), BEGIN - 12, BEGIN, BEGIN + size))
+def test_nothing_that_is_printed_has_the_key(cipher: Cipher) -> None:
+    small = small_cipher(cipher, b"very secret key of thirty-two by")
+    shown = repr(small) + repr(small.place(laid(bytes(20)), BEGIN - 12, BEGIN, BEGIN + 20))
+    assert "secret" not in shown
+    assert b"very".hex() not in shown
 
 
 def test_libsodium_does_it_where_the_processor_can() -> None:
@@ -78,9 +81,8 @@ for cipher in small.AESGCM(key), small.ChaCha20Poly1305(key):
     chosen = small.small_cipher(cipher, key)
     assert type(chosen) is small.OpenSSL, chosen
     octets = memoryview(bytearray(nonce + chosen.seal(nonce, plain)))
-    where = small.place(octets, 0, 12, len(octets))
-    chosen.open(where)
-    assert where.pointers is None and where.plain == plain
+    where = chosen.place(octets, 0, 12, len(octets))
+    assert not where.fails(*where.arguments) and where.plain == plain
 print("good")
 """
 
