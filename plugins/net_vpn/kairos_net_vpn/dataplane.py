@@ -21,7 +21,7 @@ from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from kairos_net_vpn import messages
+from kairos_net_vpn import messages, small
 from kairos_net_vpn.busypoll import BusyPoll
 from kairos_net_vpn.carriage import Carriage
 from kairos_net_vpn.confinement import give_up_privileges, shut_files
@@ -75,6 +75,7 @@ class DataPlane:
         self._epoll.register(self._tun, select.EPOLLIN)
         self._epoll.register(self._udp.fileno(), select.EPOLLIN)
         use_huge_pages()
+        small.load()
         _warn(shut_files(sys.path))
         estate = Estate(self._tun, self._udp.fileno(), configure.digest(), code)
         self._control.open_door(estate, configure.timing.linger)

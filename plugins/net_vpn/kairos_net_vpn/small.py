@@ -11,17 +11,11 @@ they call; where it is not as expected, OpenSSL does the work.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
-
-try:
-    from nacl._sodium import ffi, lib
-except ImportError:  # PyNaCl is missing, or is another than we know
-    ffi = lib = None
-if lib is not None and lib.sodium_init() < 0:
-    lib = None
 
 TAG = 16
 """Bytes that the ciphers add."""
@@ -84,11 +78,12 @@ class OpenSSL:
 class Sodium:
     """The same by libsodium, for packets that are small; crypto_aead_aes256gcm(3), and of ChaCha20-Poly1305 `_ietf`."""
 
-    __slots__ = ("_decrypt", "_encrypt", "_key", "_large", "_out", "_sealed")
+    __slots__ = ("_decrypt", "_encrypt", "_ffi", "_key", "_large", "_null", "_out", "_sealed")
 
     def __init__(self, cipher: Cipher, key: bytes) -> None:
         name = "aes256gcm" if isinstance(cipher, AESGCM) else "chacha20poly1305_ietf"
-        self._large = OpenSSL(cipher)
+        ffi, lib = self._ffi, _ = load()[:2]
+        self._null, self._large = ffi.NULL, OpenSSL(cipher)
         self._key = ffi.new("unsigned char[]", key)  # unlike bytes it does not show in a repr of arguments
         self._encrypt = getattr(lib, f"crypto_aead_{name}_encrypt")
         self._decrypt = getattr(lib, f"crypto_aead_{name}_decrypt")
@@ -99,32 +94,50 @@ class Sodium:
         size = len(plain)
         if size > MOST:
             return self._large.seal(nonce, plain)
-        self._encrypt(self._out, _NULL, plain, size, _NULL, 0, _NULL, nonce, self._key)
+        null = self._null
+        self._encrypt(self._out, null, plain, size, null, 0, null, nonce, self._key)
         return self._sealed[: size + TAG]
 
     def place(self, octets: memoryview, nonce: int, begin: int, end: int) -> Place:
         size = end - begin
         if size > MOST + TAG:
             return self._large.place(octets, nonce, begin, end)
+        null, ffi = self._null, self._ffi
         salt = ffi.from_buffer(octets[nonce : nonce + NONCE])
         sealed = ffi.from_buffer(octets[begin:end], require_writable=True)
-        arguments = (sealed, _NULL, _NULL, sealed, size, _NULL, 0, salt, self._key)
+        arguments = (sealed, null, null, sealed, size, null, 0, salt, self._key)
         return Place(octets[begin : end - TAG], self._decrypt, arguments)
 
 
-_NULL = ffi.NULL if ffi is not None else None
+class Library(NamedTuple):
+    """libsodium, and which ciphers it has here: AES-GCM only for processors with instructions for it."""
+
+    ffi: Any
+    lib: Any
+    has_aes: bool
+    has_chacha: bool
 
 
-def _offers(name: str) -> bool:
+@cache
+def load() -> Library:
+    """Return libsodium, loaded once; without ciphers when it is missing.
+
+    Not at import: the agent, which has no session, spares 2 MB. The data plane calls it before it shuts all files.
+    """
+    try:
+        from nacl._sodium import ffi, lib  # noqa: PLC0415
+    except ImportError:  # PyNaCl is missing, or is another than we know
+        return Library(None, None, has_aes=False, has_chacha=False)
+    is_ready = lib.sodium_init() >= 0
+    has_aes = is_ready and _offers(lib, "aes256gcm") and bool(lib.crypto_aead_aes256gcm_is_available())
+    return Library(ffi, lib, has_aes, is_ready and _offers(lib, "chacha20poly1305_ietf"))
+
+
+def _offers(lib: Any, name: str) -> bool:
     return all(hasattr(lib, f"crypto_aead_{name}_{what}") for what in ("encrypt", "decrypt"))
-
-
-HAS_AES = lib is not None and _offers("aes256gcm") and bool(lib.crypto_aead_aes256gcm_is_available())
-"""Whether libsodium has AES-GCM here: it has none but for processors with instructions for it."""
-HAS_CHACHA = lib is not None and _offers("chacha20poly1305_ietf")
 
 
 def small_cipher(cipher: Cipher, key: bytes) -> SmallCipher:
     """Return what seals and opens small packets as `cipher` does, which has this key of 32 bytes."""
-    has_it = HAS_AES if isinstance(cipher, AESGCM) else HAS_CHACHA
+    has_it = load().has_aes if isinstance(cipher, AESGCM) else load().has_chacha
     return Sodium(cipher, key) if has_it else OpenSSL(cipher)

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
-from kairos_net_vpn.small import HAS_AES, HAS_CHACHA, MOST, TAG, Cipher, OpenSSL, Place, Sodium, small_cipher
+from kairos_net_vpn.small import MOST, TAG, Cipher, OpenSSL, Place, Sodium, load, small_cipher
 
 KEY, NONCE = bytes(range(32)), bytes(range(12))
 CIPHERS: list[Cipher] = [AESGCM(KEY), ChaCha20Poly1305(KEY)]
@@ -65,11 +65,16 @@ def test_nothing_that_is_printed_has_the_key(cipher: Cipher) -> None:
 
 
 def test_libsodium_does_it_where_the_processor_can() -> None:
-    assert HAS_CHACHA
+    assert load().has_chacha
     assert isinstance(small_cipher(CIPHERS[1], KEY), Sodium)
     if {"aes", "pclmulqdq"} <= set(Path("/proc/cpuinfo").read_text().split()):
-        assert HAS_AES
-    assert isinstance(small_cipher(CIPHERS[0], KEY), Sodium if HAS_AES else OpenSSL)
+        assert load().has_aes
+    assert isinstance(small_cipher(CIPHERS[0], KEY), Sodium if load().has_aes else OpenSSL)
+
+
+def test_the_agent_does_not_load_it() -> None:
+    code = "import sys; import kairos_net_vpn.plugin, kairos_net_vpn.network; sys.exit('nacl' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 BLOCKED = """
