@@ -49,24 +49,29 @@ class BusyPoll:
         self._worked = 0.0
         self._purse = PURSE
         self._source = NOBODY
-        self._is_single = False
+        self._events: Events = []
+        """What the last wait returned, and when the one before it ended."""
+        self._woke_before = self.woke
 
     def sleep(self) -> Events:
         """Wait in a stream, for a short while and without looking: what comes with it had better come together."""
         events = self._poll(BREATH)
-        self.woke, self._is_single = self._clock(), False
+        self.woke, self._events = self._clock(), []
         return events
 
     def wait(self, timeout: float) -> Events:
         """Return what is ready, at once or after a while; nothing when there is nothing within the timeout."""
-        events = self._look(timeout) if self._is_single else None
+        events = self._look(timeout) if self._was_single() else None
         if not events:
             events = self._poll(timeout)
-        before, self.woke = self.woke, self._clock()
-        source = events[0][0] if len(events) == 1 else NOBODY
-        self._is_single = source != NOBODY and (source != self._source or self.woke - before >= LONGEST)
-        self._source = source
+        self._woke_before, self.woke, self._events = self.woke, self._clock(), events
         return events
+
+    def _was_single(self) -> bool:
+        """Say whether one packet came last. It is asked before a wait, and not at its end, when a packet waits."""
+        before, self._source = self._source, self._events[0][0] if len(self._events) == 1 else NOBODY
+        is_other = self._source != before or self.woke - self._woke_before >= LONGEST
+        return self._source != NOBODY and is_other
 
     def _look(self, timeout: float) -> Events | None:
         """Look until something is there, or the time or the budget is over; not at all after much work."""

@@ -29,6 +29,7 @@ from kairos_net_vpn.control import Control, Estate
 from kairos_net_vpn.drops import Refused, VpnDrop
 from kairos_net_vpn.endpoints import Endpoints
 from kairos_net_vpn.handshakes import Sources
+from kairos_net_vpn.hotlines import Hotlines
 from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.messages import Ask, Configure, ForgetPeer, Moved, PeerStats, Ready, SetPeer, Stats
 from kairos_net_vpn.noise import Local
@@ -72,6 +73,7 @@ class DataPlane:
         self._underlay = Carriage(self._udp, configure.allowed, self._tunnel, _now)
         self._outbound = Outbound(self._tunnel, self._device, self._underlay)
         self._inbound = Inbound(self._tunnel, self._device, self._underlay, self._outbound)
+        self._hotlines = Hotlines(self._udp, self._epoll, self._endpoints, self._inbound)
         self._epoll.register(self._tun, select.EPOLLIN)
         self._epoll.register(self._udp.fileno(), select.EPOLLIN)
         use_huge_pages()
@@ -95,6 +97,7 @@ class DataPlane:
     def _leave(self) -> None:
         """Let go of everything, the control socket last: then whoever waits there knows that the device is free."""
         os.close(self._tun)
+        self._hotlines.close()
         self._udp.close()
         self._control.close()
 
@@ -132,28 +135,25 @@ class DataPlane:
 
     def _serve(self) -> None:
         """Wait for something to do and do it, until it is time to end. Raises OSError when the device is gone."""
-        tunnel, control, polling, inbound, outbound = (
-            self._tunnel,
-            self._control,
-            self._polling,
-            self._inbound,
-            self._outbound,
-        )
+        tunnel, control, polling = self._tunnel, self._control, self._polling
+        inbound, outbound, hotlines = self._inbound, self._outbound, self._hotlines
         sleep, wait = polling.sleep, polling.wait
         tun, udp, (handshakes, probes) = self._tun, self._udp.fileno(), tunnel.outboxes
+        conversing = hotlines.by_descriptor
         now, has_waited = _now(), False
         while not control.is_over:
-            if tunnel.wake <= now or inbound.wake <= now or control.ends_at <= now:
+            if tunnel.wake <= now or inbound.wake <= now or hotlines.wake <= now or control.ends_at <= now:
                 if control.ends_at <= now:
                     return
                 self._handle_timers(now)
             events = sleep() if inbound.is_streaming or outbound.is_streaming else None
             if not events:
-                wake = min(tunnel.wake, inbound.wake, control.ends_at)
+                wake = min(tunnel.wake, inbound.wake, hotlines.wake, control.ends_at)
                 events = wait(-1.0 if wake == NEVER else max(0.0, wake - polling.woke))
             for source, event in events:
                 if source == udp:
                     inbound.read(polling.woke)
+                    hotlines.note_calm(tunnel.table, polling.woke)
                 elif source == tun:
                     # While a stream comes in, these are its acknowledgements: two in a datagram cost little more
                     # than one. So they wait for what is there already, once.
@@ -161,6 +161,8 @@ class DataPlane:
                     if has_waited:
                         continue
                     outbound.read(polling.woke)
+                elif source in conversing:
+                    hotlines.read(conversing[source], polling.woke)
                 else:
                     for message in control.serve(source, event, _now()):
                         self._obey(message)
@@ -174,6 +176,8 @@ class DataPlane:
             self._flush_outbox()
         if self._inbound.wake <= now:
             self._inbound.handle_timer(now)
+        if self._hotlines.wake <= now:
+            self._hotlines.handle_timer(now)
 
     def _flush_outbox(self) -> None:
         self._underlay.flush(self._tunnel.take_outbox())

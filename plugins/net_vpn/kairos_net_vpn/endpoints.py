@@ -40,6 +40,16 @@ class Endpoints:
             return (str(address), number, 0, scope) if self._is_ipv6 else None
         return (_MAPPED + str(address), number, 0, 0) if self._is_ipv6 else (str(address), number)
 
+    def native(self, endpoint: Endpoint) -> tuple[int, Endpoint]:
+        """Return the family of a socket that can be connected to an endpoint, and what to connect it to."""
+        host = _unmapped(endpoint)
+        return (socket.AF_INET6, endpoint) if ":" in host else (socket.AF_INET, (host, endpoint[1]))
+
+    def of(self, source: Endpoint) -> Endpoint:
+        """Return as an endpoint what a socket of any family gave for a source."""
+        is_short = self._is_ipv6 and len(source) == 2
+        return (_MAPPED + source[0], source[1], 0, 0) if is_short else source
+
     def format(self, endpoint: Endpoint) -> str:
         """Write an endpoint for people and for `parse`."""
         host = _unmapped(endpoint)

@@ -39,14 +39,16 @@ class Inbound:
     """Receives datagrams, opens what is in them, and writes the frames that the peer may send to us."""
 
     def __init__(self, tunnel: Tunnel, tun: Tun, underlay: Carriage, outbound: Outbound) -> None:
-        self._tunnel, self._tun, self._underlay, self._outbound = tunnel, tun, underlay, outbound
+        self._tunnel, self._tun, self.underlay, self.outbound = tunnel, tun, underlay, outbound
         self._wire = Received()
-        self._buffers = [self._wire.octets]
+        self.octets = self._wire.octets  # where a datagram lies that `take_one` takes
+        self._buffers = [self.octets]
         self._arrivals, self._marks = tunnel.lanes.arrivals, tunnel.lanes.marks
-        self._expected = 1
-        self._read_at = 0.0
+        self._expected, self._read_at = 1, 0.0
         self.is_streaming = False
         """Whether the last read brought a part of a stream."""
+        self.came_alone: Endpoint | None = None
+        """Where what it brought came from, if that was one datagram after a pause."""
         self.wake = NEVER
         """When to call `handle_timer` next."""
         self._watched: set[Session] = set()
@@ -59,10 +61,10 @@ class Inbound:
         How many receives are tried follows what was found before, as in Outbound.read. After one that came alone the
         device is looked at, since the kernel answers a ping within the write, and to be woken for that takes longer.
         """
-        self.is_streaming = False
+        self.is_streaming, self.came_alone = False, None
         has_paused, self._read_at = now - self._read_at > PAUSE, now
         for found in range(1 if has_paused else self._expected):
-            received = self._underlay.receive(self._buffers)
+            received = self.underlay.receive(self._buffers)
             if received is None:
                 self._expected = found or 1
                 return
@@ -74,15 +76,15 @@ class Inbound:
                     self._wire.set(length, size)
                     self._take_many(self._wire, source, now)
                 return
-            self._take_one(length, source, now)
+            self.take_one(length, source, now)
         if has_paused:
-            self._expected = 1
-            self._outbound.read(now)
+            self._expected, self.came_alone = 1, source
+            self.outbound.read(now)
         else:
             self._expected = min(SINGLES, 4 * self._expected)
 
-    def _take_one(self, length: int, source: Endpoint, now: float) -> None:
-        """Take what one receive brought, one datagram."""
+    def take_one(self, length: int, source: Endpoint, now: float) -> None:
+        """Take one datagram, which lies in `octets`."""
         wire = self._wire
         mark = self._marks.get(wire.words[0]) if length >= _LEAST else None
         if mark is not None and now < mark.until:
@@ -362,16 +364,16 @@ class Inbound:
             return
         wanted = opener.choose_wanted(now)
         if wanted:
-            self._outbound.ask(session, wanted)
+            self.outbound.ask(session, wanted)
             self._watch(session, opener, now)
 
     def _take_side(self, session: Session, plain: bytes, source: Endpoint, now: float) -> None:
         """Take a side message; what is in a RELAYED as if it had come by itself."""
         kind = plain[0] if plain else 0
         if kind == sides.RELAY:
-            self._underlay.forward(session, plain, source)
+            self.underlay.forward(session, plain, source)
         elif kind == sides.RELAYED:
-            found = self._underlay.unwrap(session, plain, source)
+            found = self.underlay.unwrap(session, plain, source)
             if found is not None:
                 tale, via = found
                 self._take_many(Received.copy(tale.wire, tale.size), via, now)
@@ -384,7 +386,7 @@ class Inbound:
         if session.peer.endpoint is None:
             return
         try:
-            self._outbound.send_again(session, sides.decode_repair(plain), now)
+            self.outbound.send_again(session, sides.decode_repair(plain), now)
         except Refused as refused:
             self._tunnel.drops[refused.drop] += 1
 
@@ -395,4 +397,4 @@ class Inbound:
             opener.report = None
         report = opener.take_report(now) if opener.losses.is_due(now) else None
         if report is not None and peer.current is not None and peer.endpoint is not None:
-            self._outbound.send_report(peer.current, report)
+            self.outbound.send_report(peer.current, report)

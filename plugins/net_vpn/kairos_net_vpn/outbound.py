@@ -74,8 +74,6 @@ class Outbound:
         supers, most = self._supers, self._expected
         has_paused, self._read_at = now - self._read_at > PAUSE, now
         self.is_streaming = False
-        if has_paused:
-            most = 1
         waiting: list[memoryview] = []
         found = 0
         while found < most:
@@ -85,7 +83,12 @@ class Outbound:
                 self._supers = max(1, self._supers - supers)
                 break
             if not slot.octets[_GSO_TYPE]:
-                waiting.append(slot.octets[ROOM : ROOM + length])
+                frame = slot.octets[ROOM : ROOM + length]
+                if has_paused:
+                    self._expected = 1
+                    self._send_alone(frame, now)
+                    return
+                waiting.append(frame)
                 found += 1
                 continue
             if found:  # they came first
@@ -101,10 +104,7 @@ class Outbound:
         if not found:
             self._expected = 1
             return
-        if has_paused:
-            self._expected = 1
-        else:
-            self._expected = min(SLOTS, 4 * most) if found == most else found
+        self._expected = min(SLOTS, 4 * most) if found == most else found
         if found == 1:
             self._send_alone(waiting[0], now)
         else:

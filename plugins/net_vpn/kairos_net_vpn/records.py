@@ -128,8 +128,8 @@ class Sealer:
         self._flags = CHACHA if chacha else 0
         self._encrypt = cipher.encrypt_into
         self._index = remote_index.to_bytes(4, "little")
-        self._lone = bytes([self._flags | PACKETS, 1, 0, 0])
-        """What begins the nonce of a datagram of small packets."""
+        self._lone = self._index + bytes([self._flags | PACKETS, 1, 0, 0])
+        """What begins a datagram of small packets."""
         self.counter = 0
         """The next group's. The caller has checked that it is below MAX_COUNTER."""
 
@@ -201,11 +201,14 @@ class Sealer:
         to.words[1:words:step] = columns[1::2]
         return to.octets[:end]
 
-    def seal_packets(self, plain: bytes) -> bytes:
-        """Return the datagram of a bundle of small frames. The caller has checked that it fits."""
-        nonce = self._lone + (self.counter << 16).to_bytes(WORD, "little")
+    def seal_packets(self, plain: bytes) -> bytes | memoryview:
+        """Return the datagram of a bundle of small frames, good until the next one that is sealed alone.
+
+        The caller has checked that it fits.
+        """
+        head = self._lone + (self.counter << 16).to_bytes(WORD, "little")
         self.counter += 1
-        return self._index + nonce + self._small.seal(nonce, plain)
+        return self._small.seal(head, plain)
 
     def seal_bundles(self, bundles: Sequence[bytes], size: int, to: Buffer) -> list[memoryview]:
         """Seal plaintexts of PACKETS as one record into a buffer; return its datagrams.
@@ -218,13 +221,13 @@ class Sealer:
         self.counter += len(bundles)
         return datagrams
 
-    def seal_alone(self, kind: int, plain: bytes) -> bytes:
-        """Return the datagram of a group that fits one."""
-        nonce = _NONCE.pack(self._flags | kind, 1, 0, 0, 0, self.counter)[:12]
+    def seal_alone(self, kind: int, plain: bytes) -> bytes | memoryview:
+        """Return the datagram of a group that fits one, as `seal_packets`."""
+        head = self._index + _NONCE.pack(self._flags | kind, 1, 0, 0, 0, self.counter)[:12]
         self.counter += 1
-        return self._index + nonce + self._small.seal(nonce, plain)
+        return self._small.seal(head, plain)
 
-    def seal_report(self, lost: int, arrived: int) -> bytes:
+    def seal_report(self, lost: int, arrived: int) -> bytes | memoryview:
         """Seal a report as a datagram."""
         return self.seal_alone(REPORT, _REPORT.pack(min(lost, 0xFFFFFFFF), min(arrived, 0xFFFFFFFF)))
 

@@ -17,12 +17,15 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
+from kairos_net_vpn.datagrams import HEADER_SIZE, WHOLE
+
 TAG = 16
 """Bytes that the ciphers add."""
 NONCE = 12
 """Bytes that they take for a nonce."""
 MOST = 4096
 """Bytes of plaintext that are small: with more OpenSSL is as fast even after a pause."""
+_AROUND = HEADER_SIZE + TAG
 
 Cipher: TypeAlias = AESGCM | ChaCha20Poly1305
 
@@ -42,8 +45,11 @@ class Place(NamedTuple):
 class SmallCipher(Protocol):
     """Seals and opens small packets with one key."""
 
-    def seal(self, nonce: bytes, plain: bytes) -> bytes | memoryview:
-        """Return the ciphertext with its tag; it is good until the next is sealed."""
+    def seal(self, head: bytes, plain: bytes) -> bytes | memoryview:
+        """Return a datagram: the 16 bytes of its header, which end with the nonce, the ciphertext and its tag.
+
+        It is good until the next is sealed.
+        """
 
     def place(self, octets: memoryview, nonce: int, begin: int, end: int) -> Place:
         """Return the place of a packet with a nonce from one offset on, 12 bytes, and its ciphertext between two.
@@ -60,8 +66,8 @@ class OpenSSL:
     def __init__(self, cipher: Cipher) -> None:
         self._cipher = cipher
 
-    def seal(self, nonce: bytes, plain: bytes) -> bytes:
-        return self._cipher.encrypt(nonce, plain, None)
+    def seal(self, head: bytes, plain: bytes) -> bytes:
+        return head + self._cipher.encrypt(head[-NONCE:], plain, None)
 
     def place(self, octets: memoryview, nonce: int, begin: int, end: int) -> Place:
         plain = octets[begin : end - TAG]
@@ -78,7 +84,7 @@ class OpenSSL:
 class Sodium:
     """The same by libsodium, for packets that are small; crypto_aead_aes256gcm(3), and of ChaCha20-Poly1305 `_ietf`."""
 
-    __slots__ = ("_decrypt", "_encrypt", "_ffi", "_key", "_large", "_null", "_out", "_sealed")
+    __slots__ = ("_datagram", "_decrypt", "_encrypt", "_ffi", "_head", "_key", "_large", "_nonce", "_null", "_out")
 
     def __init__(self, cipher: Cipher, key: bytes) -> None:
         name = "aes256gcm" if isinstance(cipher, AESGCM) else "chacha20poly1305_ietf"
@@ -87,16 +93,17 @@ class Sodium:
         self._key = ffi.new("unsigned char[]", key)  # unlike bytes it does not show in a repr of arguments
         self._encrypt = getattr(lib, f"crypto_aead_{name}_encrypt")
         self._decrypt = getattr(lib, f"crypto_aead_{name}_decrypt")
-        out = bytearray(MOST + TAG)
-        self._out, self._sealed = ffi.from_buffer(out), memoryview(out)
+        self._datagram = datagram = memoryview(bytearray(HEADER_SIZE + MOST + TAG))
+        self._head = datagram[:HEADER_SIZE]
+        self._nonce, self._out = map(ffi.from_buffer, (datagram[HEADER_SIZE - NONCE :], datagram[HEADER_SIZE:]))
 
-    def seal(self, nonce: bytes, plain: bytes) -> bytes | memoryview:
+    def seal(self, head: bytes, plain: bytes) -> bytes | memoryview:
         size = len(plain)
         if size > MOST:
-            return self._large.seal(nonce, plain)
-        null = self._null
-        self._encrypt(self._out, null, plain, size, null, 0, null, nonce, self._key)
-        return self._sealed[: size + TAG]
+            return self._large.seal(head, plain)
+        self._head[WHOLE], null = head, self._null
+        self._encrypt(self._out, null, plain, size, null, 0, null, self._nonce, self._key)
+        return self._datagram[: size + _AROUND]
 
     def place(self, octets: memoryview, nonce: int, begin: int, end: int) -> Place:
         size = end - begin

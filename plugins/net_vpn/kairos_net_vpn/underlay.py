@@ -9,9 +9,9 @@ import errno
 import socket
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from kairos_net_vpn.datagrams import MAX_PAYLOAD, MAX_SEGMENTS, SOL_UDP, UDP_SEGMENT
 from kairos_net_vpn.drops import VpnDrop
@@ -35,12 +35,22 @@ _DROPS = {
 }
 
 
+class Sender(Protocol):
+    """A socket that is connected."""
+
+    @property
+    def send(self) -> Callable[[bytes | memoryview], int]:
+        """Send a datagram. Raises OSError."""
+
+
 class Underlay:
     """Sends and receives datagrams; `gso` and `gro` say whether many at once."""
 
     def __init__(self, udp: socket.socket, allowed: Offloads, drops: Counter[VpnDrop]) -> None:
         self._udp = udp
         self._drops = drops
+        self.hotlines: dict[Endpoint | None, Sender] = {}
+        """What single datagrams to an endpoint are sent by, where there is something better than the socket for all."""
         self.gso = allowed.gso and _has_gso(udp)
         self.gro = allowed.gro and _set(udp, UDP_GRO, 1)
         if not allowed.gro:  # a data plane before this one may have asked for it
@@ -62,6 +72,14 @@ class Underlay:
 
     def send(self, datagram: bytes | memoryview, endpoint: Endpoint | None) -> None:
         """Send a datagram."""
+        hotline = self.hotlines.get(endpoint)
+        if hotline is not None:
+            try:
+                hotline.send(datagram)
+            except OSError:  # the socket for all may know better
+                del self.hotlines[endpoint]
+            else:
+                return
         if type(endpoint) is not tuple:
             self._divert((datagram,), endpoint)
             return

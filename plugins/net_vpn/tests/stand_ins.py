@@ -47,5 +47,5 @@ class Cable:
         self.sent.append((b"".join(datagrams), len(datagrams[0]), endpoint))
         return sum(map(len, datagrams))
 
-    def send(self, datagram: bytes, endpoint: Any) -> None:
-        self.sent.append((datagram, len(datagram), endpoint))
+    def send(self, datagram: bytes | memoryview, endpoint: Any) -> None:
+        self.sent.append((bytes(datagram), len(datagram), endpoint))

@@ -193,19 +193,22 @@ def test_packets_of_a_known_session_are_examined_each(paths: Any, packet: Any) -
     sealer, to = one.node.knows(other.node).current.sealer, other.udp.getsockname()
     good = packet(one.node.address, other.node.address)
 
+    def seal(plain: bytes) -> bytes:
+        return bytes(sealer.seal_packets(plain))
+
     def carry(datagram: bytes) -> list[bytes]:
         one.udp.sendto(datagram, to)
         return list(other.receive())
 
-    first = sealer.seal_packets(bundle_of(good))
+    first = seal(bundle_of(good))
     assert carry(first) == [good]
     assert len(other.node.tunnel.lanes.marks) == 1, "so what follows goes the short way"
-    late = sealer.seal_packets(bundle_of(good))
+    late = seal(bundle_of(good))
     for few in ([good], [good, good], [good] * 5):
-        assert carry(sealer.seal_packets(bundle_of(*few))) == few
+        assert carry(seal(bundle_of(*few))) == few
     assert carry(late) == [good], "once, out of order"
     assert not other.node.tunnel.drops
-    altered = bytearray(sealer.seal_packets(bundle_of(good)))
+    altered = bytearray(seal(bundle_of(good)))
     altered[40] ^= 1
     foreign = packet("10.1.0.77", other.node.address)
     for datagram, arrived, drop in (
@@ -215,15 +218,15 @@ def test_packets_of_a_known_session_are_examined_each(paths: Any, packet: Any) -
         (first[:31], [], VpnDrop.TRUNCATED),
         (first[:32], [], VpnDrop.REPLAYED),
         (first[:10] + b"\xff" * 6 + first[16:], [], VpnDrop.REPLAYED),  # no counter is so high
-        (sealer.seal_packets(bundle_of(good) + b"\xff\0abc"), [good], VpnDrop.MALFORMED),
-        (sealer.seal_packets(b"\3\0abc"), [], VpnDrop.MALFORMED),
-        (sealer.seal_packets(bundle_of(foreign, good)), [good], VpnDrop.SOURCE_MISMATCH),
+        (seal(bundle_of(good) + b"\xff\0abc"), [good], VpnDrop.MALFORMED),
+        (seal(b"\3\0abc"), [], VpnDrop.MALFORMED),
+        (seal(bundle_of(foreign, good)), [good], VpnDrop.SOURCE_MISMATCH),
     ):
         assert carry(datagram) == arrived
         assert other.node.tunnel.drops == {drop: 1}
         other.node.tunnel.drops.clear()
-    assert carry(sealer.seal_packets(b"")) == carry(sealer.seal_packets(bytes(2))) == []
-    assert carry(sealer.seal_packets(bundle_of(good) + bytes(9))) == [good]
+    assert carry(seal(b"")) == carry(seal(bytes(2))) == []
+    assert carry(seal(bundle_of(good) + bytes(9))) == [good]
     assert not other.node.tunnel.drops
 
 

@@ -189,7 +189,7 @@ def test_no_nonce_repeats_between_kinds_of_records() -> None:
     for _ in range(20):
         sent = seal(sealer, super_packet(4, vnet.TCP, bytes(30000), 1360), members=2)
         sent += datagrams(sealer.seal_bundles([b"a", b"b", bytes(2000)], 1472, buffer))
-        sent += [sealer.seal_report(1, 2)]
+        sent += [memoryview(bytes(sealer.seal_report(1, 2)))]
         heads = {datagram[4:16] for datagram in sent if datagram[6] == 0}
         assert not heads & seen
         assert len({(h[3] + int.from_bytes(h[6:12], "little")) for h in heads}) == len(heads)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kairos_net_vpn.small import MOST, TAG, Cipher, OpenSSL, Place, Sodium, load, small_cipher
 
 KEY, NONCE = bytes(range(32)), bytes(range(12))
+HEAD = b"name" + NONCE
 CIPHERS: list[Cipher] = [AESGCM(KEY), ChaCha20Poly1305(KEY)]
 BEGIN, BEHIND = 16, 40
 SIZES = [0, 1, 15, 16, 17, 64, 1400, MOST - 1, MOST, MOST + 1, 9000]
@@ -33,7 +34,7 @@ def test_both_libraries_seal_alike_and_open_where_it_lies(cipher: Cipher, size: 
     plain = bytes(i & 0xFF for i in range(size))
     sealed = cipher.encrypt(NONCE, plain, None)
     for small in (small_cipher(cipher, KEY), OpenSSL(cipher)):
-        assert small.seal(NONCE, plain) == sealed
+        assert small.seal(HEAD, plain) == HEAD + sealed
         buffer = laid(sealed)
         where = small.place(buffer, BEGIN - 12, BEGIN, BEGIN + size + TAG)
         assert opens(where)
@@ -85,8 +86,8 @@ key, nonce, plain = bytes(range(32)), bytes(range(12)), b"abc" * 30
 for cipher in small.AESGCM(key), small.ChaCha20Poly1305(key):
     chosen = small.small_cipher(cipher, key)
     assert type(chosen) is small.OpenSSL, chosen
-    octets = memoryview(bytearray(nonce + chosen.seal(nonce, plain)))
-    where = chosen.place(octets, 0, 12, len(octets))
+    octets = memoryview(bytearray(chosen.seal(b"name" + nonce, plain)))
+    where = chosen.place(octets, 4, 16, len(octets))
     assert not where.fails(*where.arguments) and where.plain == plain
 print("good")
 """
