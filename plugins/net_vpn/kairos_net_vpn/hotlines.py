@@ -37,9 +37,14 @@ LOOK = 1.0
 CALM = 16
 """Datagrams that come alone until one of their senders gets a hotline, which costs what it gains with a few. Raising it
 waits longer, and lets fewer be opened in vain."""
+REST = 5.0
+"""Seconds after a stream came on a hotline until one is opened again. A burst that meets one may lose what its buffer,
+which is small, does not hold. Lowering it has that happen more often where conversations and bursts take turns."""
 LEAST = 4
 """Datagrams in LOOK seconds that are a conversation. Lowering it keeps the process awake for the odd packet."""
 
+_BUFFER = 1 << 20
+"""Bytes to ask for, of which a process without privileges gets what net.core.rmem_max allows, twice the default."""
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT = 10, 23, 0
 _NOBODY = {socket.AF_INET: ("127.0.0.1", 9), socket.AF_INET6: ("::1", 9)}
 """The port `discard`: nothing comes from there."""
@@ -72,7 +77,7 @@ class Hotlines:
     def __init__(self, udp: socket.socket, watcher: Watcher, endpoints: Endpoints, inbound: Inbound) -> None:
         self._udp, self._watcher, self._endpoints, self._inbound = udp, watcher, endpoints, inbound
         self._by_endpoint = inbound.underlay.hotlines
-        self._read_at, self._calm = 0.0, 0
+        self._read_at, self._calm, self._rests_until = 0.0, 0, 0.0
         self.by_descriptor: dict[int, Hotline] = {}
         self.wake = NEVER
         """When to call `handle_timer` next."""
@@ -87,7 +92,9 @@ class Hotlines:
         if source is None:
             return
         self._calm = (self._calm + 1) % CALM
-        if not self._calm and any(peer.endpoint == source and peer.current is not None for peer in peers):
+        if self._calm or now < self._rests_until:
+            return
+        if any(peer.endpoint == source and peer.current is not None for peer in peers):
             self.open(source, now)
 
     def open(self, endpoint: Endpoint, now: float) -> None:
@@ -119,6 +126,7 @@ class Hotlines:
         if has_paused:
             inbound.outbound.read(now)
         else:
+            self._rests_until = now + REST
             self._give_up(hotline, now)
 
     def handle_timer(self, now: float) -> None:
@@ -174,6 +182,7 @@ class Hotlines:
                 udp.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
             udp.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)  # as much of it as is allowed
             with self._shared_port():
                 udp.bind(("", self._udp.getsockname()[1]))
             udp.connect(address)

@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from kairos_net_vpn import hotlines as module
 from kairos_net_vpn.drops import VpnDrop
 from kairos_net_vpn.endpoints import Endpoints
-from kairos_net_vpn.hotlines import CALM, FEW, LEAST, LOOK, MOST, Hotlines
+from kairos_net_vpn.hotlines import CALM, FEW, LEAST, LOOK, MOST, REST, Hotlines
 from kairos_net_vpn.offloads import Offloads
 from kairos_net_vpn.underlay import Underlay
 
@@ -287,6 +288,27 @@ def test_a_peer_that_talks_calmly_gets_one_and_a_stranger_never(world: Any) -> N
         side.way.came_alone = source
         side.hotlines.note_calm(peers, side.now)
     assert set(side.underlay.hotlines) == {world.endpoint}
+
+
+def test_after_a_stream_nobody_gets_one_for_a_while(world: Any) -> None:
+    side = world.side
+    peers: Any = [SimpleNamespace(endpoint=world.endpoint, current=object())]
+    side.open(world.endpoint)
+    for _ in range(FEW + 1):
+        world.friend.sendto(b"x", world.here)
+    side.read()
+    side.read(pause=0.0)
+    side.way.came_alone = world.endpoint
+    for later, has_one in ((REST - 0.1, False), (REST, True)):
+        for _ in range(CALM):
+            side.hotlines.note_calm(peers, side.now + later)
+        assert (world.endpoint in side.underlay.hotlines) is has_one
+
+
+def test_its_buffer_is_as_large_as_may_be(world: Any) -> None:
+    allowed = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    hotline = world.side.open(world.endpoint)
+    assert hotline.udp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * min(allowed, module._BUFFER)
 
 
 def test_the_sources_of_these_tests_are_those_that_the_packet_path_has(world: Any) -> None:
