@@ -25,6 +25,7 @@ from kairos_net_vpn.endpoints import Endpoints
 from kairos_net_vpn.inbound import Inbound
 from kairos_net_vpn.outbound import PAUSE
 from kairos_net_vpn.peer import NEVER, Endpoint, Peer
+from kairos_net_vpn.underlay import let_fragment
 
 MOST = 16
 """Hotlines at once. Raising it serves more conversations, and makes the kernel compare as many more sockets for each
@@ -45,7 +46,6 @@ LEAST = 4
 
 _BUFFER = 1 << 20
 """Bytes to ask for, of which a process without privileges gets what net.core.rmem_max allows, twice the default."""
-_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT = 10, 23, 0
 _NOBODY = {socket.AF_INET: ("127.0.0.1", 9), socket.AF_INET6: ("::1", 9)}
 """The port `discard`: nothing comes from there."""
 
@@ -178,9 +178,7 @@ class Hotlines:
         family, address = self._endpoints.native(endpoint)
         udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
-            if family == socket.AF_INET6:
-                udp.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
-            udp.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+            let_fragment(udp)
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)  # as much of it as is allowed
             with self._shared_port():

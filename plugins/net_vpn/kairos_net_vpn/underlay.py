@@ -103,8 +103,7 @@ class Underlay:
             if error.errno != errno.EMSGSIZE:
                 self._drops[_DROPS.get(error.errno or 0, VpnDrop.UNREACHABLE)] += 1
         finally:
-            for level, option in _DISCOVER:
-                _set(self._udp, option, _PMTUDISC_DONT, level)
+            let_fragment(self._udp)
 
     def send_record(self, wire: memoryview, size: int, endpoint: Endpoint | None) -> int:
         """Send what is datagrams of one size, the last of which may be shorter; return its bytes."""
@@ -165,6 +164,12 @@ class Underlay:
             self.gso = error.errno == errno.EINVAL
         else:
             self._drops[_DROPS.get(error.errno or 0, VpnDrop.UNREACHABLE)] += 1
+
+
+def let_fragment(udp: socket.socket) -> None:
+    """Have whoever is on the way fragment what is too large for it, as device.py does for the socket that it opens."""
+    for level, option in _DISCOVER:
+        _set(udp, option, _PMTUDISC_DONT, level)
 
 
 def split(parts: Sequence[memoryview], size: int) -> list[memoryview]:

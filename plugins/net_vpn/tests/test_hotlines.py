@@ -85,7 +85,7 @@ class Side:
 
 
 def opened(family: int) -> socket.socket:
-    """Return a socket at a free port, for both families where it is one of IPv6; with a bound on what a test waits."""
+    """Return a socket at a free port, for both families where it is one of IPv6; nobody waits at it."""
     udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     if family == socket.AF_INET6:
         udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -140,6 +140,13 @@ def test_what_is_sent_there_comes_from_the_port_of_all(world: Any) -> None:
     assert world.friend.recvfrom(99) == (b"on it", before[1])
     assert world.stranger.recvfrom(99) == (b"to another", before[1])
     assert calls == [b"on it"]
+
+
+def test_it_lets_others_fragment_as_the_socket_for_all_does(world: Any) -> None:
+    hotline = world.side.open(world.endpoint)
+    assert hotline.udp.getsockopt(socket.IPPROTO_IP, 10) == 0
+    if hotline.udp.family == socket.AF_INET6:
+        assert hotline.udp.getsockopt(socket.IPPROTO_IPV6, 23) == 0
 
 
 def test_nobody_else_gets_the_port_before_or_after(world: Any) -> None:
