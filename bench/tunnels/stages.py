@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 STAGES = {
-    "wait": "epoll", "tun_read": "TUN read", "seal": "AEAD seal", "udp_send": "UDP send",
+    "wait": "poll", "tun_read": "TUN read", "seal": "AEAD seal", "udp_send": "UDP send",
     "udp_receive": "UDP receive", "open": "AEAD open", "tun_write": "TUN write",
 }  # fmt: skip
 """In the order of a packet's journey, first out and then in. The time in `wait` is idle, and is left out."""

@@ -6,7 +6,7 @@ noted under the one that came before. On SIGUSR1 all is written to $KAIROS_BENCH
 
 What it costs itself, about half a microsecond for each call, is measured on a function that does nothing and taken
 off. It works for whatever the packet path is made of, as long as that goes through `os`, `io.FileIO`, `socket`,
-`select.epoll` and the ciphers of `cryptography`.
+`select.poll` and the ciphers of `cryptography`.
 """
 
 from __future__ import annotations
@@ -101,17 +101,17 @@ def timed_file(watch: Stopwatch) -> type[Any]:
     return Timed
 
 
-def timed_epoll(watch: Stopwatch) -> type[Any]:
-    """Return a class like select.epoll whose waiting is timed."""
-    kind = select.epoll
+def timed_poll(watch: Stopwatch) -> type[Any]:
+    """Return a class like select.poll whose waiting is timed."""
+    kind = select.poll
 
     class Timed:
         def __init__(self, *arguments: Any) -> None:
-            self._epoll = kind(*arguments)
-            self.poll = watch.around("wait", self._epoll.poll)
+            self._poller = kind(*arguments)
+            self.poll = watch.around("wait", self._poller.poll)
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(self._epoll, name)
+            return getattr(self._poller, name)
 
     return Timed
 
@@ -137,7 +137,7 @@ def install(directory: str) -> None:
     from kairos_net_vpn.small import Sodium  # it takes the classes as they are now
 
     Sodium.seal = watch.around("seal", Sodium.seal)  # type: ignore[method-assign]
-    vars(select)["epoll"] = timed_epoll(watch)
+    vars(select)["poll"] = timed_poll(watch)
     cost = own_cost()
 
     def tell(_number: int, _frame: object) -> None:

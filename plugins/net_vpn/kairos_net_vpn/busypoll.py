@@ -21,17 +21,17 @@ SHARE = 0.05
 PURSE = 0.01
 """Seconds of looking that can be saved up."""
 
-BREATH = 0.001
-"""Seconds without a part of a stream after which it may be over; as short as a wait of epoll can be."""
+BREATH = 1
+"""Milliseconds without a part of a stream after which it may be over; as short as a wait of poll can be."""
 
 NOBODY = -1
 
 Events = list[tuple[int, int]]
-"""File descriptor and mask of each, as of select.epoll.poll."""
+"""File descriptor and mask of each, as of select.poll."""
 
 
 class BusyPoll:
-    """Waits as `poll` does (select.epoll.poll: seconds, -1 for ever), but stays awake where a reply is likely.
+    """Waits as `poll` does (select.poll: milliseconds, less than 0 for ever), but stays awake where a reply is likely.
 
     That is after one packet, if it is not one of a stream: of a stream those that come meanwhile are better handled
     together.
@@ -60,10 +60,13 @@ class BusyPoll:
         return events
 
     def wait(self, timeout: float) -> Events:
-        """Return what is ready, at once or after a while; nothing when there is nothing within the timeout."""
+        """Return what is ready, at once or after a while; nothing when there is nothing within so many seconds.
+
+        Less than 0 waits for ever.
+        """
         events = self._look(timeout) if self._was_single() else None
         if not events:
-            events = self._poll(timeout)
+            events = self._poll(timeout * 1000)
         self._woke_before, self.woke, self._events = self.woke, self._clock(), events
         return events
 

@@ -68,7 +68,9 @@ class Control:
         """When it ends unless an agent comes, in monotonic seconds."""
         self.early: list[Message] = []
         """What came with the configuration."""
-        self.epoll = select.epoll()
+        self.poller = select.poll()
+        """What the data plane waits with. Not epoll, which the kernel wakes while the process works: 44 times for each
+        super-packet that it sends on some paths (docs/decisions/poll-not-epoll.md)."""
         self.drops: Counter[VpnDrop] = Counter()
         self._agent: socket.socket | None = connection
         self._door = door
@@ -83,7 +85,7 @@ class Control:
         """Wait for the first message; None when the agent is gone before. Raises ValueError for any other."""
         lines: list[bytes] = []
         while not lines:
-            self.epoll.poll()
+            self.poller.poll()
             assert self._agent is not None
             received = _receive(self._agent)
             if received == b"":
@@ -132,9 +134,9 @@ class Control:
     # -- the agent
 
     def _serve_agent(self, event: int, now: float) -> list[Message]:
-        if event & select.EPOLLOUT:
+        if event & select.POLLOUT:
             self._send_more()
-        if not event & ~select.EPOLLOUT or self._agent is None:
+        if not event & ~select.POLLOUT or self._agent is None:
             return []
         received = _receive(self._agent)
         if received is None:
@@ -175,7 +177,7 @@ class Control:
             pass
         except ConnectionError:
             return  # the read side sees the end
-        self.epoll.modify(self._agent.fileno(), select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0))
+        self.poller.modify(self._agent.fileno(), select.POLLIN | (select.POLLOUT if self._unsent else 0))
 
     # -- the door
 
@@ -254,10 +256,10 @@ class Control:
 
     def _watch(self, source: socket.socket) -> None:
         source.setblocking(False)
-        self.epoll.register(source.fileno(), select.EPOLLIN)
+        self.poller.register(source.fileno(), select.POLLIN)
 
     def _forget(self, source: socket.socket) -> None:
-        self.epoll.unregister(source.fileno())
+        self.poller.unregister(source.fileno())
         source.close()
 
 

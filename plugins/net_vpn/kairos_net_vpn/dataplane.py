@@ -2,7 +2,7 @@
 
     python -m kairos_net_vpn.dataplane CONTROL TUN UDP [DOOR]      (file descriptors, opened by the plugin)
 
-One thread, one epoll, blocking nowhere. The descriptors are the plugin's: so the device and its routes outlive this
+One thread, one poll, blocking nowhere. The descriptors are the plugin's: so the device and its routes outlive this
 process. This process in turn outlives an agent that was killed, for the next one to take over: see `control`.
 """
 
@@ -56,8 +56,8 @@ class DataPlane:
     def __init__(self, control: Control, tun: int, udp: socket.socket) -> None:
         self._control, self._tun, self._udp = control, tun, udp
         self._endpoints = Endpoints(udp.family)
-        self._epoll = control.epoll
-        self._polling = BusyPoll(self._epoll.poll, _now)
+        self._poller = control.poller
+        self._polling = BusyPoll(self._poller.poll, _now)
         for source in (tun, udp.fileno()):
             os.set_blocking(source, False)
 
@@ -73,9 +73,9 @@ class DataPlane:
         self._underlay = Carriage(self._udp, configure.allowed, self._tunnel, _now)
         self._outbound = Outbound(self._tunnel, self._device, self._underlay)
         self._inbound = Inbound(self._tunnel, self._device, self._underlay, self._outbound)
-        self._hotlines = Hotlines(self._udp, self._epoll, self._endpoints, self._inbound)
-        self._epoll.register(self._tun, select.EPOLLIN)
-        self._epoll.register(self._udp.fileno(), select.EPOLLIN)
+        self._hotlines = Hotlines(self._udp, self._poller, self._endpoints, self._inbound)
+        self._poller.register(self._tun, select.POLLIN)
+        self._poller.register(self._udp.fileno(), select.POLLIN)
         use_huge_pages()
         small.load()
         _warn(shut_files(sys.path))

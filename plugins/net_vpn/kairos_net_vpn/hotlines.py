@@ -51,7 +51,7 @@ _NOBODY = {socket.AF_INET: ("127.0.0.1", 9), socket.AF_INET6: ("::1", 9)}
 
 
 class Watcher(Protocol):
-    """As much of select.epoll as is needed."""
+    """As much of select.poll as is needed."""
 
     def register(self, descriptor: int, events: int) -> None: ...
 
@@ -107,7 +107,7 @@ class Hotlines:
             return
         udp = hotline.udp
         self.by_descriptor[udp.fileno()] = self._by_endpoint[endpoint] = hotline
-        self._watcher.register(udp.fileno(), select.EPOLLIN)
+        self._watcher.register(udp.fileno(), select.POLLIN)
         self.wake = min(self.wake, now + LOOK)
         self._take_strays(hotline, now)
 

@@ -24,7 +24,7 @@ from kairos_net_vpn.tunnel import Tunnel
 from kairos_net_vpn.vnet import GSO_NONE, GSO_UDP_L4
 
 SINGLES = 32
-"""Receives of one datagram before the other direction has its turn; of many, one. Raising it saves a call of epoll in
+"""Receives of one datagram before the other direction has its turn; of many, one. Raising it saves a call of poll in
 a flood, and delays the other direction by 15 us for each."""
 _INDEX, _KIND, _MEMBERS = slice(0, 4), slice(4, 7), 5
 """Where in a datagram the session is named, what says whether it is a group for itself, and how many its group has."""

@@ -31,7 +31,8 @@ class World:
             self.looked += LOOK
         else:
             self.slept += 1
-            self.now = min(self.arrivals[0][0] if self.arrivals else 1e9, self.now + (timeout if timeout > 0 else 1e9))
+            until = self.now + timeout / 1000 if timeout > 0 else 1e9
+            self.now = min(self.arrivals[0][0] if self.arrivals else 1e9, until)
         found = [(source, 1) for at, source in self.arrivals if at <= self.now]
         self.arrivals = [each for each in self.arrivals if each[0] > self.now]
         return found

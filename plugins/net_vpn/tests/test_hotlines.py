@@ -51,8 +51,8 @@ class Side:
         self.drops: Counter[VpnDrop] = Counter()
         self.underlay = Underlay(self.udp, Offloads(), self.drops)
         self.way: Any = Way(self.underlay)
-        self.epoll = select.epoll()
-        self.hotlines = Hotlines(self.udp, self.epoll, Endpoints(family), self.way)
+        self.poller = select.poll()
+        self.hotlines = Hotlines(self.udp, self.poller, Endpoints(family), self.way)
 
     def open(self, endpoint: Any) -> Any:
         self.hotlines.open(endpoint, self.now)
@@ -60,7 +60,7 @@ class Side:
 
     def ready(self) -> list[Any]:
         """Return the hotlines on which something waits."""
-        return [self.hotlines.by_descriptor[descriptor] for descriptor, _ in self.epoll.poll(0)]
+        return [self.hotlines.by_descriptor[descriptor] for descriptor, _ in self.poller.poll(0)]
 
     def read(self, pause: float = PAUSE) -> int:
         """Read each of those once, after a pause; return how many there were."""
@@ -80,7 +80,6 @@ class Side:
 
     def close(self) -> None:
         self.hotlines.close()
-        self.epoll.close()
         self.udp.close()
 
 
@@ -160,7 +159,7 @@ def test_nobody_else_gets_the_port_before_or_after(world: Any) -> None:
 
 def test_a_port_left_open_by_a_data_plane_that_died_is_shut_by_the_next(world: Any) -> None:
     world.side.udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    Hotlines(world.side.udp, world.side.epoll, Endpoints(world.side.udp.family), world.side.way)
+    Hotlines(world.side.udp, world.side.poller, Endpoints(world.side.udp.family), world.side.way)
     assert not world.side.udp.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
 
 
