@@ -21,6 +21,14 @@ SHARE = 0.05
 PURSE = 0.01
 """Seconds of looking that can be saved up."""
 
+NEAR = 100e-6
+"""Seconds to look for the next part of a stream. Raising it stays awake for slower streams."""
+HOPE = 0.01
+"""Part of all time that may be spent on looking in vain for parts of a stream, beside as much again as was spent on
+looks that found one. Raising it costs slower streams as much more, lowering it finds out later that one is fast."""
+OTHERS = 20e-6
+"""Seconds that giving way takes at least where somebody else wants the processor. Lowering it takes interrupts for
+that, raising it looks where others could work."""
 BREATH = 1
 """Milliseconds without a part of a stream after which it may be over; as short as a wait of poll can be."""
 
@@ -33,8 +41,9 @@ Events = list[tuple[int, int]]
 class BusyPoll:
     """Waits as `poll` does (select.poll: milliseconds, less than 0 for ever), but stays awake where a reply is likely.
 
-    That is after one packet, if it is not one of a stream: of a stream those that come meanwhile are better handled
-    together.
+    That is after one packet, and in a stream that comes in if its parts are near: to wake whoever sleeps is work for
+    each of them, the sender's where both are on one machine. Beside others who want the processor it sleeps all the
+    same, since then parts that come meanwhile are better handled together.
     """
 
     def __init__(
@@ -44,17 +53,24 @@ class BusyPoll:
         give_way: Callable[[], object] = os.sched_yield,
     ) -> None:
         self._poll, self._clock, self._give_way = poll, clock, give_way
-        self.woke = self._counted = clock()
+        self.woke = self._counted = self._saved_at = clock()
         """When the last wait ended."""
         self._worked = 0.0
-        self._purse = PURSE
+        self._purse = self._savings = PURSE
+        """What may be spent on looking for replies, and for parts of a stream."""
         self._source = NOBODY
         self._events: Events = []
         """What the last wait returned, and when the one before it ended."""
         self._woke_before = self.woke
 
+    def stay(self) -> Events:
+        """Wait in a stream that comes in, for a short while, awake if its parts are near."""
+        events = self._poll(0) or self._look_near() or self._poll(BREATH)
+        self.woke, self._events = self._clock(), []
+        return events
+
     def sleep(self) -> Events:
-        """Wait in a stream, for a short while and without looking: what comes with it had better come together."""
+        """Wait in a stream that goes out, for a short while and without looking: who writes it is on this machine."""
         events = self._poll(BREATH)
         self.woke, self._events = self._clock(), []
         return events
@@ -68,6 +84,27 @@ class BusyPoll:
         if not events:
             events = self._poll(timeout * 1000)
         self._woke_before, self.woke, self._events = self.woke, self._clock(), events
+        return events
+
+    def _look_near(self) -> Events:
+        """Look for the next part of a stream, while nobody else wants the processor and the budget lasts."""
+        began = now = self._clock()
+        savings = min(PURSE, self._savings + (began - self._saved_at) * HOPE)
+        events: Events = []
+        if savings < NEAR:
+            return events
+        until = began + NEAR
+        while now < until:
+            self._give_way()
+            events = self._poll(0)
+            before, now = now, self._clock()
+            if now - before > OTHERS:
+                now = before  # what others took was no look
+                break
+            if events:
+                break
+        spent = now - began
+        self._saved_at, self._savings = now, savings + spent if events else savings - spent
         return events
 
     def _was_single(self) -> bool:

@@ -137,7 +137,7 @@ class DataPlane:
         """Wait for something to do and do it, until it is time to end. Raises OSError when the device is gone."""
         tunnel, control, polling = self._tunnel, self._control, self._polling
         inbound, outbound, hotlines = self._inbound, self._outbound, self._hotlines
-        sleep, wait = polling.sleep, polling.wait
+        stay, sleep, wait = polling.stay, polling.sleep, polling.wait
         tun, udp, (handshakes, probes) = self._tun, self._udp.fileno(), tunnel.outboxes
         conversing = hotlines.by_descriptor
         now, has_waited = _now(), False
@@ -146,7 +146,7 @@ class DataPlane:
                 if control.ends_at <= now:
                     return
                 self._handle_timers(now)
-            events = sleep() if inbound.is_streaming or outbound.is_streaming else None
+            events = stay() if inbound.is_streaming else sleep() if outbound.is_streaming else None
             if not events:
                 wake = min(tunnel.wake, inbound.wake, hotlines.wake, control.ends_at)
                 events = wait(-1.0 if wake == NEVER else max(0.0, wake - polling.woke))

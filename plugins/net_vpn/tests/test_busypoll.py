@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kairos_net_vpn.busypoll import BRIEF, LONGEST, PURSE, SHARE, BusyPoll, Events
+from kairos_net_vpn.busypoll import BREATH, BRIEF, HOPE, LONGEST, NEAR, OTHERS, PURSE, SHARE, BusyPoll, Events
 
 TUN, UDP = 4, 5
 LOOK = 1e-6
@@ -24,6 +24,8 @@ class World:
     """Seconds spent on looks of no time."""
     slept: int = 0
     gave_way: int = 0
+    others: float = 0.0
+    """Seconds that somebody else takes the processor for when it is given away."""
 
     def poll(self, timeout: float) -> Events:
         if timeout == 0:
@@ -39,6 +41,7 @@ class World:
 
     def give_way(self) -> None:
         self.gave_way += 1
+        self.now += self.others
 
     def polling(self) -> BusyPoll:
         return BusyPoll(self.poll, lambda: self.now, self.give_way)
@@ -61,7 +64,58 @@ def test_a_reply_within_reach_is_met_awake() -> None:
     assert world.gave_way > 10
 
 
-def test_in_a_stream_it_sleeps_until_more_comes() -> None:
+def test_the_next_part_of_a_stream_that_comes_in_is_met_awake() -> None:
+    world = World()
+    polling = world.polling()
+    for _ in range(1000):
+        world.now += WORK
+        in_(world, NEAR / 2, UDP)
+        assert polling.stay() == [(UDP, 1)]
+    assert world.slept == 0
+    assert world.gave_way > 10_000
+
+
+def test_a_part_that_waits_already_costs_one_look() -> None:
+    world = World()
+    polling = world.polling()
+    in_(world, 0.0, UDP)
+    assert polling.stay() == [(UDP, 1)]
+    assert (world.looked, world.gave_way) == (LOOK, 0)
+
+
+def test_in_a_stream_it_sleeps_where_somebody_else_wants_the_processor() -> None:
+    world = World(others=1.1 * OTHERS)
+    polling = world.polling()
+    in_(world, NEAR / 2, UDP)
+    assert polling.stay() == [(UDP, 1)]
+    assert (world.slept, world.gave_way) == (1, 1)
+
+
+def test_in_a_slow_stream_it_sleeps_most_of_the_time() -> None:
+    world = World()
+    polling = world.polling()
+    began, parts = world.now, 10_000
+    for _ in range(parts):
+        world.now += WORK
+        in_(world, 5 * NEAR, UDP)
+        assert polling.stay() == [(UDP, 1)]
+    assert world.looked <= PURSE + HOPE * (world.now - began) + 2 * LOOK * parts
+    in_(world, NEAR / 2, UDP)
+    slept = world.slept
+    for _ in range(100):  # it becomes faster, which is found out within this many parts
+        polling.stay()
+        in_(world, NEAR / 2, UDP)
+    assert world.slept - slept < 50
+
+
+def test_the_end_of_a_stream_is_noticed_soon() -> None:
+    world = World()
+    before = world.now
+    assert world.polling().stay() == []
+    assert world.now - before <= BREATH / 1000 + NEAR + 3 * LOOK
+
+
+def test_in_a_stream_that_goes_out_it_sleeps_until_more_comes() -> None:
     world = World()
     polling = world.polling()
     in_(world, 1.0, TUN)
