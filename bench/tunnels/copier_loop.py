@@ -62,11 +62,11 @@ def copy(tun: int, udp: socket.socket) -> None:
     going, coming = memoryview(bytearray(ROOM)), memoryview(bytearray(ROOM))
     slot, nonce, opening = [going[16 : ROOM - TAG]], going[:12], coming[:12]
     number = gathered = 0
-    poll = select.epoll()
+    poller = select.poll()
     for source in (tun, udp.fileno()):
-        poll.register(source, select.EPOLLIN)
+        poller.register(source, select.POLLIN)
     while True:
-        for source, _ in poll.poll():
+        for source, _ in poller.poll():
             try:
                 if source == tun:
                     for _ in range(TURN):

@@ -17,7 +17,7 @@ has none. Two machines on a LAN, both asleep, answer in 200 to 300 us."""
 BRIEF = 150e-6
 """Seconds of work after which there was more to do than one packet, so that nobody waits for one reply."""
 SHARE = 0.05
-"""Part of all time that may be spent on looking, beside as much again as was spent on single packets."""
+"""Part of all time that may be spent on looking for replies, beside as much again as was spent on single packets."""
 PURSE = 0.01
 """Seconds of looking that can be saved up."""
 
@@ -53,11 +53,13 @@ class BusyPoll:
         give_way: Callable[[], object] = os.sched_yield,
     ) -> None:
         self._poll, self._clock, self._give_way = poll, clock, give_way
-        self.woke = self._counted = self._saved_at = clock()
+        self.woke = clock()
         """When the last wait ended."""
         self._worked = 0.0
-        self._purse = self._savings = PURSE
-        """What may be spent on looking for replies, and for parts of a stream."""
+        self._purse, self._counted = PURSE, self.woke
+        """What may be spent on looking for replies, and when that was."""
+        self._savings, self._saved_at = PURSE, self.woke
+        """The same of looking for parts of a stream."""
         self._source = NOBODY
         self._events: Events = []
         """What the last wait returned, and when the one before it ended."""
